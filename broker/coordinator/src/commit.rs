@@ -1,0 +1,129 @@
+//! OffsetCommit: by members of the current generation, or by anyone while the group is empty
+//! ("simple" consumers and administrators, generation -1). A member's commit counts as a heartbeat.
+
+use crate::group::Group;
+use crate::records::OffsetValue;
+use crate::shard::{Shard, storable};
+use crate::{
+    CommitOffsets, CommitPartition, Decision, GroupError, GroupState, Record, Response, Token,
+    TopicResult,
+};
+
+impl Shard {
+    pub(crate) fn commit_offsets(
+        &mut self,
+        now_ms: i64,
+        token: Token,
+        request: CommitOffsets,
+        decision: &mut Decision,
+    ) {
+        let refused = self.check_commit(&request).err();
+        if refused.is_none() {
+            self.with_group(now_ms, decision, &request.group_id, |group, cx| {
+                group.touch(cx, &request.member_id);
+            });
+        }
+        let retention_ms = request.retention_time_ms.filter(|&ms| ms >= 0);
+        let expire_timestamp_ms = retention_ms.map(|ms| now_ms.saturating_add(ms));
+        let mut room = self
+            .config
+            .offsets_max
+            .saturating_sub(self.durable.offsets_len());
+        let group = request.group_id;
+        let mut results = Vec::with_capacity(request.topics.len());
+        for topic in request.topics {
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for commit in topic.partitions {
+                let index = commit.partition;
+                let checked = match refused {
+                    Some(error) => Err(error),
+                    None => self.check_offset(&group, &topic.name, &commit, &mut room),
+                };
+                if checked.is_ok() {
+                    let value = OffsetValue {
+                        offset: commit.offset,
+                        leader_epoch: commit.leader_epoch,
+                        metadata: commit.metadata,
+                        commit_timestamp_ms: now_ms,
+                        expire_timestamp_ms,
+                    };
+                    let record = Record::offset(&group, &topic.name, index, &value);
+                    decision.records.push(record);
+                }
+                partitions.push((index, checked.err()));
+            }
+            let name = topic.name;
+            results.push(TopicResult { name, partitions });
+        }
+        decision
+            .replies
+            .push((token, Response::CommitOffsets(results)));
+    }
+
+    fn check_commit(&self, request: &CommitOffsets) -> Result<(), GroupError> {
+        if !storable(&request.group_id) {
+            return Err(GroupError::InvalidGroupId);
+        }
+        if let Some(group) = self.groups.get(&*request.group_id) {
+            group.check_commit(request)?;
+        } else if request.generation_id >= 0 {
+            return Err(match self.durable.contains(&request.group_id) {
+                true => GroupError::UnknownMemberId,
+                false => GroupError::IllegalGeneration,
+            });
+        }
+        match self.may_store(&request.group_id) {
+            true => Ok(()),
+            false => Err(GroupError::CoordinatorNotAvailable),
+        }
+    }
+
+    fn check_offset(
+        &self,
+        group: &str,
+        topic: &str,
+        commit: &CommitPartition,
+        room: &mut usize,
+    ) -> Result<(), GroupError> {
+        if !storable(topic) {
+            return Err(GroupError::InvalidRequest);
+        }
+        let bytes_max = self.config.offset_metadata_bytes_max;
+        if commit.metadata.len() > bytes_max || !storable(&commit.metadata) {
+            return Err(GroupError::OffsetMetadataTooLarge);
+        }
+        if self
+            .durable
+            .offset(group, topic, commit.partition)
+            .is_none()
+        {
+            *room = room
+                .checked_sub(1)
+                .ok_or(GroupError::CoordinatorNotAvailable)?;
+        }
+        Ok(())
+    }
+}
+
+impl Group {
+    fn check_commit(&self, request: &CommitOffsets) -> Result<(), GroupError> {
+        if request.generation_id < 0 && self.state == GroupState::Empty {
+            return Ok(());
+        }
+        let instance = request.group_instance_id.as_deref();
+        let names_member = !request.member_id.is_empty() || instance.is_some();
+        if request.generation_id < 0 && !names_member {
+            // Only members commit while there are members.
+            return Err(GroupError::UnknownMemberId);
+        }
+        self.check_member(&request.member_id, instance)?;
+        if request.generation_id != self.generation_id {
+            return Err(GroupError::IllegalGeneration);
+        }
+        // The member has joined this generation but may not own what it commits any longer.
+        match self.state {
+            GroupState::CompletingRebalance => Err(GroupError::RebalanceInProgress),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The real store: RocksDB behind [`Store`].
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use ottla_proto::ids::{GroupId, PartitionId};
+use rocksdb::{BoundColumnFamily, DBWithThreadMode, Direction, IteratorMode, MultiThreaded, ReadOptions};
+
+use crate::keys::{self, StateKey};
+use crate::options::{self, StoreOptions};
+use crate::store::{IndexRow, Store, StoreError, Write, batch_span};
+use crate::{Tag, writer};
+
+pub(crate) struct Database {
+    pub(crate) inner: DBWithThreadMode<MultiThreaded>,
+}
+
+impl Database {
+    fn family(&self, name: &str) -> Arc<BoundColumnFamily<'_>> {
+        self.inner.cf_handle(name).expect("every column family was opened with the database")
+    }
+    pub(crate) fn raft(&self) -> Arc<BoundColumnFamily<'_>> {
+        self.family(keys::RAFT)
+    }
+    pub(crate) fn log(&self) -> Arc<BoundColumnFamily<'_>> {
+        self.family(keys::LOG)
+    }
+    pub(crate) fn index(&self) -> Arc<BoundColumnFamily<'_>> {
+        self.family(keys::INDEX)
+    }
+    pub(crate) fn state(&self) -> Arc<BoundColumnFamily<'_>> {
+        self.family(keys::STATE)
+    }
+}
+
+/// RocksDB with its writer thread. Dropping it waits until all submitted writes are on disk.
+pub struct RocksStore {
+    db: Arc<Database>,
+    queue: Option<Sender<Write>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    path: PathBuf,
+}
+
+/// Sizes for metrics and DescribeLogDirs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreStats {
+    pub disk_bytes: u64,
+    pub memtable_bytes: u64,
+    pub block_cache_bytes: u64,
+}
+
+impl RocksStore {
+    /// Opens or creates the database in `path`. The folder must be on a local file system.
+    pub fn open(path: &Path, options: &StoreOptions) -> Result<RocksStore, StoreError> {
+        let database = options::database(options);
+        let families = options::column_families(options);
+        let inner = DBWithThreadMode::open_cf_descriptors(&database, path, families)
+            .map_err(|e| StoreError::Io(format!("{}: {e}", path.display()).into()))?;
+        let db = Arc::new(Database { inner });
+        let (queue, receiver) = channel();
+        let writer_db = db.clone();
+        let writer = std::thread::Builder::new()
+            .name("log-writer".into())
+            .spawn(move || writer::run(writer_db, receiver))
+            .map_err(|e| StoreError::Io(e.to_string().into()))?;
+        let writer = Mutex::new(Some(writer));
+        Ok(RocksStore { db, queue: Some(queue), writer, path: path.to_owned() })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn stats(&self) -> StoreStats {
+        let sum = |property: &str| -> u64 {
+            [keys::RAFT, keys::LOG, keys::INDEX, keys::STATE]
+                .iter()
+                .filter_map(|name| {
+                    let family = self.db.family(name);
+                    self.db.inner.property_int_value_cf(&family, property).ok().flatten()
+                })
+                .sum()
+        };
+        let cache = self.db.inner.property_int_value_cf(&self.db.log(), "rocksdb.block-cache-usage");
+        StoreStats {
+            disk_bytes: sum("rocksdb.total-sst-files-size") + sum("rocksdb.total-blob-file-size"),
+            memtable_bytes: sum("rocksdb.size-all-mem-tables"),
+            block_cache_bytes: cache.ok().flatten().unwrap_or(0),
+        }
+    }
+
+    fn scan<'a>(
+        &'a self,
+        family: &Arc<BoundColumnFamily<'a>>,
+        from: &[u8],
+        to: Vec<u8>,
+    ) -> impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), StoreError>> + 'a {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(to);
+        let mode = IteratorMode::From(from, Direction::Forward);
+        self.db.inner.iterator_cf_opt(family, options, mode).map(|item| item.map_err(io))
+    }
+
+    /// The last row of `family` at or below `key` that shares its first 8 bytes.
+    fn at_or_below<'a>(
+        &'a self,
+        family: &Arc<BoundColumnFamily<'a>>,
+        key: &[u8],
+    ) -> Result<Option<Box<[u8]>>, StoreError> {
+        let mut options = ReadOptions::default();
+        let mut lower = key[..8].to_vec();
+        lower.extend_from_slice(&[0; 8]);
+        options.set_iterate_lower_bound(lower);
+        let mut rows = self.db.inner.raw_iterator_cf_opt(family, options);
+        rows.seek_for_prev(key);
+        rows.status().map_err(io)?;
+        Ok(rows.key().map(Box::from))
+    }
+}
+
+impl Drop for RocksStore {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.get_mut().ok().and_then(Option::take) {
+            let _ = writer.join();
+        }
+    }
+}
+
+fn io(error: rocksdb::Error) -> StoreError {
+    StoreError::Io(error.to_string().into())
+}
+
+fn damaged(what: &str, detail: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged { what: what.to_owned(), detail: detail.to_string() }
+}
+
+fn index_row(key: &[u8], value: &[u8]) -> Result<IndexRow, StoreError> {
+    let bad = || damaged("an index row", format!("key {key:02x?}, {} bytes", value.len()));
+    let (_, base_offset) = keys::batch_offset(key).ok_or_else(bad)?;
+    let value: &[u8; 16] = value.try_into().map_err(|_| bad())?;
+    let (time, position) = value.split_at(8);
+    Ok(IndexRow {
+        base_offset,
+        max_timestamp_ms: i64::from_be_bytes(time.try_into().map_err(|_| bad())?),
+        position_bytes: u64::from_be_bytes(position.try_into().map_err(|_| bad())?),
+    })
+}
+
+impl Store for RocksStore {
+    fn submit(&self, write: Write) {
+        let Some(queue) = &self.queue else { return (write.done)(Err(StoreError::Closed)) };
+        if let Err(refused) = queue.send(write) {
+            (refused.0.done)(Err(StoreError::Closed));
+        }
+    }
+
+    fn raft_rows(
+        &self,
+        group: GroupId,
+        from: u64,
+        to: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        let mut rows = Vec::new();
+        let mut bytes = 0;
+        let family = self.db.raft();
+        for item in self.scan(&family, &keys::raft(group, from), keys::raft(group, to).to_vec()) {
+            let (key, row) = item?;
+            let (_, index) = keys::raft_index(&key).ok_or_else(|| damaged("a raft key", format!("{key:02x?}")))?;
+            if !rows.is_empty() && bytes + row.len() > max_bytes {
+                break;
+            }
+            bytes += row.len();
+            rows.push((index, Bytes::from(row)));
+        }
+        Ok(rows)
+    }
+
+    fn last_raft_row(&self, group: GroupId) -> Result<Option<(u64, Bytes)>, StoreError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(keys::raft(group, 0).to_vec());
+        let mut rows = self.db.inner.raw_iterator_cf_opt(&self.db.raft(), options);
+        rows.seek_for_prev(keys::raft(group, u64::MAX));
+        rows.status().map_err(io)?;
+        let Some((key, row)) = rows.item() else { return Ok(None) };
+        let (_, index) = keys::raft_index(key).ok_or_else(|| damaged("a raft key", format!("{key:02x?}")))?;
+        Ok(Some((index, Bytes::copy_from_slice(row))))
+    }
+
+    fn batches(
+        &self,
+        partition: PartitionId,
+        offset: i64,
+        end_offset: i64,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(keys::batch(partition, 0).to_vec());
+        options.set_iterate_upper_bound(keys::batch(partition, end_offset).to_vec());
+        let mut rows = self.db.inner.raw_iterator_cf_opt(&self.db.log(), options);
+        rows.seek_for_prev(keys::batch(partition, offset));
+        if !rows.valid() {
+            rows.seek(keys::batch(partition, offset));
+        }
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        while let Some((key, batch)) = rows.item() {
+            let at = || format!("the batch of {partition} at key {key:02x?}");
+            let span = batch_span(batch).ok_or_else(|| damaged(&at(), "too short"))?;
+            if keys::batch_offset(key) != Some((partition, span.0)) {
+                return Err(damaged(&at(), format!("its header says offset {}", span.0)));
+            }
+            if span.1 >= offset {
+                if !found.is_empty() && bytes + batch.len() > max_bytes {
+                    break;
+                }
+                bytes += batch.len();
+                found.push(Bytes::copy_from_slice(batch));
+                if bytes >= max_bytes {
+                    break;
+                }
+            }
+            rows.next();
+        }
+        rows.status().map_err(io)?;
+        Ok(found)
+    }
+
+    fn index_at(&self, partition: PartitionId, offset: i64) -> Result<Option<IndexRow>, StoreError> {
+        let family = self.db.index();
+        let Some(key) = self.at_or_below(&family, &keys::batch(partition, offset))? else { return Ok(None) };
+        let value = self.db.inner.get_pinned_cf(&family, &key).map_err(io)?;
+        value.map(|v| index_row(&key, &v)).transpose()
+    }
+
+    fn index_rows(
+        &self,
+        partition: PartitionId,
+        from: i64,
+        max_rows: usize,
+    ) -> Result<Vec<IndexRow>, StoreError> {
+        let family = self.db.index();
+        let to = keys::batch(partition, i64::MAX).to_vec();
+        let rows = self.scan(&family, &keys::batch(partition, from), to).take(max_rows);
+        rows.map(|item| item.and_then(|(key, value)| index_row(&key, &value))).collect()
+    }
+
+    fn state(&self, key: StateKey) -> Result<Option<Bytes>, StoreError> {
+        let value = self.db.inner.get_cf(&self.db.state(), key.encode()).map_err(io)?;
+        Ok(value.map(Bytes::from))
+    }
+
+    fn states(&self, tag: Tag, group: GroupId) -> Result<Vec<(u64, Bytes)>, StoreError> {
+        let from = StateKey { tag, group, id: 0 }.encode();
+        let mut to = StateKey { tag, group, id: u64::MAX }.encode().to_vec();
+        to.push(0);
+        let family = self.db.state();
+        self.scan(&family, &from, to)
+            .map(|item| {
+                let (key, value) = item?;
+                let key = StateKey::decode(&key).ok_or_else(|| damaged("a state key", format!("{key:02x?}")))?;
+                Ok((key.id, Bytes::from(value)))
+            })
+            .collect()
+    }
+}

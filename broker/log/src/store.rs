@@ -1,0 +1,136 @@
+//! The door to storage: what can be written and read, and nothing about how.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_proto::ids::{GroupId, PartitionId};
+
+use crate::keys::StateKey;
+
+/// The part of a record batch that the broker sets: base offset i64, length i32, leader epoch i32.
+/// It lies outside the batch's CRC (KIP-98).
+pub const BATCH_HEAD_BYTES: usize = 16;
+/// `last_offset_delta` i32 of a record batch v2 stands at this byte.
+const LAST_OFFSET_DELTA_AT: usize = 23;
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("storage failed: {0}")]
+    Io(Arc<str>),
+    #[error("{what} is damaged: {detail}")]
+    Damaged { what: String, detail: String },
+    #[error("storage is closed")]
+    Closed,
+}
+
+impl From<StoreError> for std::io::Error {
+    fn from(error: StoreError) -> std::io::Error {
+        std::io::Error::other(error)
+    }
+}
+
+/// A row of the sparse index of one partition: about one in `INDEX_INTERVAL_BYTES` of its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexRow {
+    pub base_offset: i64,
+    /// Highest record timestamp of the partition up to and with this batch, ms.
+    pub max_timestamp_ms: i64,
+    /// Bytes of the partition's log before this batch, since its first record ever.
+    pub position_bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+pub enum Op {
+    PutRaft { group: GroupId, index: u64, row: Bytes },
+    /// Raft rows `from..to`.
+    DeleteRaft { group: GroupId, from: u64, to: u64 },
+    /// One batch: `head` is its first 16 bytes, `body` the rest.
+    PutBatch { partition: PartitionId, base_offset: i64, head: Bytes, body: Bytes },
+    PutIndex { partition: PartitionId, row: IndexRow },
+    /// Batches and index rows with base offsets `from..to`.
+    DeleteBatches { partition: PartitionId, from: i64, to: i64 },
+    PutState { key: StateKey, value: Bytes },
+    DeleteState { key: StateKey },
+}
+
+impl Op {
+    pub(crate) fn size_bytes(&self) -> usize {
+        match self {
+            Op::PutRaft { row, .. } => row.len(),
+            Op::PutBatch { body, .. } => BATCH_HEAD_BYTES + body.len(),
+            Op::PutState { value, .. } => value.len(),
+            _ => 32,
+        }
+    }
+}
+
+/// Called once, from the writer thread, with the outcome of a write. Must be quick.
+pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// An atomic set of operations.
+pub struct Write {
+    pub ops: Vec<Op>,
+    /// False only for what may be lost without harm; it still keeps its place in the order.
+    pub sync: bool,
+    pub done: Done,
+}
+
+/// Ordered durable writes, and reads of what was written. Reads block: call them off the reactor.
+pub trait Store: Send + Sync + 'static {
+    /// Queues a write. Reads may see it any time from now on; it is durable when `done` says so.
+    fn submit(&self, write: Write);
+
+    /// Submits and waits. For start-up, votes and shutdown; not for the hot path.
+    fn write(&self, ops: Vec<Op>) -> Result<(), StoreError> {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let done = Box::new(move |result| drop(sender.send(result)));
+        self.submit(Write { ops, sync: true, done });
+        receiver.recv().map_err(|_| StoreError::Closed)?
+    }
+
+    /// Raft rows from `from` up to (not with) `to`, at least one if there is one, then up to `max_bytes`.
+    fn raft_rows(
+        &self,
+        group: GroupId,
+        from: u64,
+        to: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError>;
+
+    /// The last raft row of a group.
+    fn last_raft_row(&self, group: GroupId) -> Result<Option<(u64, Bytes)>, StoreError>;
+
+    /// Whole batches from the one that holds `offset` (or the next one after it), with base offsets
+    /// below `end_offset`. The first is returned whatever its size, more while they fit `max_bytes`.
+    fn batches(
+        &self,
+        partition: PartitionId,
+        offset: i64,
+        end_offset: i64,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, StoreError>;
+
+    /// The last index row at or below `offset`.
+    fn index_at(&self, partition: PartitionId, offset: i64) -> Result<Option<IndexRow>, StoreError>;
+
+    /// Index rows from base offset `from` on, at most `max_rows`.
+    fn index_rows(
+        &self,
+        partition: PartitionId,
+        from: i64,
+        max_rows: usize,
+    ) -> Result<Vec<IndexRow>, StoreError>;
+
+    fn state(&self, key: StateKey) -> Result<Option<Bytes>, StoreError>;
+
+    /// All `state` rows of a tag and group, by id.
+    fn states(&self, tag: crate::Tag, group: GroupId) -> Result<Vec<(u64, Bytes)>, StoreError>;
+}
+
+/// First and last offset of a stored batch; `None` where it is too short to be one.
+pub fn batch_span(batch: &[u8]) -> Option<(i64, i64)> {
+    let base = i64::from_be_bytes(batch.get(..8)?.try_into().ok()?);
+    let delta = batch.get(LAST_OFFSET_DELTA_AT..LAST_OFFSET_DELTA_AT + 4)?;
+    let delta = i32::from_be_bytes(delta.try_into().ok()?);
+    Some((base, base.checked_add(delta.max(0) as i64)?))
+}

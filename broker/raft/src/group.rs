@@ -1,0 +1,260 @@
+//! A replication group as the broker uses it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Config, EmptyNode, SnapshotPolicy};
+use ottla_log::{IndexRow, Op, Store, StoreError, Write};
+use ottla_proto::ids::{GroupId, PartitionId};
+use ottla_proto::limits::{APPEND_QUEUE_BYTES, CHECKPOINT_ENTRIES, TAIL_CACHE_BYTES};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::command::{Command, Outcome};
+use crate::group_log::GroupLog;
+use crate::network::NoPeers;
+use crate::partition::{Partition, TailCache};
+use crate::sequencer::{self, Request};
+use crate::storage::{LogStorage, StateMachine};
+use crate::types::TypeConfig;
+
+pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
+/// Milliseconds since the epoch. Injected, so that simulations own time.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    #[error("this replica does not lead the group")]
+    NotLeader,
+    /// It may or may not be in the log: the client must try again, and idempotence sorts it out.
+    #[error("leadership changed before the outcome was known")]
+    Unknown,
+    #[error("the group has stopped")]
+    Stopped,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("group {0} could not start: {1}")]
+    Start(GroupId, String),
+}
+
+/// An append whose place in the log order is taken; await its outcome, one per command.
+pub struct Ticket(oneshot::Receiver<Result<Vec<Outcome>, AppendError>>);
+
+impl Ticket {
+    pub async fn outcome(self) -> Result<Vec<Outcome>, AppendError> {
+        self.0.await.unwrap_or(Err(AppendError::Stopped))
+    }
+}
+
+/// All replication groups of a broker, with what they share.
+pub struct Groups {
+    store: Arc<dyn Store>,
+    tail_cache: Arc<TailCache>,
+    permits: Arc<Semaphore>,
+    clock: Clock,
+    producer_expiration_ms: Arc<AtomicI64>,
+    groups: RwLock<HashMap<GroupId, Arc<Group>>>,
+}
+
+impl Groups {
+    pub fn new(store: Arc<dyn Store>, clock: Clock) -> Groups {
+        Groups {
+            store,
+            tail_cache: Arc::new(TailCache::new(TAIL_CACHE_BYTES)),
+            permits: Arc::new(Semaphore::new(APPEND_QUEUE_BYTES)),
+            clock,
+            producer_expiration_ms: Arc::new(AtomicI64::new(86_400_000)),
+            groups: RwLock::default(),
+        }
+    }
+
+    /// `producer.id.expiration.ms` for entries built from now on.
+    pub fn set_producer_expiration_ms(&self, expiration_ms: i64) {
+        self.producer_expiration_ms.store(expiration_ms, Ordering::Relaxed);
+    }
+
+    /// Bytes of records in the tail cache.
+    pub fn tail_cache_bytes(&self) -> usize {
+        self.tail_cache.bytes()
+    }
+
+    /// Waits for room for `bytes` of records. Taking it before [`Group::append`] bounds what is queued.
+    pub async fn reserve(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let bytes = bytes.min(APPEND_QUEUE_BYTES) as u32;
+        self.permits.clone().acquire_many_owned(bytes).await.expect("the semaphore is never closed")
+    }
+
+    pub fn get(&self, id: GroupId) -> Option<Arc<Group>> {
+        self.groups.read().expect("never poisoned").get(&id).cloned()
+    }
+
+    /// Starts a group whose only member is `replica`, or continues it if it was here before.
+    pub async fn start_alone(&self, id: GroupId, replica: u64) -> Result<Arc<Group>, GroupError> {
+        let (store, cache) = (self.store.clone(), self.tail_cache.clone());
+        let opened = tokio::task::spawn_blocking(move || GroupLog::open(id, store, cache)).await;
+        let log = Arc::new(opened.map_err(|e| GroupError::Start(id, e.to_string()))??);
+        let fail = |e: String| GroupError::Start(id, e);
+        let config = config(id).map_err(|e| fail(e.to_string()))?;
+        let raft = Raft::new(replica, config, NoPeers, LogStorage(log.clone()), StateMachine(log.clone()))
+            .await
+            .map_err(|e| fail(e.to_string()))?;
+        if raft.is_initialized().await.map_err(|e| fail(e.to_string()))? {
+            // Alone in its group: nobody can be deposed by this.
+            raft.trigger().elect(false).await.map_err(|e| fail(e.to_string()))?;
+        } else {
+            let members = BTreeMap::from([(replica, EmptyNode {})]);
+            raft.initialize(members).await.map_err(|e| fail(e.to_string()))?;
+        }
+        let (requests, receiver) = mpsc::unbounded_channel();
+        let (clock, expiration) = (self.clock.clone(), self.producer_expiration_ms.clone());
+        tokio::spawn(sequencer::run(raft.clone(), receiver, clock, expiration));
+        let group = Arc::new(Group { id, log, raft, requests });
+        self.groups.write().expect("never poisoned").insert(id, group.clone());
+        Ok(group)
+    }
+
+    /// Stops every group after a last checkpoint, so that the next start replays nothing.
+    pub async fn shutdown(&self) {
+        let groups: Vec<_> = self.groups.write().expect("never poisoned").drain().collect();
+        for (_, group) in groups {
+            group.checkpoint().await;
+            if let Err(error) = group.raft.shutdown().await {
+                tracing::error!(%error, group = %group.id, "a group did not stop cleanly");
+            }
+        }
+    }
+}
+
+fn config(id: GroupId) -> Result<Arc<Config>, openraft::ConfigError> {
+    let config = Config {
+        cluster_name: id.to_string(),
+        heartbeat_interval: 250,
+        election_timeout_min: 1000,
+        election_timeout_max: 2000,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(CHECKPOINT_ENTRIES),
+        max_in_snapshot_log_to_keep: 0,
+        purge_batch_size: 256,
+        enable_pre_vote: Some(true),
+        // Its own election at start gives each life of a leader its own leader epoch.
+        enable_leader_restore: Some(false),
+        ..Config::default()
+    };
+    Ok(Arc::new(config.validate()?))
+}
+
+pub struct Group {
+    pub id: GroupId,
+    log: Arc<GroupLog>,
+    raft: Raft,
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+impl Group {
+    pub fn partition(&self, id: PartitionId) -> Arc<Partition> {
+        self.log.partition(id)
+    }
+
+    /// The leader epoch in which this replica serves: it leads, and has applied an entry of that term.
+    pub fn leader_epoch(&self) -> Option<i32> {
+        let term = self.log.applied_term();
+        let metrics = self.raft.server_metrics();
+        let leads = {
+            let seen = metrics.borrow_watched();
+            seen.state.is_leader() && seen.vote.leader_id().term == term
+        };
+        leads.then_some(term as i32)
+    }
+
+    /// Waits until this replica serves as leader; the leader epoch.
+    pub async fn wait_for_leadership(&self, timeout: Duration) -> Option<i32> {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut applied = self.raft.metrics();
+        loop {
+            if let Some(epoch) = self.leader_epoch() {
+                return Some(epoch);
+            }
+            // Applying is published after it happened, so a change may come a moment late.
+            let soon = (tokio::time::Instant::now() + Duration::from_millis(20)).min(deadline);
+            let _ = tokio::time::timeout_at(soon, applied.changed()).await;
+            if tokio::time::Instant::now() >= deadline {
+                return self.leader_epoch();
+            }
+        }
+    }
+
+    /// Takes the next place in the group's order for these commands. `bytes` is their record data.
+    pub fn append(&self, commands: Vec<Command>, bytes: usize, permit: Option<OwnedSemaphorePermit>) -> Ticket {
+        let (reply, receiver) = oneshot::channel();
+        // A refused send drops `reply`, and the ticket says that the group has stopped.
+        let _ = self.requests.send(Request { commands, bytes, reply, permit });
+        Ticket(receiver)
+    }
+
+    /// Reads committed batches: the cache first, then the disk. Blocks on the disk; see
+    /// [`Partition::read_cached`] for what is returned.
+    pub fn read(&self, partition: &Partition, offset: i64, end_offset: i64, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
+        match partition.read_cached(offset, end_offset, max_bytes) {
+            Some(found) => Ok(found),
+            None => self.log.store().batches(partition.id, offset, end_offset, max_bytes),
+        }
+    }
+
+    /// The last row of the sparse index at or below `offset`. Blocks on the disk.
+    pub fn index_at(&self, partition: PartitionId, offset: i64) -> Result<Option<IndexRow>, StoreError> {
+        self.log.store().index_at(partition, offset)
+    }
+
+    /// Where to begin to look for the first record with a timestamp of at least `timestamp_ms`: the
+    /// base offset of a batch before which no record has one. Blocks on the disk.
+    pub fn seek_timestamp(&self, partition: PartitionId, timestamp_ms: i64, start: i64, end: i64) -> Result<i64, StoreError> {
+        // A row's highest timestamp never falls, so the rows can be searched by halving. `found` is
+        // the last row known to be too early; what follows it may hold the record.
+        let (mut found, mut low, mut high) = (start, start, end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let row = self.log.store().index_rows(partition, middle, 1)?;
+            match row.first().filter(|row| row.base_offset < high) {
+                Some(row) if row.max_timestamp_ms < timestamp_ms => {
+                    found = row.base_offset;
+                    low = row.base_offset + 1;
+                }
+                _ => high = middle,
+            }
+        }
+        Ok(found)
+    }
+
+    /// Frees the disk space of records before the log start offset. Blocks on the disk.
+    pub fn reclaim(&self, partition: &Partition) -> Result<(), StoreError> {
+        let start = partition.bounds().log_start_offset;
+        let store = self.log.store();
+        // The batch that holds the log start offset stays whole.
+        let first = store.batches(partition.id, start, start + 1, 1)?;
+        let keep_from = first.first().and_then(|b| ottla_log::batch_span(b)).map_or(start, |(base, _)| base.min(start));
+        let kept = store.index_at(partition.id, keep_from)?;
+        let everything = partition.with_state(|s| if s.log_end_offset == start { s.position_bytes } else { 0 });
+        partition.note_start_position(kept.map_or(0, |row| row.position_bytes).max(everything));
+        let ops = vec![Op::DeleteBatches { partition: partition.id, from: 0, to: keep_from }];
+        store.submit(Write { ops, sync: false, done: Box::new(|_| ()) });
+        Ok(())
+    }
+
+    /// Writes a checkpoint now.
+    pub async fn checkpoint(&self) {
+        let (checkpoint, ops) = self.log.checkpoint_ops();
+        let (sender, receiver) = oneshot::channel();
+        let done = Box::new(move |result| drop(sender.send(result)));
+        self.log.store().submit(Write { ops, sync: true, done });
+        match receiver.await {
+            Ok(Ok(())) => self.log.checkpoint_stored(checkpoint),
+            _ => tracing::error!(group = %self.id, "a checkpoint was not written"),
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! One group's log and partitions on this replica: what openraft's storage traits act upon.
+//! Hot path: `append` and `apply`.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use ottla_log::{BATCH_HEAD_BYTES, Done, Op, StateKey, Store, StoreError, Tag, Write};
+use ottla_proto::ids::{GroupId, PartitionId};
+
+use crate::command::{BatchMeta, Command, GroupEntry, Outcome};
+use crate::partition::{Partition, TailCache};
+use crate::rows::{self, Checkpoint};
+use crate::state::{EntryContext, PartitionState};
+use crate::types::{Entry, EntryPayload, LogId, StoredMembership, Vote};
+
+/// Bytes of rows read at a time when the log is replayed.
+const REPLAY_READ_BYTES: usize = 1 << 20;
+
+/// The log's ends, and the entries that are not applied yet.
+#[derive(Default)]
+struct Tail {
+    last: Option<LogId>,
+    purged: Option<LogId>,
+    /// Contiguous, ending at `last`; those before are read from their rows.
+    recent: VecDeque<Entry>,
+}
+
+#[derive(Default)]
+struct Applied {
+    checkpoint: Checkpoint,
+    /// Changed since the last checkpoint.
+    dirty: HashSet<PartitionId>,
+}
+
+pub(crate) struct GroupLog {
+    pub(crate) id: GroupId,
+    store: Arc<dyn Store>,
+    tail_cache: Arc<TailCache>,
+    partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
+    tail: Mutex<Tail>,
+    applied: Mutex<Applied>,
+    vote: Mutex<Option<Vote>>,
+    /// Term of the last applied entry: a leader serves once it has applied one of its own.
+    applied_term: AtomicU64,
+    /// What the last checkpoint on disk covers.
+    stored_checkpoint: Mutex<Checkpoint>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no code panics while it holds a group's lock")
+}
+
+impl GroupLog {
+    /// Restores the group from its checkpoint and the rows after it. Blocks on the disk.
+    pub(crate) fn open(
+        id: GroupId,
+        store: Arc<dyn Store>,
+        tail_cache: Arc<TailCache>,
+    ) -> Result<GroupLog, StoreError> {
+        let read = |tag| store.state(StateKey::group(tag, id));
+        let checkpoint = read(Tag::Checkpoint)?.map(|r| rows::decode_checkpoint(&r)).transpose()?.unwrap_or_default();
+        let vote = read(Tag::Vote)?.map(|r| rows::decode_vote(&r)).transpose()?;
+        let purged = read(Tag::Purged)?.map(|r| rows::decode_purged(&r)).transpose()?.flatten();
+        let mut partitions = HashMap::new();
+        for (number, row) in store.states(Tag::Partition, id)? {
+            let partition = PartitionId(number);
+            partitions.insert(partition, Arc::new(Partition::new(partition, id, rows::decode_partition(&row)?)));
+        }
+        let last = match store.last_raft_row(id)? {
+            Some((index, row)) => Some(rows::decode_log_id(index, &row)?),
+            None => purged,
+        };
+        let applied_term = checkpoint.applied.map_or(0, |id| id.leader_id.term);
+        let log = GroupLog {
+            id,
+            store,
+            tail_cache,
+            partitions: RwLock::new(partitions),
+            tail: Mutex::new(Tail { last, purged, recent: VecDeque::new() }),
+            applied: Mutex::new(Applied { checkpoint: checkpoint.clone(), dirty: HashSet::new() }),
+            vote: Mutex::new(vote),
+            applied_term: AtomicU64::new(applied_term),
+            stored_checkpoint: Mutex::new(checkpoint),
+        };
+        log.replay_tail()?;
+        Ok(log)
+    }
+
+    /// Brings every partition's tail from the high watermark to the end of the log.
+    fn replay_tail(&self) -> Result<(), StoreError> {
+        let (applied, last) = (lock(&self.applied).checkpoint.applied, lock(&self.tail).last);
+        let mut next = applied.map_or(0, |id| id.index + 1);
+        let end = last.map_or(0, |id| id.index + 1);
+        while next < end {
+            let found = self.store.raft_rows(self.id, next, end, REPLAY_READ_BYTES)?;
+            for (index, row) in &found {
+                if *index != next {
+                    break;
+                }
+                let entry = rows::decode_entry(*index, row)?;
+                if let EntryPayload::Normal(payload) = &entry.payload {
+                    let context = context(&entry, &payload.0);
+                    for (command, outcome) in payload.0.commands.iter().zip(payload.0.outcomes()) {
+                        self.partition(partition_of(command)).stage(|s| advance(s, command, outcome, &context));
+                    }
+                }
+                next += 1;
+            }
+            if found.is_empty() || next < found.last().map_or(0, |(i, _)| *i) {
+                let detail = format!("entry {next} is missing, the log ends at {}", end - 1);
+                return Err(StoreError::Damaged { what: format!("the log of group {}", self.id), detail });
+            }
+        }
+        Ok(())
+    }
+
+    /// The partition, made empty if the log has not seen it.
+    pub(crate) fn partition(&self, id: PartitionId) -> Arc<Partition> {
+        if let Some(found) = self.partitions.read().expect("never poisoned").get(&id) {
+            return found.clone();
+        }
+        let mut partitions = self.partitions.write().expect("never poisoned");
+        let new = || Arc::new(Partition::new(id, self.id, PartitionState::new()));
+        partitions.entry(id).or_insert_with(new).clone()
+    }
+
+    pub(crate) fn applied_term(&self) -> u64 {
+        self.applied_term.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn vote(&self) -> Option<Vote> {
+        *lock(&self.vote)
+    }
+
+    pub(crate) fn save_vote(&self, vote: &Vote) -> Result<(), StoreError> {
+        let key = StateKey::group(Tag::Vote, self.id);
+        self.store.write(vec![Op::PutState { key, value: rows::encode_vote(vote) }])?;
+        *lock(&self.vote) = Some(*vote);
+        Ok(())
+    }
+
+    /// (last purged, last)
+    pub(crate) fn log_state(&self) -> (Option<LogId>, Option<LogId>) {
+        let tail = lock(&self.tail);
+        (tail.purged, tail.last)
+    }
+
+    /// Decides and queues entries. They can be read when this returns; `done` tells when they are
+    /// on disk.
+    pub(crate) fn append(&self, entries: impl IntoIterator<Item = Entry>, done: Done) {
+        let mut ops = Vec::new();
+        let mut cached = Vec::new();
+        let mut tail = lock(&self.tail);
+        for entry in entries {
+            if let EntryPayload::Normal(payload) = &entry.payload {
+                self.decide(&entry, &payload.0, &mut ops, &mut cached);
+            }
+            let row = rows::encode_entry(&entry);
+            ops.push(Op::PutRaft { group: self.id, index: entry.log_id.index, row });
+            tail.last = Some(entry.log_id);
+            tail.recent.push_back(entry);
+        }
+        drop(tail);
+        self.tail_cache.added(cached.into_iter());
+        self.store.submit(Write { ops, sync: true, done });
+    }
+
+    fn decide(
+        &self,
+        entry: &Entry,
+        group_entry: &GroupEntry,
+        ops: &mut Vec<Op>,
+        cached: &mut Vec<(Arc<Partition>, i64, usize)>,
+    ) {
+        let context = context(entry, group_entry);
+        // One allocation holds the heads of all batches of the entry.
+        let mut heads = BytesMut::with_capacity(group_entry.commands.len() * BATCH_HEAD_BYTES);
+        let mut outcomes = Vec::with_capacity(group_entry.commands.len());
+        for command in &group_entry.commands {
+            let id = partition_of(command);
+            let partition = self.partition(id);
+            let (outcome, index_row) = partition.stage(|state| {
+                let outcome = decide(state, command, &context);
+                (outcome, advance(state, command, &outcome, &context))
+            });
+            outcomes.push(outcome);
+            if let (Command::Append { meta, body }, Outcome::Appended { base_offset }) = (command, outcome) {
+                let head = put_head(&mut heads, base_offset, meta, context.leader_epoch);
+                let last_offset = base_offset + meta.offsets as i64 - 1;
+                partition.cache(base_offset, last_offset, head.clone(), body.clone());
+                cached.push((partition, base_offset, BATCH_HEAD_BYTES + body.len()));
+                ops.push(Op::PutBatch { partition: id, base_offset, head, body: body.clone() });
+            }
+            ops.extend(index_row.map(|row| Op::PutIndex { partition: id, row }));
+        }
+        group_entry.set_outcomes(outcomes);
+    }
+
+    /// Entries `from..to` as far as the log has them. Those read from disk come without bodies.
+    pub(crate) fn entries(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Entry>, StoreError> {
+        let first_recent = {
+            let tail = lock(&self.tail);
+            let first = tail.recent.front().map_or(u64::MAX, |e| e.log_id.index);
+            if from >= first {
+                let skip = (from - first) as usize;
+                let wanted = to.saturating_sub(from) as usize;
+                return Ok(within(tail.recent.iter().skip(skip).take(wanted).cloned(), max_bytes));
+            }
+            first
+        };
+        let found = self.store.raft_rows(self.id, from, to.min(first_recent), max_bytes)?;
+        found.iter().map(|(index, row)| rows::decode_entry(*index, row)).collect()
+    }
+
+    /// Cuts off everything after `last`. Blocks on the disk.
+    pub(crate) fn truncate_after(&self, last: Option<LogId>) -> Result<(), StoreError> {
+        let from = last.map_or(0, |id| id.index + 1);
+        let mut ops = vec![Op::DeleteRaft { group: self.id, from, to: u64::MAX }];
+        for entry in self.entries(from, u64::MAX, usize::MAX)? {
+            let EntryPayload::Normal(payload) = entry.payload else { continue };
+            for (command, outcome) in payload.0.commands.iter().zip(payload.0.outcomes()) {
+                if let Outcome::Appended { base_offset } = outcome {
+                    let partition = partition_of(command);
+                    ops.push(Op::DeleteBatches { partition, from: *base_offset, to: i64::MAX });
+                }
+            }
+        }
+        {
+            let mut tail = lock(&self.tail);
+            tail.last = last;
+            while tail.recent.back().is_some_and(|e| e.log_id.index >= from) {
+                tail.recent.pop_back();
+            }
+        }
+        self.store.write(ops)?;
+        let all: Vec<_> = self.partitions.read().expect("never poisoned").values().cloned().collect();
+        all.iter().for_each(|p| p.rewind());
+        self.replay_tail()
+    }
+
+    /// Forgets rows up to and with `upto`; a checkpoint covers them.
+    pub(crate) fn purge(&self, upto: LogId) {
+        lock(&self.tail).purged = Some(upto);
+        let key = StateKey::group(Tag::Purged, self.id);
+        let ops = vec![
+            Op::DeleteRaft { group: self.id, from: 0, to: upto.index + 1 },
+            Op::PutState { key, value: rows::encode_log_id(&upto) },
+        ];
+        // Losing this write leaves rows that the next purge removes.
+        self.store.submit(Write { ops, sync: false, done: Box::new(|_| ()) });
+    }
+
+    /// Takes a committed entry into what clients see.
+    pub(crate) fn apply(&self, entry: &Entry) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        let mut applied = lock(&self.applied);
+        match &entry.payload {
+            EntryPayload::Blank => {}
+            EntryPayload::Membership(membership) => {
+                applied.checkpoint.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+            }
+            EntryPayload::Normal(payload) => {
+                let context = context(entry, &payload.0);
+                outcomes = payload.0.outcomes().to_vec();
+                for (command, outcome) in payload.0.commands.iter().zip(&outcomes) {
+                    let partition = self.partition(partition_of(command));
+                    partition.commit(|state| {
+                        advance(state, command, outcome, &context);
+                    });
+                    applied.dirty.insert(partition.id);
+                    self.drop_data(&partition, outcome);
+                }
+            }
+        }
+        applied.checkpoint.applied = Some(entry.log_id);
+        self.applied_term.store(entry.log_id.leader_id.term, Ordering::Release);
+        drop(applied);
+        let recent = &mut lock(&self.tail).recent;
+        while recent.front().is_some_and(|e| e.log_id.index <= entry.log_id.index) {
+            recent.pop_front();
+        }
+        outcomes
+    }
+
+    /// A removed partition's rows go at once; trimmed ones when the owner asks (`Group::reclaim`).
+    fn drop_data(&self, partition: &Partition, outcome: &Outcome) {
+        if *outcome == Outcome::Removed {
+            let ops = vec![Op::DeleteBatches { partition: partition.id, from: 0, to: i64::MAX }];
+            self.store.submit(Write { ops, sync: false, done: Box::new(|_| ()) });
+        }
+    }
+
+    pub(crate) fn applied(&self) -> Checkpoint {
+        lock(&self.applied).checkpoint.clone()
+    }
+
+    pub(crate) fn stored_checkpoint(&self) -> Checkpoint {
+        lock(&self.stored_checkpoint).clone()
+    }
+
+    /// The operations that bring the checkpoint on disk to what is applied now.
+    pub(crate) fn checkpoint_ops(&self) -> (Checkpoint, Vec<Op>) {
+        let mut applied = lock(&self.applied);
+        let checkpoint = applied.checkpoint.clone();
+        let key = StateKey::group(Tag::Checkpoint, self.id);
+        let mut ops = vec![Op::PutState { key, value: rows::encode_checkpoint(&checkpoint) }];
+        for id in applied.dirty.drain() {
+            let key = StateKey::partition(self.id, id);
+            ops.push(self.partition(id).with_state(|state| match state.removed {
+                true => Op::DeleteState { key },
+                false => Op::PutState { key, value: rows::encode_partition(state) },
+            }));
+        }
+        (checkpoint, ops)
+    }
+
+    pub(crate) fn checkpoint_stored(&self, checkpoint: Checkpoint) {
+        *lock(&self.stored_checkpoint) = checkpoint;
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+}
+
+fn within(entries: impl Iterator<Item = Entry>, max_bytes: usize) -> Vec<Entry> {
+    let mut bytes = 0usize;
+    let size = |entry: &Entry| match &entry.payload {
+        EntryPayload::Normal(p) => p.0.commands.iter().map(|c| if let Command::Append { body, .. } = c { body.len() } else { 0 }).sum(),
+        _ => 0usize,
+    };
+    let fits = |entry: &Entry| {
+        let first = bytes == 0;
+        bytes = bytes.saturating_add(size(entry)).max(1);
+        first || bytes <= max_bytes
+    };
+    let mut fits = fits;
+    entries.take_while(|e| fits(e)).collect()
+}
+
+fn partition_of(command: &Command) -> PartitionId {
+    match command {
+        Command::Append { meta, .. } => meta.partition,
+        Command::Trim { partition, .. } | Command::Remove { partition } => *partition,
+    }
+}
+
+fn context(entry: &Entry, group_entry: &GroupEntry) -> EntryContext {
+    EntryContext {
+        leader_epoch: entry.log_id.leader_id.term as i32,
+        time_ms: group_entry.time_ms,
+        producer_expiration_ms: group_entry.producer_expiration_ms,
+    }
+}
+
+fn decide(state: &PartitionState, command: &Command, context: &EntryContext) -> Outcome {
+    match command {
+        Command::Append { meta, .. } => state.decide_append(meta, context),
+        Command::Trim { log_start_offset, .. } => state.decide_trim(*log_start_offset),
+        Command::Remove { .. } => Outcome::Removed,
+    }
+}
+
+/// Takes a decided command into a state; returns the index row it brings.
+fn advance(
+    state: &mut PartitionState,
+    command: &Command,
+    outcome: &Outcome,
+    context: &EntryContext,
+) -> Option<ottla_log::IndexRow> {
+    match (command, outcome) {
+        (Command::Append { meta, .. }, Outcome::Appended { base_offset }) => {
+            let position_bytes = state.position_bytes;
+            let indexed = state.append(meta, *base_offset, context);
+            let max_timestamp_ms = state.max_timestamp_ms;
+            return indexed.then_some(ottla_log::IndexRow { base_offset: *base_offset, max_timestamp_ms, position_bytes });
+        }
+        (Command::Trim { .. }, Outcome::Trimmed { log_start_offset }) => state.trim(*log_start_offset),
+        (Command::Remove { .. }, Outcome::Removed) => {
+            *state = PartitionState { removed: true, ..PartitionState::new() };
+        }
+        _ => {}
+    }
+    None
+}
+
+fn put_head(heads: &mut BytesMut, base_offset: i64, meta: &BatchMeta, leader_epoch: i32) -> Bytes {
+    heads.put_i64(base_offset);
+    heads.put_i32(meta.size_bytes as i32 - 12);
+    heads.put_i32(leader_epoch);
+    heads.split().freeze()
+}

@@ -1,0 +1,224 @@
+//! A partition as this replica serves it: its state, its recent batches, and who waits for more.
+//! Hot path: every produce passes [`Partition::stage`] and `commit`, every fetch `read_cached`.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use ottla_log::BATCH_HEAD_BYTES;
+use ottla_proto::ids::{GroupId, PartitionId};
+use tokio::sync::Notify;
+
+use crate::state::PartitionState;
+
+/// A recent batch, in the two parts it is written in.
+struct CachedBatch {
+    base_offset: i64,
+    last_offset: i64,
+    head: Bytes,
+    body: Bytes,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// At the end of the log: decides what comes next.
+    tail: PartitionState,
+    /// At the high watermark: what clients see.
+    applied: PartitionState,
+    /// A contiguous run of batches that ends at the log end; may be empty.
+    cache: VecDeque<CachedBatch>,
+    waiters: Vec<Arc<Waiter>>,
+}
+
+/// One long poll; it may wait on many partitions at once.
+#[derive(Default)]
+pub struct Waiter(Notify);
+
+impl Waiter {
+    /// Returns once any watched partition has changed since the last call.
+    pub async fn changed(&self) {
+        self.0.notified().await;
+    }
+}
+
+/// What clients may see of a partition at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    pub log_start_offset: i64,
+    pub high_watermark: i64,
+}
+
+pub struct Partition {
+    pub id: PartitionId,
+    pub group: GroupId,
+    log_start_offset: AtomicI64,
+    high_watermark: AtomicI64,
+    inner: Mutex<Inner>,
+}
+
+impl Partition {
+    pub(crate) fn new(id: PartitionId, group: GroupId, state: PartitionState) -> Partition {
+        Partition {
+            id,
+            group,
+            log_start_offset: AtomicI64::new(state.log_start_offset),
+            high_watermark: AtomicI64::new(state.log_end_offset),
+            inner: Mutex::new(Inner { tail: state.clone(), applied: state, ..Default::default() }),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no code panics while it holds a partition")
+    }
+
+    pub fn bounds(&self) -> Bounds {
+        // Start before end: a trim between the two loads can only make the range look larger.
+        let log_start_offset = self.log_start_offset.load(Ordering::Acquire);
+        Bounds { log_start_offset, high_watermark: self.high_watermark.load(Ordering::Acquire) }
+    }
+
+    /// Looks at the state at the high watermark.
+    pub fn with_state<T>(&self, look: impl FnOnce(&PartitionState) -> T) -> T {
+        look(&self.inner().applied)
+    }
+
+    /// The state at the end of the log, to decide the next command by.
+    pub(crate) fn stage<T>(&self, change: impl FnOnce(&mut PartitionState) -> T) -> T {
+        change(&mut self.inner().tail)
+    }
+
+    pub(crate) fn cache(&self, base_offset: i64, last_offset: i64, head: Bytes, body: Bytes) {
+        let cache = &mut self.inner().cache;
+        assert!(cache.back().is_none_or(|b| b.last_offset < base_offset), "the cache is in order");
+        cache.push_back(CachedBatch { base_offset, last_offset, head, body });
+    }
+
+    /// Drops cached batches up to and with the one at `base_offset`.
+    pub(crate) fn evict(&self, base_offset: i64) {
+        let cache = &mut self.inner().cache;
+        while cache.front().is_some_and(|b| b.base_offset <= base_offset) {
+            cache.pop_front();
+        }
+    }
+
+    /// Takes a committed step into the visible state, and wakes who waits.
+    pub(crate) fn commit(&self, change: impl FnOnce(&mut PartitionState)) {
+        let mut inner = self.inner();
+        change(&mut inner.applied);
+        self.log_start_offset.store(inner.applied.log_start_offset, Ordering::Release);
+        self.high_watermark.store(inner.applied.log_end_offset, Ordering::Release);
+        inner.waiters.iter().for_each(|w| w.0.notify_one());
+    }
+
+    /// Back to the high watermark: what was appended beyond it is being cut off.
+    pub(crate) fn rewind(&self) {
+        let mut inner = self.inner();
+        inner.tail = inner.applied.clone();
+        let end = inner.tail.log_end_offset;
+        while inner.cache.back().is_some_and(|b| b.base_offset >= end) {
+            inner.cache.pop_back();
+        }
+    }
+
+    /// Notes how many bytes lie before the log start offset, as the index tells after a trim.
+    pub(crate) fn note_start_position(&self, position_bytes: u64) {
+        let mut inner = self.inner();
+        inner.tail.start_position_bytes = position_bytes;
+        inner.applied.start_position_bytes = position_bytes;
+    }
+
+    pub fn watch(&self, waiter: &Arc<Waiter>) {
+        self.inner().waiters.push(waiter.clone());
+    }
+
+    pub fn unwatch(&self, waiter: &Arc<Waiter>) {
+        let waiters = &mut self.inner().waiters;
+        waiters.retain(|w| !Arc::ptr_eq(w, waiter));
+        if waiters.is_empty() {
+            *waiters = Vec::new();
+        }
+    }
+
+    /// Wakes every long poll, so that it looks again: leadership changed or the partition is gone.
+    pub fn wake(&self) {
+        self.inner().waiters.iter().for_each(|w| w.0.notify_one());
+    }
+
+    /// Bytes of record data from `offset` to the high watermark, as far as the cache knows, up to
+    /// `enough`; `None` if `offset` lies before the cache (then there is plenty).
+    pub fn cached_bytes(&self, offset: i64, enough: usize) -> Option<usize> {
+        let inner = self.inner();
+        let first = inner.cache.partition_point(|b| b.last_offset < offset);
+        if inner.cache.get(first).is_none_or(|b| b.base_offset > offset) {
+            return None;
+        }
+        let end = inner.applied.log_end_offset;
+        let mut bytes = 0;
+        for batch in inner.cache.range(first..).take_while(|b| b.base_offset < end) {
+            bytes += BATCH_HEAD_BYTES + batch.body.len();
+            if bytes >= enough {
+                break;
+            }
+        }
+        Some(bytes)
+    }
+
+    /// Whole batches from the one that holds `offset`, with base offsets below `end_offset`, as
+    /// slices of what the producer sent. The first is returned whatever its size. `None` if `offset`
+    /// lies before the cache. A caller that passes the high watermark as the end sees committed data.
+    pub fn read_cached(&self, offset: i64, end_offset: i64, max_bytes: usize) -> Option<Vec<Bytes>> {
+        let inner = self.inner();
+        let first = inner.cache.partition_point(|b| b.last_offset < offset);
+        if inner.cache.get(first).is_none_or(|b| b.base_offset > offset) {
+            return None;
+        }
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        for batch in inner.cache.range(first..).take_while(|b| b.base_offset < end_offset) {
+            let size = BATCH_HEAD_BYTES + batch.body.len();
+            if !found.is_empty() && bytes + size > max_bytes {
+                break;
+            }
+            bytes += size;
+            found.push(batch.head.clone());
+            found.push(batch.body.clone());
+        }
+        Some(found)
+    }
+}
+
+/// The byte budget that all partitions' cached batches share; the oldest go first.
+pub(crate) struct TailCache {
+    budget_bytes: usize,
+    queue: Mutex<(VecDeque<(Arc<Partition>, i64, usize)>, usize)>,
+}
+
+impl TailCache {
+    pub(crate) fn new(budget_bytes: usize) -> TailCache {
+        TailCache { budget_bytes, queue: Mutex::default() }
+    }
+
+    /// Accounts for batches that were just cached, and makes room.
+    pub(crate) fn added(&self, batches: impl Iterator<Item = (Arc<Partition>, i64, usize)>) {
+        let mut evicted = Vec::new();
+        {
+            let mut guard = self.queue.lock().expect("no code panics while it holds the queue");
+            let (queue, bytes) = &mut *guard;
+            for batch in batches {
+                *bytes += batch.2;
+                queue.push_back(batch);
+            }
+            while *bytes > self.budget_bytes {
+                let Some(oldest) = queue.pop_front() else { break };
+                *bytes -= oldest.2;
+                evicted.push(oldest);
+            }
+        }
+        evicted.iter().for_each(|(partition, base_offset, _)| partition.evict(*base_offset));
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.queue.lock().expect("no code panics while it holds the queue").1
+    }
+}

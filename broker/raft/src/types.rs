@@ -1,0 +1,34 @@
+//! openraft's generics, fixed once. They stop at this crate.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use openraft::EmptyNode;
+
+use crate::command::{Outcome, Payload};
+
+openraft::declare_raft_types!(
+    /// One leader per term (`leader_id_std`), because the term is Kafka's leader epoch.
+    pub TypeConfig:
+        D = Payload,
+        R = Vec<Outcome>,
+        NodeId = u64,
+        Node = EmptyNode,
+        LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
+);
+
+type CommittedLeaderId = openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>;
+pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
+pub(crate) type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
+pub(crate) type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
+pub(crate) type StoredMembership = openraft::type_config::alias::StoredMembershipOf<TypeConfig>;
+pub(crate) type Membership = openraft::Membership<u64, EmptyNode>;
+pub(crate) type EntryPayload = openraft::EntryPayload<Payload, u64, EmptyNode>;
+
+pub(crate) fn log_id(term: u64, index: u64) -> LogId {
+    LogId::new(CommittedLeaderId::new(term), index)
+}
+
+pub(crate) fn membership(configs: Vec<BTreeSet<u64>>, nodes: BTreeSet<u64>) -> Option<Membership> {
+    let nodes: BTreeMap<u64, EmptyNode> = nodes.into_iter().map(|n| (n, EmptyNode {})).collect();
+    Membership::new(configs, nodes).ok()
+}

@@ -1,0 +1,238 @@
+//! What a client may append. On the hot path: no allocation but the list of batches.
+//!
+//! The checks are those of Kafka's broker, with one difference. Kafka decompresses each batch and
+//! walks its records; here the header and the CRC-32C speak for a batch, and the records are read
+//! only where [`Rules::require_keys`] or [`Rules::walk_records`] asks. A client that writes a sound
+//! header over unsound records gets them stored, and its consumers get the error. Two consequences
+//! are bounded: the record count, which moves the log end offset, cannot exceed what the bytes could
+//! hold; and the maximum timestamp, which a search by time relies on, is the client's word.
+
+use bytes::Bytes;
+
+use super::header::{CRC_STARTS_AT, HEADER_BYTES, LENGTH_STARTS_AT};
+use super::records::RECORD_BYTES_MIN;
+use super::{BatchError, BatchHeader, records};
+use crate::compress::Codec;
+
+/// Where record timestamps come from: a topic's `message.timestamp.type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimestampType {
+    #[default]
+    CreateTime,
+    LogAppendTime,
+}
+
+/// A topic's rules for batches, named as its configuration is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// `max.message.bytes`: the largest batch as it is sent, header included.
+    pub max_message_bytes: usize,
+    /// The most that a batch's records may be when decompressed; Kafka has no name for it.
+    pub max_decompressed_bytes: usize,
+    /// `message.timestamp.type`.
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`.
+    pub message_timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`.
+    pub message_timestamp_after_max_ms: i64,
+    /// Whether every record must have a key: `cleanup.policy` has `compact`.
+    pub require_keys: bool,
+    /// Whether to read every record even where no key is required.
+    pub walk_records: bool,
+    /// Whether zstd is allowed: not before Produce version 7 (KIP-110).
+    pub allow_zstd: bool,
+}
+
+impl Default for Rules {
+    /// Kafka's defaults, and 64 MiB of decompressed records.
+    fn default() -> Self {
+        Rules {
+            max_message_bytes: 1024 * 1024 + LENGTH_STARTS_AT,
+            max_decompressed_bytes: 64 * 1024 * 1024,
+            timestamp_type: TimestampType::CreateTime,
+            message_timestamp_before_max_ms: i64::MAX,
+            message_timestamp_after_max_ms: 60 * 60 * 1000,
+            require_keys: false,
+            walk_records: false,
+            allow_zstd: true,
+        }
+    }
+}
+
+/// Splits the records field of a message into its batches, without copying.
+///
+/// The last one must be whole. The magic of each is checked, because only magic 2 has this shape.
+pub fn split(records: Bytes) -> Result<Vec<Bytes>, BatchError> {
+    let mut rest = records;
+    let mut batches = Vec::new();
+    while !rest.is_empty() {
+        let size = front_size(&rest)?;
+        batches.push(rest.split_to(size));
+    }
+    Ok(batches)
+}
+
+/// Checks that `records` holds exactly one batch, as Produce 3 and later must per partition, and
+/// returns it.
+pub fn exactly_one(records: Bytes) -> Result<Bytes, BatchError> {
+    if records.is_empty() {
+        return Err(BatchError::InvalidRecord("a partition without a batch"));
+    }
+    if front_size(&records)? != records.len() {
+        return Err(BatchError::InvalidRecord(
+            "more than one batch for a partition",
+        ));
+    }
+    Ok(records)
+}
+
+/// The size of the batch at the front of `bytes`, all of which is there.
+fn front_size(bytes: &[u8]) -> Result<usize, BatchError> {
+    const MAGIC_AT: usize = 16;
+    let Some(&magic) = bytes.get(MAGIC_AT) else {
+        return Err(BatchError::Corrupt("shorter than its header"));
+    };
+    check_magic(magic as i8)?;
+    let header = BatchHeader::parse(bytes)?;
+    match header.size_bytes() {
+        Some(size) if size <= HEADER_BYTES => Err(BatchError::Corrupt("its length is too small")),
+        Some(size) if size <= bytes.len() => Ok(size),
+        _ => Err(BatchError::Corrupt("its length exceeds the bytes sent")),
+    }
+}
+
+fn check_magic(magic: i8) -> Result<(), BatchError> {
+    match magic {
+        2 => Ok(()),
+        0 | 1 => Err(BatchError::UnsupportedMagic(magic)),
+        _ => Err(BatchError::Corrupt("its magic is unknown")),
+    }
+}
+
+/// Checks one whole batch that a client wants to append, and returns its header.
+///
+/// Order matters to clients: size before checksum, so that a batch that is too large is split
+/// instead of sent again; checksum before anything that damage could fake.
+pub fn validate(batch: &Bytes, rules: &Rules, now_ms: i64) -> Result<BatchHeader, BatchError> {
+    if front_size(batch)? != batch.len() {
+        return Err(BatchError::Corrupt("bytes follow the batch"));
+    }
+    let header = BatchHeader::parse(batch)?;
+    if batch.len() > rules.max_message_bytes {
+        return Err(BatchError::TooLarge {
+            size_bytes: batch.len(),
+            max_bytes: rules.max_message_bytes,
+        });
+    }
+    if crc32c::crc32c(&batch[CRC_STARTS_AT..]) != header.crc {
+        return Err(BatchError::Corrupt("its CRC-32C does not match"));
+    }
+    check_codec(&header, rules)?;
+    check_offsets(&header, batch.len() - HEADER_BYTES, rules)?;
+    check_producer(&header)?;
+    check_timestamps(&header, rules, now_ms)?;
+    if rules.require_keys || rules.walk_records {
+        check_records(batch, rules, now_ms)?;
+    }
+    Ok(header)
+}
+
+fn check_codec(header: &BatchHeader, rules: &Rules) -> Result<(), BatchError> {
+    let codec = header.compression()?;
+    if codec == Codec::Zstd && !rules.allow_zstd {
+        return Err(BatchError::UnsupportedCompression(codec.id()));
+    }
+    Ok(())
+}
+
+fn check_offsets(
+    header: &BatchHeader,
+    payload_bytes: usize,
+    rules: &Rules,
+) -> Result<(), BatchError> {
+    let invalid = |reason| Err(BatchError::InvalidRecord(reason));
+    if header.base_offset != 0 {
+        return invalid("a client's base offset is not 0");
+    }
+    if header.record_count <= 0 {
+        return invalid("the record count is not positive");
+    }
+    if header.last_offset_delta != header.record_count - 1 {
+        return invalid("the last offset delta does not match the record count");
+    }
+    let most_bytes = match header.compression()? {
+        Codec::None => payload_bytes,
+        _ => rules.max_decompressed_bytes,
+    };
+    if header.record_count as usize > most_bytes / RECORD_BYTES_MIN {
+        return invalid("the record count exceeds what the bytes can hold");
+    }
+    Ok(())
+}
+
+/// Without a producer id, clients put anything into epoch and sequence.
+fn check_producer(header: &BatchHeader) -> Result<(), BatchError> {
+    let invalid = |reason| Err(BatchError::InvalidRecord(reason));
+    if header.is_control() {
+        return invalid("clients may not write control records");
+    }
+    if header.has_delete_horizon() {
+        return invalid("only compaction sets a delete horizon");
+    }
+    if header.has_producer_id() {
+        if header.base_sequence < 0 {
+            return invalid("a producer id without a sequence number");
+        }
+        if header.producer_epoch < 0 {
+            return invalid("a producer id without a producer epoch");
+        }
+    } else if header.is_transactional() {
+        return invalid("a transactional batch without a producer id");
+    }
+    Ok(())
+}
+
+/// The base timestamp is the first record's, the maximum timestamp some record's.
+fn check_timestamps(header: &BatchHeader, rules: &Rules, now_ms: i64) -> Result<(), BatchError> {
+    if header.timestamp_type_is_log_append() {
+        return Err(BatchError::InvalidTimestampType);
+    }
+    check_timestamp(header.base_timestamp, rules, now_ms)?;
+    check_timestamp(header.max_timestamp, rules, now_ms)
+}
+
+fn check_timestamp(timestamp_ms: i64, rules: &Rules, now_ms: i64) -> Result<(), BatchError> {
+    const NO_TIMESTAMP: i64 = -1;
+    let min_ms = now_ms.saturating_sub(rules.message_timestamp_before_max_ms);
+    let max_ms = now_ms.saturating_add(rules.message_timestamp_after_max_ms);
+    if rules.timestamp_type == TimestampType::LogAppendTime
+        || timestamp_ms == NO_TIMESTAMP
+        || (min_ms..=max_ms).contains(&timestamp_ms)
+    {
+        return Ok(());
+    }
+    Err(BatchError::InvalidTimestamp {
+        timestamp_ms,
+        min_ms,
+        max_ms,
+    })
+}
+
+/// Each record: well-formed, in order without gaps, with a key if there must be one.
+fn check_records(batch: &Bytes, rules: &Rules, now_ms: i64) -> Result<(), BatchError> {
+    let mut expected_offset = 0;
+    for record in &records(batch, rules.max_decompressed_bytes)? {
+        let record = record?;
+        if record.offset != expected_offset {
+            return Err(BatchError::InvalidRecord("record offsets have gaps"));
+        }
+        expected_offset += 1;
+        if rules.require_keys && record.key.is_none() {
+            return Err(BatchError::InvalidRecord(
+                "a compacted topic takes no record without a key",
+            ));
+        }
+        check_timestamp(record.timestamp, rules, now_ms)?;
+    }
+    Ok(())
+}
