@@ -1,1 +1,23 @@
-fn main() {}
+//! `ottla`: one binary. See `ottla help`.
+
+mod api;
+mod cli;
+mod coordinator;
+mod identity;
+mod metadata;
+mod net;
+mod producer_ids;
+mod reconcile;
+mod registration;
+mod server;
+mod services;
+mod telemetry;
+mod topics;
+
+/// Request buffers of a megabyte come and go; glibc would give each back to the system.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

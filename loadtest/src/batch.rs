@@ -48,7 +48,11 @@ pub struct ProducerFields {
 }
 
 impl ProducerFields {
-    pub const NONE: ProducerFields = ProducerFields { id: -1, epoch: -1, base_sequence: -1 };
+    pub const NONE: ProducerFields = ProducerFields {
+        id: -1,
+        epoch: -1,
+        base_sequence: -1,
+    };
 }
 
 /// A batch of the pool, ready but for its stamp.
@@ -66,7 +70,6 @@ pub struct Pool {
     over_tail: CrcShift,
     pub records_per_batch: u32,
     pub record_bytes: usize,
-    pub run_id: u64,
 }
 
 impl Pool {
@@ -81,7 +84,12 @@ impl Pool {
             .map(|slot| Batch::build(run_id, slot, records_per_batch, record_bytes))
             .collect();
         let over_tail = CrcShift::new(batches[0].tail.len());
-        Pool { batches, over_tail, records_per_batch, record_bytes, run_id }
+        Pool {
+            batches,
+            over_tail,
+            records_per_batch,
+            record_bytes,
+        }
     }
 
     /// Value bytes in one batch: what throughput counts.
@@ -139,7 +147,12 @@ impl Batch {
         bytes[23..27].copy_from_slice(&(records as i32 - 1).to_be_bytes());
         bytes[57..61].copy_from_slice(&(records as i32).to_be_bytes());
         let tail = Bytes::from(bytes.split_off(stamp_at + STAMP_BYTES));
-        Batch { head: bytes, tail_crc: crc32c::crc32c(&tail), tail, stamp_at }
+        Batch {
+            head: bytes,
+            tail_crc: crc32c::crc32c(&tail),
+            tail,
+            stamp_at,
+        }
     }
 }
 
@@ -303,21 +316,37 @@ mod tests {
     }
 
     fn identity(sequence: u64) -> Identity {
-        Identity { connection: 3, partition: 9, sequence }
+        Identity {
+            connection: 3,
+            partition: 9,
+            sequence,
+        }
     }
 
     #[test]
     fn batches_decode_and_their_checksums_hold() {
-        for (record_bytes, batch_bytes) in
-            [(40, 1), (41, 500), (100, 16_384), (1024, 65_536), (20_000, 300_000)]
-        {
+        for (record_bytes, batch_bytes) in [
+            (40, 1),
+            (41, 500),
+            (100, 16_384),
+            (1024, 65_536),
+            (20_000, 300_000),
+        ] {
             let pool = Pool::new(77, record_bytes, batch_bytes);
-            let producer = ProducerFields { id: 5000, epoch: 2, base_sequence: 640 };
+            let producer = ProducerFields {
+                id: 5000,
+                epoch: 2,
+                base_sequence: 640,
+            };
             let bytes = whole(&pool, 18, identity(12), producer);
             assert_eq!(bytes.len(), pool.batch_bytes());
             assert!(pool.records_per_batch == 1 || bytes.len() <= batch_bytes);
             let stored = u32::from_be_bytes(bytes[17..21].try_into().unwrap());
-            assert_eq!(stored, crc32c::crc32c(&bytes[CRC_FROM..]), "{record_bytes} {batch_bytes}");
+            assert_eq!(
+                stored,
+                crc32c::crc32c(&bytes[CRC_FROM..]),
+                "{record_bytes} {batch_bytes}"
+            );
 
             let set = RecordBatchDecoder::decode(&mut Bytes::from(bytes)).unwrap();
             assert_eq!(set.records.len(), pool.records_per_batch as usize);
@@ -344,7 +373,10 @@ mod tests {
         let pool = Pool::new(1, 1024, 65_536);
         assert!(pool.batch_bytes() <= 65_536);
         assert!(pool.batch_bytes() + 1024 + 10 > 65_536);
-        assert_eq!(pool.payload_bytes(), u64::from(pool.records_per_batch) * 1024);
+        assert_eq!(
+            pool.payload_bytes(),
+            u64::from(pool.records_per_batch) * 1024
+        );
     }
 
     #[test]
@@ -371,7 +403,20 @@ mod tests {
 
     #[test]
     fn varints_take_the_bytes_that_are_counted() {
-        for value in [0, -1, 1, 63, 64, -64, -65, 8191, 8192, 1 << 30, i64::MAX, i64::MIN] {
+        for value in [
+            0,
+            -1,
+            1,
+            63,
+            64,
+            -64,
+            -65,
+            8191,
+            8192,
+            1 << 30,
+            i64::MAX,
+            i64::MIN,
+        ] {
             let mut out = Vec::new();
             put_varint(&mut out, value);
             assert_eq!(out.len(), varint_bytes(value), "{value}");

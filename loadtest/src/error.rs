@@ -13,11 +13,19 @@ pub enum LoadError {
     /// The peer closed or broke a connection while something was expected from it.
     Lost { address: String, cause: io::Error },
     /// The peer answered with an error code of Kafka's.
-    Broker { doing: String, error: ResponseError, detail: Option<String> },
+    Broker {
+        doing: String,
+        error: ResponseError,
+        detail: Option<String>,
+    },
     /// The peer sent bytes that are not a valid answer.
     Malformed { address: String, what: String },
     /// The peer does not serve the one version of an API that the harness speaks.
-    Unsupported { address: String, api: &'static str, version: i16 },
+    Unsupported {
+        address: String,
+        api: &'static str,
+        version: i16,
+    },
     /// A wait had a bound and reached it.
     Timeout(String),
     /// The options contradict each other or what the cluster has.
@@ -35,12 +43,19 @@ impl LoadError {
     pub fn check(code: i16, doing: impl FnOnce() -> String) -> Result<()> {
         match ResponseError::try_from_code(code) {
             None => Ok(()),
-            Some(error) => Err(LoadError::Broker { doing: doing(), error, detail: None }),
+            Some(error) => Err(LoadError::Broker {
+                doing: doing(),
+                error,
+                detail: None,
+            }),
         }
     }
 
     pub fn system(doing: impl Into<String>, cause: io::Error) -> Self {
-        LoadError::System { doing: doing.into(), cause }
+        LoadError::System {
+            doing: doing.into(),
+            cause,
+        }
     }
 }
 
@@ -58,17 +73,25 @@ impl fmt::Display for LoadError {
                 "the connection to {address} broke: {cause}. If this is the first request, the \
                  port may speak TLS or another protocol; otherwise see the broker's log"
             ),
-            LoadError::Broker { doing, error, detail } => {
+            LoadError::Broker {
+                doing,
+                error,
+                detail,
+            } => {
                 write!(f, "{doing}: {error} ({})", error.code())?;
                 if let Some(detail) = detail {
-                    write!(f, ", {detail}")?;
+                    write!(f, ", {}", detail.trim_end_matches('.'))?;
                 }
                 write!(f, ". {}", advice(*error))
             }
             LoadError::Malformed { address, what } => {
                 write!(f, "{address} sent a malformed answer: {what}")
             }
-            LoadError::Unsupported { address, api, version } => write!(
+            LoadError::Unsupported {
+                address,
+                api,
+                version,
+            } => write!(
                 f,
                 "{address} does not serve {api} version {version}, which the harness speaks; \
                  brokers from Kafka 2.7 on do"

@@ -19,11 +19,16 @@ pub struct Latencies(Arc<Mutex<Histogram<u64>>>);
 impl Latencies {
     pub fn new() -> Self {
         let histogram = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3);
-        Latencies(Arc::new(Mutex::new(histogram.expect("constant bounds are valid"))))
+        Latencies(Arc::new(Mutex::new(
+            histogram.expect("constant bounds are valid"),
+        )))
     }
 
     pub fn local(&self) -> LocalLatencies {
-        LocalLatencies { shared: self.clone(), samples: Vec::with_capacity(LOCAL_SAMPLES_MAX) }
+        LocalLatencies {
+            shared: self.clone(),
+            samples: Vec::with_capacity(LOCAL_SAMPLES_MAX),
+        }
     }
 
     /// What was recorded so far.
@@ -36,7 +41,11 @@ impl Latencies {
             p95_ms: ms(histogram.value_at_quantile(0.95)),
             p99_ms: ms(histogram.value_at_quantile(0.99)),
             p999_ms: ms(histogram.value_at_quantile(0.999)),
-            max_ms: ms(if histogram.is_empty() { 0 } else { histogram.max() }),
+            max_ms: ms(if histogram.is_empty() {
+                0
+            } else {
+                histogram.max()
+            }),
         }
     }
 }
@@ -103,7 +112,10 @@ mod tests {
             let target = if i % 2 == 0 { &mut a } else { &mut b };
             target.record(Duration::from_micros(i * 100));
         }
-        assert!(latencies.summary().count < 1000, "some samples are still local");
+        assert!(
+            latencies.summary().count < 1000,
+            "some samples are still local"
+        );
         drop((a, b));
         let summary = latencies.summary();
         assert_eq!(summary.count, 1000);

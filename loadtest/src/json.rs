@@ -4,7 +4,6 @@ use std::fmt;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Json {
-    Null,
     Bool(bool),
     Integer(i64),
     /// Written with up to six decimals; a value that is not finite is written as null.
@@ -24,7 +23,6 @@ impl Json {
 impl fmt::Display for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Json::Null => f.write_str("null"),
             Json::Bool(value) => write!(f, "{value}"),
             Json::Integer(value) => write!(f, "{value}"),
             Json::Number(value) if !value.is_finite() => f.write_str("null"),
@@ -75,14 +73,17 @@ mod tests {
     fn writes_every_kind() {
         let value = Json::Object(vec![
             ("a\"\n\u{1}".into(), Json::Integer(-3)),
-            ("b".into(), Json::List(vec![Json::Bool(true), Json::Null, Json::Number(1.5)])),
+            (
+                "b".into(),
+                Json::List(vec![Json::Bool(true), Json::Bool(false), Json::Number(1.5)]),
+            ),
             ("c".into(), Json::Number(f64::NAN)),
             ("d".into(), Json::Number(200.0)),
             ("e".into(), Json::text("\\")),
         ]);
         assert_eq!(
             value.to_string(),
-            r#"{"a\"\n\u0001":-3,"b":[true,null,1.5],"c":null,"d":200,"e":"\\"}"#
+            r#"{"a\"\n\u0001":-3,"b":[true,false,1.5],"c":null,"d":200,"e":"\\"}"#
         );
     }
 }

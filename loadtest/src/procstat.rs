@@ -47,7 +47,10 @@ pub fn cores() -> usize {
 }
 
 fn no_process(pid: u32, cause: io::Error) -> LoadError {
-    LoadError::system(format!("process {pid} (--pid) cannot be read, has it ended?"), cause)
+    LoadError::system(
+        format!("process {pid} (--pid) cannot be read, has it ended?"),
+        cause,
+    )
 }
 
 fn unreadable(path: &str) -> LoadError {
@@ -73,8 +76,11 @@ fn parse_status_bytes(status: &str, key: &str) -> Option<u64> {
 /// The first line of /proc/stat: user nice system idle iowait irq softirq steal ...
 fn parse_busy_seconds(stat: &str) -> Option<f64> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let ticks: Vec<u64> =
-        line.split_ascii_whitespace().take(8).map(|t| t.parse().ok()).collect::<Option<_>>()?;
+    let ticks: Vec<u64> = line
+        .split_ascii_whitespace()
+        .take(8)
+        .map(|t| t.parse().ok())
+        .collect::<Option<_>>()?;
     if ticks.len() < 8 {
         return None;
     }
@@ -128,13 +134,18 @@ pub struct MemoryWatch {
 
 impl MemoryWatch {
     pub fn start(pids: &[u32]) -> Self {
-        let watch = MemoryWatch { peak_bytes: Arc::default(), stop: Arc::default() };
+        let watch = MemoryWatch {
+            peak_bytes: Arc::default(),
+            stop: Arc::default(),
+        };
         let (peak, stop, pids) = (watch.peak_bytes.clone(), watch.stop.clone(), pids.to_vec());
         if !pids.is_empty() {
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     // A process that has ended is reported by the CPU samples.
-                    let Ok(rss) = rss_bytes_of_all(&pids) else { return };
+                    let Ok(rss) = rss_bytes_of_all(&pids) else {
+                        return;
+                    };
                     peak.fetch_max(rss, Ordering::Relaxed);
                     std::thread::sleep(Duration::from_millis(MEMORY_SAMPLE_INTERVAL_MS));
                 }
@@ -165,7 +176,10 @@ mod tests {
         assert_eq!(parse_cpu_seconds(stat), Some(3.0));
         assert_eq!(parse_cpu_seconds("1234 (x) S 1 2"), None);
         assert_eq!(parse_cpu_seconds("nothing"), None);
-        assert_eq!(parse_cpu_seconds("1 (x) S 1 1 1 0 -1 4 1 0 0 0 abc 50"), None);
+        assert_eq!(
+            parse_cpu_seconds("1 (x) S 1 1 1 0 -1 4 1 0 0 0 abc 50"),
+            None
+        );
     }
 
     #[test]
@@ -194,13 +208,19 @@ mod tests {
         }
         let used = CpuSample::take(&[pid]).unwrap().since(&before);
         assert!(used.wall_s >= 0.2);
-        assert!(used.own_s > 0.0 && used.brokers_s > 0.0 && used.machine_s > 0.0, "{used:?}");
+        assert!(
+            used.own_s > 0.0 && used.brokers_s > 0.0 && used.machine_s > 0.0,
+            "{used:?}"
+        );
         assert!(rss_bytes(pid).unwrap() > 100_000);
     }
 
     #[test]
     fn a_missing_process_is_an_error_that_names_it() {
         let error = cpu_seconds(u32::MAX).unwrap_err().to_string();
-        assert!(error.contains("4294967295") && error.contains("--pid"), "{error}");
+        assert!(
+            error.contains("4294967295") && error.contains("--pid"),
+            "{error}"
+        );
     }
 }

@@ -25,18 +25,33 @@ pub struct Report {
 
 impl Report {
     pub fn new(scenario: &'static str) -> Self {
-        Report { scenario, interrupted: false, fields: Vec::new(), notes: Vec::new() }
+        Report {
+            scenario,
+            interrupted: false,
+            fields: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// A figure that is measured: `decimals` shown in the table, all of it in the JSON.
     pub fn number(&mut self, name: &str, label: &str, value: f64, decimals: usize, unit: &str) {
         let text = format!("{} {unit}", grouped(value, decimals));
-        self.push(name, label, text.trim_end().to_string(), Json::Number(value));
+        self.push(
+            name,
+            label,
+            text.trim_end().to_string(),
+            Json::Number(value),
+        );
     }
 
     pub fn count(&mut self, name: &str, label: &str, value: u64) {
         let text = grouped(value as f64, 0);
-        self.push(name, label, text, Json::Integer(i64::try_from(value).unwrap_or(i64::MAX)));
+        self.push(
+            name,
+            label,
+            text,
+            Json::Integer(i64::try_from(value).unwrap_or(i64::MAX)),
+        );
     }
 
     pub fn text(&mut self, name: &str, label: &str, value: impl Into<String>) {
@@ -49,7 +64,12 @@ impl Report {
     }
 
     fn push(&mut self, name: &str, label: &str, text: String, value: Json) {
-        self.fields.push(Field { name: name.into(), label: label.into(), text, value });
+        self.fields.push(Field {
+            name: name.into(),
+            label: label.into(),
+            text,
+            value,
+        });
     }
 
     /// A sentence about how far the figures can be trusted.
@@ -58,9 +78,18 @@ impl Report {
     }
 
     pub fn table(&self) -> String {
-        let width = self.fields.iter().map(|field| field.label.len()).max().unwrap_or(0);
+        let width = self
+            .fields
+            .iter()
+            .map(|field| field.label.len())
+            .max()
+            .unwrap_or(0);
         let mut out = self.scenario.to_string();
-        out.push_str(if self.interrupted { " (interrupted: the result so far)\n" } else { "\n" });
+        out.push_str(if self.interrupted {
+            " (interrupted: the result so far)\n"
+        } else {
+            "\n"
+        });
         for field in &self.fields {
             let _ = writeln!(out, "  {:width$}  {}", field.label, field.text);
         }
@@ -75,7 +104,11 @@ impl Report {
             ("scenario".to_string(), Json::text(self.scenario)),
             ("interrupted".to_string(), Json::Bool(self.interrupted)),
         ];
-        members.extend(self.fields.iter().map(|f| (f.name.clone(), f.value.clone())));
+        members.extend(
+            self.fields
+                .iter()
+                .map(|f| (f.name.clone(), f.value.clone())),
+        );
         let notes = self.notes.iter().map(Json::text).collect();
         members.push(("notes".to_string(), Json::List(notes)));
         Json::Object(members)
@@ -86,7 +119,9 @@ impl Report {
 pub fn grouped(value: f64, decimals: usize) -> String {
     let plain = format!("{value:.decimals$}");
     let (whole, rest) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
-    let (sign, digits) = whole.strip_prefix('-').map_or(("", whole), |digits| ("-", digits));
+    let (sign, digits) = whole
+        .strip_prefix('-')
+        .map_or(("", whole), |digits| ("-", digits));
     if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return plain;
     }

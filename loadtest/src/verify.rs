@@ -33,11 +33,14 @@ impl Ledger {
 
     fn send_of(&self, partition: u32, sequence: u64) -> Option<u64> {
         let index = self.partitions.iter().position(|p| *p == partition)? as u64;
-        sequence.checked_mul(self.partitions.len() as u64)?.checked_add(index)
+        sequence
+            .checked_mul(self.partitions.len() as u64)?
+            .checked_add(index)
     }
 
     fn was_sent(&self, partition: u32, sequence: u64) -> bool {
-        self.send_of(partition, sequence).is_some_and(|send| send < self.sent)
+        self.send_of(partition, sequence)
+            .is_some_and(|send| send < self.sent)
     }
 
     fn was_acknowledged(&self, partition: u32, sequence: u64) -> bool {
@@ -88,10 +91,19 @@ impl Findings {
             (self.lost_batches, "acknowledged batches are lost"),
             (self.duplicate_batches, "batches are there twice"),
             (self.reordered_batches, "batches are out of order"),
-            (self.corrupt_batches, "batches have a wrong CRC or cannot be read"),
+            (
+                self.corrupt_batches,
+                "batches have a wrong CRC or cannot be read",
+            ),
             (self.corrupt_records, "records have a wrong checksum"),
-            (self.misplaced_batches, "batches are where they were not sent to"),
-            (self.offset_gaps, "times an offset is not the one after its predecessor"),
+            (
+                self.misplaced_batches,
+                "batches are where they were not sent to",
+            ),
+            (
+                self.offset_gaps,
+                "times an offset is not the one after its predecessor",
+            ),
         ];
         let words: Vec<String> = problems
             .iter()
@@ -112,7 +124,10 @@ pub struct Expected {
 
 impl Expected {
     pub fn new(run_id: u64, ledgers: &[Ledger]) -> Self {
-        let ledgers = ledgers.iter().map(|ledger| (ledger.connection, ledger.clone())).collect();
+        let ledgers = ledgers
+            .iter()
+            .map(|ledger| (ledger.connection, ledger.clone()))
+            .collect();
         Expected { run_id, ledgers }
     }
 }
@@ -156,7 +171,9 @@ impl Progress {
     }
 
     fn missing_count(&self) -> u64 {
-        self.missing.iter().fold(0, |sum, (from, until)| sum.saturating_add(until - from))
+        self.missing
+            .iter()
+            .fold(0, |sum, (from, until)| sum.saturating_add(until - from))
     }
 }
 
@@ -204,7 +221,10 @@ impl PartitionVerifier {
             self.findings.foreign_batches += 1;
         } else if check {
             self.check_records(batch);
-        } else if batch.values(|value| self.findings.bytes += value.len() as u64).is_err() {
+        } else if batch
+            .values(|value| self.findings.bytes += value.len() as u64)
+            .is_err()
+        {
             self.findings.corrupt_batches += 1;
         }
     }
@@ -234,7 +254,9 @@ impl PartitionVerifier {
             self.findings.foreign_batches += 1;
             return;
         }
-        if read.is_err() || i64::from(batch.records_count) != batch.last_offset - batch.base_offset + 1 {
+        if read.is_err()
+            || i64::from(batch.records_count) != batch.last_offset - batch.base_offset + 1
+        {
             self.findings.corrupt_batches += 1;
             return;
         }
@@ -252,7 +274,10 @@ impl PartitionVerifier {
         let progress = self
             .progress
             .entry((first.run_id, first.identity.connection))
-            .or_insert_with(|| Progress { next: start, ..Progress::default() });
+            .or_insert_with(|| Progress {
+                next: start,
+                ..Progress::default()
+            });
         match progress.arrive(sequence) {
             Arrival::InOrder => {}
             Arrival::Late => self.findings.reordered_batches += 1,
@@ -290,8 +315,7 @@ impl PartitionVerifier {
         let sent = ledger.sent.saturating_sub(first).div_ceil(per_round);
         let gaps = progress.missing.iter().map(|(from, until)| *from..*until);
         for sequence in gaps.chain(std::iter::once(progress.next..sent)).flatten() {
-            self.findings.lost_batches +=
-                u64::from(ledger.was_acknowledged(partition, sequence));
+            self.findings.lost_batches += u64::from(ledger.was_acknowledged(partition, sequence));
         }
     }
 }
@@ -315,7 +339,11 @@ mod tests {
         fn append(&mut self, connection: u32, partition: u32, sequence: u64) -> &mut Self {
             let Log(bytes, offset, pool) = self;
             let from = bytes.len();
-            let identity = Identity { connection, partition, sequence };
+            let identity = Identity {
+                connection,
+                partition,
+                sequence,
+            };
             let tail = pool.stamp(sequence, identity, ProducerFields::NONE, 1, bytes);
             bytes.extend_from_slice(&tail);
             bytes[from..from + 8].copy_from_slice(&offset.to_be_bytes());
@@ -347,7 +375,10 @@ mod tests {
     #[test]
     fn a_good_log_verifies() {
         let mut log = Log::new();
-        log.append(0, 0, 0).append(1, 0, 0).append(0, 0, 1).append(0, 0, 2);
+        log.append(0, 0, 0)
+            .append(1, 0, 0)
+            .append(0, 0, 1)
+            .append(0, 0, 2);
         let findings = log.verify(Some(RUN), &[ledger(0, 6, &[]), ledger(1, 1, &[])]);
         assert_eq!(findings.problem(), None);
         assert_eq!((findings.batches, findings.foreign_batches), (4, 0));
@@ -360,7 +391,10 @@ mod tests {
         log.append(0, 0, 0).append(0, 0, 2);
         assert_eq!(log.verify(Some(RUN), &[ledger(0, 5, &[])]).lost_batches, 1);
         assert_eq!(log.verify(Some(RUN), &[ledger(0, 7, &[])]).lost_batches, 2);
-        assert_eq!(log.verify(Some(RUN), &[ledger(0, 7, &[2, 6])]).problem(), None);
+        assert_eq!(
+            log.verify(Some(RUN), &[ledger(0, 7, &[2, 6])]).problem(),
+            None
+        );
         let other_connection_too = [ledger(0, 5, &[2]), ledger(1, 3, &[])];
         assert_eq!(log.verify(Some(RUN), &other_connection_too).lost_batches, 2);
         assert_eq!(log.verify(None, &[]).missing_batches, 1);
@@ -369,9 +403,16 @@ mod tests {
     #[test]
     fn duplicates_and_disorder() {
         let mut log = Log::new();
-        log.append(0, 0, 0).append(0, 0, 2).append(0, 0, 1).append(0, 0, 2).append(0, 0, 0);
+        log.append(0, 0, 0)
+            .append(0, 0, 2)
+            .append(0, 0, 1)
+            .append(0, 0, 2)
+            .append(0, 0, 0);
         let findings = log.verify(Some(RUN), &[ledger(0, 5, &[])]);
-        assert_eq!((findings.duplicate_batches, findings.reordered_batches), (2, 1));
+        assert_eq!(
+            (findings.duplicate_batches, findings.reordered_batches),
+            (2, 1)
+        );
         assert_eq!(findings.lost_batches, 0);
         assert!(findings.problem().unwrap().contains("twice"));
     }
@@ -379,7 +420,10 @@ mod tests {
     #[test]
     fn what_was_never_sent_is_misplaced() {
         let mut log = Log::new();
-        log.append(0, 0, 0).append(0, 1, 0).append(7, 0, 0).append(0, 0, 1);
+        log.append(0, 0, 0)
+            .append(0, 1, 0)
+            .append(7, 0, 0)
+            .append(0, 0, 1);
         let findings = log.verify(Some(RUN), &[ledger(0, 2, &[])]);
         assert_eq!(findings.misplaced_batches, 3);
     }

@@ -40,3 +40,55 @@ pub const GROUP_MEMBERSHIPS_PER_BROKER: usize = 64;
 pub const GROUP_MEMBERS: usize = 5;
 /// Producer ids handed to a broker at a time (Kafka's number).
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
+/// Record bytes one partition gives to one read from disk.
+pub const FETCH_READ_BYTES: usize = 4 << 20;
+/// Bytes that fetches may hold from reads of the disk, over all connections.
+pub const FETCH_MEMORY_BYTES: usize = 256 << 20;
+/// How long the controller waits to see its own committed change.
+pub const METADATA_COMMIT_WAIT_MS: u64 = 10_000;
+/// What one record batch may decompress to where the broker must look inside.
+pub const DECOMPRESSED_BATCH_BYTES: usize = 256 << 20;
+/// Requests of one connection that are read but not answered. Above it the client is not read.
+pub const REQUESTS_IN_FLIGHT_PER_CONNECTION: usize = 64;
+/// Requests up to this size are read without asking for room.
+pub const READ_BUFFER_BYTES: usize = 64 << 10;
+/// A client that takes no byte of its answer for this long is disconnected.
+pub const RESPONSE_WAIT_MS: u64 = 60_000;
+/// Pause between looks at a first frame of which one to three bytes have come.
+pub const PREFACE_WAIT_MS: u64 = 10;
+/// Bytes of requests above `READ_BUFFER_BYTES` that are being read, over all connections.
+pub const REQUEST_MEMORY_BYTES: usize = 512 << 20;
+/// A frame that has begun must be whole after this long.
+pub const FRAME_WAIT_MS: u64 = 60_000;
+/// Parallel reads of the disk within one fetch.
+pub const COLD_READS_PER_FETCH: usize = 4;
+/// How long a starting group may take to elect before its partitions are served without a leader.
+pub const GROUP_START_WAIT_MS: u64 = 10_000;
+/// How long a stopping broker waits for requests that are being answered.
+pub const SHUTDOWN_WAIT_MS: u64 = 10_000;
+/// Scrapers that may ask for metrics at a time.
+pub const METRICS_CONNECTIONS: usize = 16;
+/// A scraper must have sent its request after this long.
+pub const METRICS_HEADER_WAIT_MS: u64 = 5_000;
+/// Files and sockets a broker asks the system for.
+pub const OPEN_FILES: u64 = 65_536;
+/// Commands that wait for one group coordinator shard. Above it their connections wait.
+pub const COORDINATOR_QUEUE: usize = 256;
+/// Commands whose records share one batch of `__consumer_offsets`.
+pub const COORDINATOR_COMMANDS_PER_BATCH: usize = 256;
+/// Keys and values of one batch of `__consumer_offsets`; a larger record has its own.
+pub const COORDINATOR_BATCH_BYTES: usize = 256 << 10;
+/// Batches of one shard on their way through replication. Above it its commands wait.
+pub const COORDINATOR_APPENDS_IN_FLIGHT: usize = 16;
+/// Partitions of `__consumer_offsets` that are loaded at a time.
+pub const COORDINATOR_LOADS: usize = 4;
+/// Pause before a partition of `__consumer_offsets` that could not be loaded is tried again.
+pub const COORDINATOR_RELOAD_WAIT_MS: u64 = 1000;
+/// What a record batch adds to a group record, which must stay below `max.message.bytes`.
+pub const GROUP_RECORD_OVERHEAD_BYTES: usize = 512;
+/// How long a broker waits to serve `__consumer_offsets` once it was made.
+pub const OFFSETS_TOPIC_WAIT_MS: u64 = 5000;
+/// After a failure to make `__consumer_offsets`, clients are told so for this long.
+pub const OFFSETS_TOPIC_RETRY_MS: i64 = 1000;
+/// Calls of one peer connection that may be open at a time.
+pub const PEER_STREAMS: u32 = 256;

@@ -1,6 +1,8 @@
 //! What administrators ask: DescribeGroups, ListGroups, DeleteGroups, OffsetDelete (KIP-496), and
 //! the end of topics.
 
+use std::collections::{HashMap, HashSet};
+
 use bytes::Bytes;
 
 use crate::group::{Group, Member, Subscribed};
@@ -31,7 +33,7 @@ impl Shard {
         let stable = group.state == GroupState::Stable;
         let protocol = group.protocol.as_deref().unwrap_or_default();
         let stored = self.durable.metadata(&group.id).filter(|_| stable);
-        let assignments: std::collections::HashMap<&str, &Bytes> = stored
+        let assignments: HashMap<&str, &Bytes> = stored
             .iter()
             .flat_map(|s| &s.members)
             .map(|m| (&*m.member_id, &m.assignment))
@@ -116,8 +118,8 @@ impl Shard {
             }
         });
         if let Some(stored) = self.durable.get(id) {
-            let offsets = stored.offsets();
-            let tombstones = offsets.map(|(t, p, _)| Record::offset_tombstone(id, t, p));
+            let partitions = stored.partitions().into_iter();
+            let tombstones = partitions.map(|(t, p)| Record::offset_tombstone(id, t, p));
             decision.records.extend(tombstones);
             if stored.metadata.is_some() {
                 decision.records.push(Record::group_tombstone(id));
@@ -147,7 +149,10 @@ impl Shard {
             let in_use = subscribed.as_ref().is_some_and(|s| s.contains(&topic.name));
             let error = in_use.then_some(GroupError::GroupSubscribedToTopic);
             for &partition in &topic.partitions {
-                let stored = self.durable.offset(id, &topic.name, partition).is_some();
+                let stored = self.durable.get(id).is_some_and(|g| {
+                    let pending = g.is_pending(&topic.name, partition);
+                    pending || g.offset(&topic.name, partition).is_some()
+                });
                 if stored && !in_use {
                     let record = Record::offset_tombstone(id, &topic.name, partition);
                     decision.records.push(record);
@@ -163,15 +168,16 @@ impl Shard {
 
     /// Drops every offset of the topics. Rare, so it looks at all groups.
     pub(crate) fn topics_deleted(&mut self, topics: &[String], decision: &mut Decision) {
+        let gone: HashSet<&str> = topics.iter().map(String::as_str).collect();
         for (id, group) in self.durable.iter() {
-            for topic in topics {
-                let partitions = group.offsets.get(topic).into_iter().flatten();
-                let tombstones = partitions.map(|(&p, _)| Record::offset_tombstone(id, topic, p));
-                decision.records.extend(tombstones);
+            for (topic, partition) in group.partitions() {
+                if gone.contains(topic) {
+                    let record = Record::offset_tombstone(id, topic, partition);
+                    decision.records.push(record);
+                }
             }
         }
         // The order of a hash map is no one's business.
         decision.records.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        decision.records.dedup();
     }
 }

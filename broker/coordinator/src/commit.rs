@@ -1,5 +1,8 @@
 //! OffsetCommit: by members of the current generation, or by anyone while the group is empty
 //! ("simple" consumers and administrators, generation -1). A member's commit counts as a heartbeat.
+//!
+//! TxnOffsetCommit (KIP-98, KIP-447) is the same with a producer: its offsets are pending until the
+//! transaction ends. Old producers name no member, and may commit while there are members.
 
 use crate::group::Group;
 use crate::records::OffsetValue;
@@ -18,17 +21,19 @@ impl Shard {
         decision: &mut Decision,
     ) {
         let refused = self.check_commit(&request).err();
-        if refused.is_none() {
+        if refused.is_none() && request.producer.is_none() {
             self.with_group(now_ms, decision, &request.group_id, |group, cx| {
                 group.touch(cx, &request.member_id);
             });
         }
+
         let retention_ms = request.retention_time_ms.filter(|&ms| ms >= 0);
         let expire_timestamp_ms = retention_ms.map(|ms| now_ms.saturating_add(ms));
         let mut room = self
             .config
             .offsets_max
             .saturating_sub(self.durable.offsets_len());
+        let pends = request.producer.is_some();
         let group = request.group_id;
         let mut results = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
@@ -37,7 +42,7 @@ impl Shard {
                 let index = commit.partition;
                 let checked = match refused {
                     Some(error) => Err(error),
-                    None => self.check_offset(&group, &topic.name, &commit, &mut room),
+                    None => self.check_offset(&group, &topic.name, &commit, pends, &mut room),
                 };
                 if checked.is_ok() {
                     let value = OffsetValue {
@@ -55,6 +60,7 @@ impl Shard {
             let name = topic.name;
             results.push(TopicResult { name, partitions });
         }
+        decision.producer = request.producer.filter(|_| !decision.records.is_empty());
         decision
             .replies
             .push((token, Response::CommitOffsets(results)));
@@ -83,6 +89,7 @@ impl Shard {
         group: &str,
         topic: &str,
         commit: &CommitPartition,
+        transactional: bool,
         room: &mut usize,
     ) -> Result<(), GroupError> {
         if !storable(topic) {
@@ -92,11 +99,9 @@ impl Shard {
         if commit.metadata.len() > bytes_max || !storable(&commit.metadata) {
             return Err(GroupError::OffsetMetadataTooLarge);
         }
-        if self
-            .durable
-            .offset(group, topic, commit.partition)
-            .is_none()
-        {
+        // A pending offset takes a place of its own.
+        let committed = self.durable.offset(group, topic, commit.partition);
+        if transactional || committed.is_none() {
             *room = room
                 .checked_sub(1)
                 .ok_or(GroupError::CoordinatorNotAvailable)?;
@@ -113,8 +118,11 @@ impl Group {
         let instance = request.group_instance_id.as_deref();
         let names_member = !request.member_id.is_empty() || instance.is_some();
         if request.generation_id < 0 && !names_member {
-            // Only members commit while there are members.
-            return Err(GroupError::UnknownMemberId);
+            return match request.producer {
+                Some(_) => Ok(()),
+                // Only members commit while there are members.
+                None => Err(GroupError::UnknownMemberId),
+            };
         }
         self.check_member(&request.member_id, instance)?;
         if request.generation_id != self.generation_id {
@@ -122,7 +130,9 @@ impl Group {
         }
         // The member has joined this generation but may not own what it commits any longer.
         match self.state {
-            GroupState::CompletingRebalance => Err(GroupError::RebalanceInProgress),
+            GroupState::CompletingRebalance if request.producer.is_none() => {
+                Err(GroupError::RebalanceInProgress)
+            }
             _ => Ok(()),
         }
     }

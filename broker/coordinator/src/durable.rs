@@ -1,6 +1,6 @@
 //! What the log says: group metadata and committed offsets. Changed by `apply` alone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::Record;
@@ -9,7 +9,12 @@ use crate::records::{Change, GroupValue, OffsetValue};
 #[derive(Debug, Default)]
 pub(crate) struct Durable {
     groups: HashMap<Arc<str>, DurableGroup>,
+    /// Groups in which an open transaction has offsets, by producer id.
+    open: HashMap<i64, BTreeSet<Arc<str>>>,
+    /// Committed and pending ones.
     offsets: usize,
+    /// Counts changes of offsets.
+    sequence: u64,
     /// Stored size of all group records, in bytes.
     group_bytes: usize,
 }
@@ -20,6 +25,18 @@ pub(crate) struct DurableGroup {
     pub(crate) metadata: Option<GroupValue>,
     metadata_bytes: usize,
     pub(crate) offsets: BTreeMap<String, BTreeMap<i32, OffsetValue>>,
+    /// Offsets of open transactions, by topic, partition and producer id.
+    pending: BTreeMap<(String, i32), BTreeMap<i64, Pending>>,
+}
+
+/// An offset of an open transaction.
+#[derive(Debug)]
+struct Pending {
+    /// Its place among the changes of this shard.
+    sequence: u64,
+    /// `None` once a later commit of the partition has taken effect: the transaction's end then
+    /// changes nothing, as the later record wins.
+    value: Option<OffsetValue>,
 }
 
 impl Durable {
@@ -80,10 +97,9 @@ impl Durable {
                 value: Some(value),
             } => {
                 let entry = self.groups.entry(group).or_default();
-                let partitions = entry.offsets.entry(topic).or_default();
-                if partitions.insert(partition, value).is_none() {
-                    self.offsets += 1;
-                }
+                self.sequence += 1;
+                let new = entry.commit(topic, partition, value, self.sequence);
+                self.offsets += usize::from(new);
                 return;
             }
             Change::Offset {
@@ -95,6 +111,9 @@ impl Durable {
                 let Some(entry) = self.groups.get_mut(&group) else {
                     return;
                 };
+                // A deleted offset does not come back when a transaction commits.
+                let pending = entry.pending.remove(&(topic.clone(), partition));
+                self.offsets -= pending.map_or(0, |p| p.len());
                 if let Some(partitions) = entry.offsets.get_mut(&topic) {
                     if partitions.remove(&partition).is_some() {
                         self.offsets -= 1;
@@ -106,13 +125,59 @@ impl Durable {
                 group
             }
         };
-        if self
-            .groups
-            .get(&group_id)
-            .is_some_and(DurableGroup::is_void)
-        {
-            self.groups.remove(&group_id);
+        self.drop_if_void(&group_id);
+    }
+
+    fn drop_if_void(&mut self, group: &str) {
+        if self.groups.get(group).is_some_and(DurableGroup::is_void) {
+            self.groups.remove(group);
         }
+    }
+
+    /// Makes the change of a record in a transactional batch. Only offsets come in these.
+    pub(crate) fn apply_pending(&mut self, producer_id: i64, change: Change) {
+        let Change::Offset {
+            group,
+            topic,
+            partition,
+            value: Some(value),
+        } = change
+        else {
+            return;
+        };
+        self.open
+            .entry(producer_id)
+            .or_default()
+            .insert(group.clone());
+        let entry = self.groups.entry(group).or_default();
+        let pending = entry.pending.entry((topic, partition)).or_default();
+        self.sequence += 1;
+        let value = Pending {
+            sequence: self.sequence,
+            value: Some(value),
+        };
+        let new = pending.insert(producer_id, value).is_none();
+        self.offsets += usize::from(new);
+    }
+
+    /// Turns the offsets of a transaction into committed ones, or forgets them. Returns the groups
+    /// it touched.
+    pub(crate) fn end_transaction(&mut self, producer_id: i64, committed: bool) -> Vec<Arc<str>> {
+        let groups = self.open.remove(&producer_id).unwrap_or_default();
+        for group in &groups {
+            let Some(entry) = self.groups.get_mut(group) else {
+                continue;
+            };
+            for (topic, partition, pending) in entry.take_pending(producer_id) {
+                self.offsets -= 1;
+                if let Some(value) = pending.value.filter(|_| committed) {
+                    let new = entry.commit(topic, partition, value, pending.sequence);
+                    self.offsets += usize::from(new);
+                }
+            }
+            self.drop_if_void(group);
+        }
+        groups.into_iter().collect()
     }
 
     /// The whole state as records, in the order of group, topic and partition.
@@ -134,7 +199,50 @@ impl Durable {
 
 impl DurableGroup {
     fn is_void(&self) -> bool {
-        self.metadata.is_none() && self.offsets.is_empty()
+        self.metadata.is_none() && self.offsets.is_empty() && self.pending.is_empty()
+    }
+
+    /// Sets a committed offset, which outdates pending ones from before `sequence`. True if the
+    /// partition had none.
+    fn commit(&mut self, topic: String, partition: i32, value: OffsetValue, sequence: u64) -> bool {
+        if !self.pending.is_empty()
+            && let Some(producers) = self.pending.get_mut(&(topic.clone(), partition))
+        {
+            for pending in producers.values_mut().filter(|p| p.sequence < sequence) {
+                pending.value = None;
+            }
+        }
+        let partitions = self.offsets.entry(topic).or_default();
+        partitions.insert(partition, value).is_none()
+    }
+
+    fn take_pending(&mut self, producer_id: i64) -> Vec<(String, i32, Pending)> {
+        let mut taken = Vec::new();
+        self.pending.retain(|(topic, partition), producers| {
+            if let Some(value) = producers.remove(&producer_id) {
+                taken.push((topic.clone(), *partition, value));
+            }
+            !producers.is_empty()
+        });
+        taken
+    }
+
+    /// Whether an open transaction has an offset for the partition.
+    pub(crate) fn is_pending(&self, topic: &str, partition: i32) -> bool {
+        !self.pending.is_empty() && self.pending.contains_key(&(topic.to_owned(), partition))
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Partitions that have committed or pending offsets, each once.
+    pub(crate) fn partitions(&self) -> BTreeSet<(&str, i32)> {
+        let committed = self
+            .offsets()
+            .map(|(topic, partition, _)| (topic, partition));
+        let pending = self.pending.keys().map(|(topic, p)| (topic.as_str(), *p));
+        committed.chain(pending).collect()
     }
 
     pub(crate) fn offset(&self, topic: &str, partition: i32) -> Option<&OffsetValue> {

@@ -8,7 +8,7 @@
 //! | otherwise | never |
 //!
 //! An expiry time from an old commit request takes the place of commit time and retention.
-//! An Empty group without offsets gets a tombstone.
+//! An Empty group without offsets gets a tombstone. Where a transaction is open, nothing expires.
 
 use crate::durable::DurableGroup;
 use crate::group::{Group, Subscribed};
@@ -33,11 +33,12 @@ impl Shard {
         let expired: Vec<_> = stored
             .offsets()
             .filter(|(topic, _, value)| over(topic, value))
+            .filter(|(topic, partition, _)| !stored.is_pending(topic, *partition))
             .take(EXPIRED_MAX)
             .map(|(topic, partition, _)| Record::offset_tombstone(id, topic, partition))
             .collect();
         let none_left = expired.len() == stored.offsets().count();
-        let group_removed = none_left && live.is_none();
+        let group_removed = none_left && live.is_none() && !stored.has_pending();
         let more = expired.len() == EXPIRED_MAX;
         let group = key.clone();
         let removes_metadata = group_removed && stored.metadata.is_some();

@@ -150,7 +150,13 @@ impl Group {
         if pending && instance.is_some() {
             return Err(GroupError::UnknownMemberId);
         }
-        let names = request.client_id.len() * 2 + request.client_host.len() + 64;
+        let names = [
+            &*request.client_id,
+            &request.client_host,
+            instance.unwrap_or_default(),
+        ];
+        let prefix = instance.unwrap_or(&request.client_id).len();
+        let names = names.iter().map(|n| n.len()).sum::<usize>() + prefix + 37;
         let weight = names + protocols_weight(&request.protocols);
         let newcomers = usize::from(known.is_none() && !pending);
         match cx.has_room(newcomers, known.map_or(0, Member::weight), weight) {

@@ -17,6 +17,11 @@
 //!    all earlier ones of the shard are committed, in order. A decision without records still waits
 //!    for the earlier ones, since its replies may speak of state they carry. The records of one decision may be
 //!    split over several batches: each is meaningful alone.
+//!
+//!    If [`Decision::producer`] is set, the batch is a transactional one of that producer. When a
+//!    transaction marker for it is committed to the partition, the shell calls
+//!    [`Shard::end_transaction`]; at load it does so at the control batch, and hands records of
+//!    transactional batches to [`Shard::replay_transactional`].
 //! 3. *Failure*: if an append fails, the state in memory is ahead of the log. The shell drops the
 //!    shard, answers every token that waits with a retriable error, and loads again from the log.
 //!
@@ -33,7 +38,7 @@
 //!
 //! Sources: KIP-62 (rebalance timeout), KIP-134 (initial delay), KIP-211 (offset expiration), KIP-345
 //! (static members), KIP-394 (known member ids), KIP-496 (OffsetDelete), KIP-559 (protocol type and
-//! name), KIP-800 (reasons), KIP-814 (a static leader keeps its assignment).
+//! name), KIP-98 and KIP-447 (offsets in transactions), KIP-800 (reasons), KIP-814 (a static leader keeps its assignment).
 
 mod admin;
 mod command;

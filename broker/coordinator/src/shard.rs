@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::durable::Durable;
 use crate::group::{Context, Group, Totals};
-use crate::records::{self, Change, Record};
+use crate::records::{self, Record};
 use crate::timers::{Timer, Timers};
 use crate::{Command, Decision, GroupConfig, GroupState, ReplayError, Response, Token};
 
@@ -63,11 +63,43 @@ impl Shard {
         value: Option<&[u8]>,
     ) -> Result<(), ReplayError> {
         let change = records::decode(key, value)?;
-        let group = match &change {
-            Change::Foreign => return Ok(()),
-            Change::Group { group, .. } | Change::Offset { group, .. } => group.clone(),
-        };
-        self.durable.apply(change, value.map_or(0, <[u8]>::len));
+        if let Some(group) = change.group() {
+            self.durable.apply(change, value.map_or(0, <[u8]>::len));
+            self.watch_expiry(now_ms, group);
+        }
+        Ok(())
+    }
+
+    /// As [`Shard::replay`], for a record in a transactional batch: its offset is pending until
+    /// [`Shard::end_transaction`].
+    ///
+    /// # Errors
+    /// If the record cannot be read; the state is then unchanged.
+    pub fn replay_transactional(
+        &mut self,
+        now_ms: i64,
+        producer_id: i64,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), ReplayError> {
+        let change = records::decode(key, value)?;
+        if let Some(group) = change.group() {
+            self.durable.apply_pending(producer_id, change);
+            self.watch_expiry(now_ms, group);
+        }
+        Ok(())
+    }
+
+    /// A control batch of the log ends the producer's transaction: at load, and as soon as a marker
+    /// that was written to the partition is committed.
+    pub fn end_transaction(&mut self, now_ms: i64, producer_id: i64, committed: bool) {
+        for group in self.durable.end_transaction(producer_id, committed) {
+            self.watch_expiry(now_ms, group);
+        }
+    }
+
+    /// Looks for expired offsets now and then, as long as the group has stored state.
+    fn watch_expiry(&mut self, now_ms: i64, group: Arc<str>) {
         let stored = self.durable.contains(&group);
         let timer = Timer::Expire { group };
         if !stored {
@@ -76,7 +108,6 @@ impl Shard {
             let interval_ms = self.config.offsets_retention_check_interval_ms.max(1);
             self.timers.set(timer, now_ms + interval_ms);
         }
-        Ok(())
     }
 
     /// The log is read: groups that had members have them again, with fresh sessions, in the last
@@ -180,7 +211,8 @@ impl Shard {
         self.timers.next_deadline_ms()
     }
 
-    /// Durable state as the fewest records that make it, in the order of groups and topics.
+    /// Durable state as the fewest records that make it, in the order of groups and topics. Offsets
+    /// of open transactions are not part of it.
     pub fn snapshot(&self) -> Vec<Record> {
         self.durable.snapshot()
     }
@@ -188,8 +220,12 @@ impl Shard {
     /// Replays what was decided since the last call: the one way durable state changes.
     pub(crate) fn settle(&mut self, now_ms: i64, decision: &mut Decision) {
         for record in &decision.records[self.replayed..] {
-            self.replay(now_ms, &record.key, record.value.as_deref())
-                .expect("a record of our own can be read");
+            let value = record.value.as_deref();
+            let replayed = match decision.producer {
+                Some(by) => self.replay_transactional(now_ms, by.id, &record.key, value),
+                None => self.replay(now_ms, &record.key, value),
+            };
+            replayed.expect("a record of our own can be read");
         }
         self.replayed = decision.records.len();
     }

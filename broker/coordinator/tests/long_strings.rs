@@ -65,6 +65,7 @@ fn commits() {
                 generation_id: -1,
                 member_id: String::new(),
                 group_instance_id: None,
+                producer: None,
                 retention_time_ms: None,
                 topics: vec![CommitTopic {
                     name: topic.to_owned(),

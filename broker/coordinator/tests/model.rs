@@ -30,6 +30,12 @@ fn action() -> impl Strategy<Value = Action> {
         1 => who.clone().prop_map(|who| Action::Restart { who }),
         1 => (0usize..3).prop_map(|group| Action::DeleteOffsets { group }),
         1 => (0usize..3).prop_map(|group| Action::DeleteGroup { group }),
+        2 => (0usize..3, 0i64..3, 0i64..100).prop_map(
+            |(group, producer, offset)| Action::CommitPending { group, producer, offset }
+        ),
+        1 => (0i64..3, any::<bool>()).prop_map(
+            |(producer, committed)| Action::EndTransaction { producer, committed }
+        ),
         1 => Just(Action::TopicsDeleted),
         6 => (0i64..8_000).prop_map(Action::Advance),
         1 => (60_000i64..4_000_000).prop_map(Action::Advance),
@@ -38,7 +44,7 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_500, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_rules_hold(actions in prop::collection::vec(action(), 1..150)) {

@@ -161,6 +161,11 @@ impl Group {
         self.log.partition(id)
     }
 
+    /// Every partition that the group's log or a caller has named.
+    pub fn partition_ids(&self) -> Vec<PartitionId> {
+        self.log.partition_ids()
+    }
+
     /// The leader epoch in which this replica serves: it leads, and has applied an entry of that term.
     pub fn leader_epoch(&self) -> Option<i32> {
         let term = self.log.applied_term();

@@ -126,6 +126,10 @@ impl GroupLog {
         partitions.entry(id).or_insert_with(new).clone()
     }
 
+    pub(crate) fn partition_ids(&self) -> Vec<PartitionId> {
+        self.partitions.read().expect("never poisoned").keys().copied().collect()
+    }
+
     pub(crate) fn applied_term(&self) -> u64 {
         self.applied_term.load(Ordering::Acquire)
     }

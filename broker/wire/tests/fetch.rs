@@ -202,7 +202,6 @@ fn encode_with_crate(
         .unwrap();
     let mut body = BytesMut::new();
     response.encode(&mut body, version).unwrap();
-    // below version 12 the crate drops these by itself
     out.extend_from_slice(&body);
     let length = out.len() as i32 - 4;
     out[..4].copy_from_slice(&length.to_be_bytes());

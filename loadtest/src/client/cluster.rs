@@ -59,16 +59,19 @@ pub async fn create_topic(
         .with_name(topic_name(name))
         .with_num_partitions(partitions as i32)
         .with_replication_factor(replication_factor);
-    let request =
-        CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(CREATE_TIMEOUT_MS);
+    let request = CreateTopicsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(CREATE_TIMEOUT_MS);
     let answer = connection.request(version::CREATE_TOPICS, &request).await?;
     let (code, detail) = connection.parse(&answer, parse_create_topics)?;
     match ResponseError::try_from_code(code) {
         None => Ok(true),
         Some(ResponseError::TopicAlreadyExists) => Ok(false),
-        Some(error) => {
-            Err(LoadError::Broker { doing: format!("creating topic {name}"), error, detail })
-        }
+        Some(error) => Err(LoadError::Broker {
+            doing: format!("creating topic {name}"),
+            error,
+            detail,
+        }),
     }
 }
 
@@ -106,7 +109,8 @@ pub async fn wait_for_leaders(
             Ok(topic) => format!("only {} partitions are known", topic.partitions()),
             Err(LoadError::Broker { error, .. })
                 if error.is_retriable()
-                    && (partitions.is_some() || error != ResponseError::UnknownTopicOrPartition) =>
+                    && (partitions.is_some()
+                        || error != ResponseError::UnknownTopicOrPartition) =>
             {
                 error.to_string()
             }
@@ -131,59 +135,95 @@ pub async fn metadata(connection: &mut Connection, name: &str) -> Result<Topic> 
     let answer = connection.request(version::METADATA, &request).await?;
     let (code, leaders) = connection.parse(&answer, |r| parse_metadata(r, name))?;
     LoadError::check(code, || format!("asking for the leaders of topic {name}"))?;
-    Ok(Topic { name: name.to_string(), leaders })
+    Ok(Topic {
+        name: name.to_string(),
+        leaders,
+    })
 }
 
 /// `ListOffsets` timestamps with a meaning of their own.
 pub const EARLIEST: i64 = -2;
 pub const LATEST: i64 = -1;
 
-/// The offset at `timestamp` of every partition of the topic, asked of each leader.
+/// The offset at `timestamp` of every partition of the topic, asked of each leader; waits while a
+/// leader has not yet taken over.
 pub async fn list_offsets(topic: &Topic, timestamp: i64) -> Result<Vec<i64>> {
+    let deadline = Instant::now() + Duration::from_millis(LEADERS_TIMEOUT_MS);
     let mut offsets = vec![-1; topic.leaders.len()];
-    for (address, partitions) in topic.by_leader() {
+    for (address, mut partitions) in topic.by_leader() {
         let mut connection = Connection::open(address).await?;
-        let asked = partitions.iter().map(|partition| {
-            ListOffsetsPartition::default()
-                .with_partition_index(*partition as i32)
-                .with_timestamp(timestamp)
-        });
-        let wanted = ListOffsetsTopic::default()
-            .with_name(topic_name(&topic.name))
-            .with_partitions(asked.collect());
-        let request = ListOffsetsRequest::default()
-            .with_replica_id(BrokerId(-1))
-            .with_topics(vec![wanted]);
-        let answer = connection.request(version::LIST_OFFSETS, &request).await?;
-        for (partition, code, offset) in connection.parse(&answer, parse_list_offsets)? {
-            let doing = || format!("asking for an offset of {} partition {partition}", topic.name);
-            LoadError::check(code, doing)?;
-            if let Some(slot) = usize::try_from(partition).ok().and_then(|p| offsets.get_mut(p)) {
-                *slot = offset;
+        while !partitions.is_empty() {
+            let answer = ask_offsets(&mut connection, &topic.name, &partitions, timestamp).await?;
+            for (partition, code, offset) in answer {
+                let retriable =
+                    ResponseError::try_from_code(code).is_some_and(|error| error.is_retriable());
+                if retriable && Instant::now() < deadline {
+                    continue;
+                }
+                let doing = || {
+                    format!(
+                        "asking for an offset of {} partition {partition}",
+                        topic.name
+                    )
+                };
+                LoadError::check(code, doing)?;
+                let asked = partitions
+                    .iter()
+                    .position(|p| i64::from(*p) == i64::from(partition));
+                let Some(asked) = asked else {
+                    let what = format!("offsets of partition {partition}, which was not asked for");
+                    return Err(LoadError::Malformed {
+                        address: address.to_string(),
+                        what,
+                    });
+                };
+                offsets[partitions.swap_remove(asked) as usize] = offset;
+            }
+            if !partitions.is_empty() {
+                tokio::time::sleep(Duration::from_millis(RETRY_INTERVAL_MS)).await;
             }
         }
     }
-    if let Some(partition) = offsets.iter().position(|offset| *offset < 0) {
-        let what = format!("no offset for partition {partition} of {}", topic.name);
-        return Err(LoadError::Malformed { address: topic.leaders[partition].clone(), what });
-    }
     Ok(offsets)
+}
+
+async fn ask_offsets(
+    connection: &mut Connection,
+    topic: &str,
+    partitions: &[u32],
+    timestamp: i64,
+) -> Result<Vec<(i32, i16, i64)>> {
+    let asked = partitions.iter().map(|partition| {
+        ListOffsetsPartition::default()
+            .with_partition_index(*partition as i32)
+            .with_timestamp(timestamp)
+    });
+    let wanted = ListOffsetsTopic::default()
+        .with_name(topic_name(topic))
+        .with_partitions(asked.collect());
+    let request = ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_topics(vec![wanted]);
+    let answer = connection.request(version::LIST_OFFSETS, &request).await?;
+    connection.parse(&answer, parse_list_offsets)
 }
 
 /// A new producer id and epoch for an idempotent producer; waits while the coordinator loads.
 pub async fn init_producer_id(connection: &mut Connection) -> Result<(i64, i16)> {
     let deadline = Instant::now() + Duration::from_millis(LEADERS_TIMEOUT_MS);
     let request = InitProducerIdRequest::default()
+        .with_transactional_id(None)
         .with_transaction_timeout_ms(i32::MAX)
         .with_producer_id(ProducerId(-1))
         .with_producer_epoch(-1);
     loop {
-        let answer = connection.request(version::INIT_PRODUCER_ID, &request).await?;
-        let (code, id, epoch) =
-            connection.parse(&answer, |r| {
-                r.i32()?;
-                Ok((r.i16()?, r.i64()?, r.i16()?))
-            })?;
+        let answer = connection
+            .request(version::INIT_PRODUCER_ID, &request)
+            .await?;
+        let (code, id, epoch) = connection.parse(&answer, |r| {
+            r.i32()?;
+            Ok((r.i16()?, r.i64()?, r.i16()?))
+        })?;
         let retriable = ResponseError::try_from_code(code).is_some_and(|e| e.is_retriable());
         if !retriable || Instant::now() > deadline {
             LoadError::check(code, || "asking for a producer id".to_string())?;
@@ -258,7 +298,11 @@ fn parse_partitions(
 }
 
 fn format_address(host: &str, port: i32) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 /// Partition, code and offset of every partition in the answer.
@@ -281,7 +325,9 @@ fn parse_list_offsets(r: &mut Reader<'_>) -> Parsed<Vec<(i32, i16, i64)>> {
 mod tests {
     use super::*;
     use bytes::BytesMut;
-    use kafka_protocol::messages::create_topics_response::{CreatableTopicResult, CreateTopicsResponse};
+    use kafka_protocol::messages::create_topics_response::{
+        CreatableTopicResult, CreateTopicsResponse,
+    };
     use kafka_protocol::messages::list_offsets_response::*;
     use kafka_protocol::messages::metadata_response::*;
     use kafka_protocol::protocol::Encodable;
@@ -317,9 +363,15 @@ mod tests {
     fn metadata_answers_as_the_crate_encodes_them() {
         let encoded = bytes(&cluster(2), version::METADATA);
         let parsed = parse_metadata(&mut Reader::new(&encoded), "t").unwrap();
-        assert_eq!(parsed, (0, vec!["a:9092".to_string(), "[::1]:9092".to_string()]));
+        assert_eq!(
+            parsed,
+            (0, vec!["a:9092".to_string(), "[::1]:9092".to_string()])
+        );
         for length in 0..encoded.len() {
-            assert!(parse_metadata(&mut Reader::new(&encoded[..length]), "t").is_err(), "{length}");
+            assert!(
+                parse_metadata(&mut Reader::new(&encoded[..length]), "t").is_err(),
+                "{length}"
+            );
         }
         let (code, _) = parse_metadata(&mut Reader::new(&encoded), "other").unwrap();
         assert_eq!(code, ResponseError::UnknownTopicOrPartition.code());
@@ -348,6 +400,9 @@ mod tests {
             .with_partitions(vec![partition]);
         let answer = ListOffsetsResponse::default().with_topics(vec![topic]);
         let encoded = bytes(&answer, version::LIST_OFFSETS);
-        assert_eq!(parse_list_offsets(&mut Reader::new(&encoded)).unwrap(), vec![(3, 6, 77)]);
+        assert_eq!(
+            parse_list_offsets(&mut Reader::new(&encoded)).unwrap(),
+            vec![(3, 6, 77)]
+        );
     }
 }

@@ -26,11 +26,20 @@ const NEEDED: [(ApiKey, &str, i16); 6] = [
     (ApiKey::ListOffsets, "ListOffsets", version::LIST_OFFSETS),
     (ApiKey::Metadata, "Metadata", version::METADATA),
     (ApiKey::CreateTopics, "CreateTopics", version::CREATE_TOPICS),
-    (ApiKey::InitProducerId, "InitProducerId", version::INIT_PRODUCER_ID),
+    (
+        ApiKey::InitProducerId,
+        "InitProducerId",
+        version::INIT_PRODUCER_ID,
+    ),
 ];
+
+/// API key, oldest version, newest version.
+pub type ServedApi = (i16, i16, i16);
 
 pub struct Connection {
     pub address: String,
+    /// A longer answer is refused.
+    pub answer_bytes_max: usize,
     stream: TcpStream,
     buffer: BytesMut,
     correlation_id: i32,
@@ -38,8 +47,13 @@ pub struct Connection {
 
 /// A bare stream, for callers that write frames of their own.
 pub async fn open_stream(address: &str) -> Result<TcpStream> {
-    let refused = |cause| LoadError::Connect { address: address.to_string(), cause };
-    let stream = within(CONNECT_TIMEOUT_MS, TcpStream::connect(address)).await.map_err(refused)?;
+    let refused = |cause| LoadError::Connect {
+        address: address.to_string(),
+        cause,
+    };
+    let stream = within(CONNECT_TIMEOUT_MS, TcpStream::connect(address))
+        .await
+        .map_err(refused)?;
     stream.set_nodelay(true).map_err(refused)?;
     Ok(stream)
 }
@@ -47,7 +61,12 @@ pub async fn open_stream(address: &str) -> Result<TcpStream> {
 async fn within<T>(ms: u64, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     tokio::time::timeout(Duration::from_millis(ms), work)
         .await
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {ms} ms"))))
+        .unwrap_or_else(|_| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no answer in {ms} ms"),
+            ))
+        })
 }
 
 impl Connection {
@@ -55,6 +74,7 @@ impl Connection {
         let stream = open_stream(address).await?;
         Ok(Connection {
             address: address.to_string(),
+            answer_bytes_max: ANSWER_BYTES_MAX,
             stream,
             buffer: BytesMut::new(),
             correlation_id: 0,
@@ -66,20 +86,24 @@ impl Connection {
         let mut connection = Connection::open(address).await?;
         let served = connection.api_versions().await?;
         for (key, api, version) in NEEDED {
-            let is_served = |(k, min, max): &(i16, i16, i16)| {
-                *k == key as i16 && (*min..=*max).contains(&version)
-            };
+            let is_served =
+                |(k, min, max): &ServedApi| *k == key as i16 && (*min..=*max).contains(&version);
             if !served.iter().any(is_served) {
                 let address = address.to_string();
-                return Err(LoadError::Unsupported { address, api, version });
+                return Err(LoadError::Unsupported {
+                    address,
+                    api,
+                    version,
+                });
             }
         }
         Ok(connection)
     }
 
-    /// The served APIs: key, oldest version, newest version.
-    pub async fn api_versions(&mut self) -> Result<Vec<(i16, i16, i16)>> {
-        let answer = self.request(version::API_VERSIONS, &ApiVersionsRequest::default()).await?;
+    pub async fn api_versions(&mut self) -> Result<Vec<ServedApi>> {
+        let answer = self
+            .request(version::API_VERSIONS, &ApiVersionsRequest::default())
+            .await?;
         let (code, served) = self.parse(&answer, parse_api_versions)?;
         LoadError::check(code, || format!("{} refused ApiVersions", self.address))?;
         Ok(served)
@@ -97,7 +121,9 @@ impl Connection {
         let key = ApiKey::try_from(R::KEY).expect("a request of the crate has a key of the crate");
         if key.response_header_version(version) >= 1 {
             let mut reader = Reader::new(&answer);
-            reader.skip_tags().map_err(|_| self.malformed("response header"))?;
+            reader
+                .skip_tags()
+                .map_err(|_| self.malformed("response header"))?;
             let read = answer.len() - reader.remaining();
             answer.advance(read);
         }
@@ -106,7 +132,7 @@ impl Connection {
 
     async fn exchange(&mut self, frame: &[u8]) -> io::Result<BytesMut> {
         self.stream.write_all(frame).await?;
-        read_frame(&mut self.stream, &mut self.buffer, ANSWER_BYTES_MAX).await
+        read_frame(&mut self.stream, &mut self.buffer, self.answer_bytes_max).await
     }
 
     /// Reads an answer's body with one of the parsers of this module's neighbours.
@@ -119,15 +145,21 @@ impl Connection {
     }
 
     fn lost(&self, cause: io::Error) -> LoadError {
-        LoadError::Lost { address: self.address.clone(), cause }
+        LoadError::Lost {
+            address: self.address.clone(),
+            cause,
+        }
     }
 
     fn malformed(&self, what: &str) -> LoadError {
-        LoadError::Malformed { address: self.address.clone(), what: what.into() }
+        LoadError::Malformed {
+            address: self.address.clone(),
+            what: what.into(),
+        }
     }
 }
 
-fn parse_api_versions(r: &mut Reader<'_>) -> std::result::Result<(i16, Vec<(i16, i16, i16)>), Truncated> {
+fn parse_api_versions(r: &mut Reader<'_>) -> std::result::Result<(i16, Vec<ServedApi>), Truncated> {
     let code = r.i16()?;
     let count = r.array_len(6)?;
     let served = (0..count).map(|_| Ok((r.i16()?, r.i16()?, r.i16()?)));
@@ -177,7 +209,10 @@ async fn fill(
     while buffer.len() < bytes {
         buffer.reserve(bytes - buffer.len());
         if stream.read_buf(buffer).await? == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed by the peer"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "closed by the peer",
+            ));
         }
     }
     Ok(())
@@ -191,15 +226,25 @@ mod tests {
     async fn frames_are_split_and_bounded() {
         let mut wire: &[u8] = &[0, 0, 0, 2, 1, 2, 0, 0, 0, 1, 3, 0, 1, 0, 0];
         let mut buffer = BytesMut::new();
-        assert_eq!(&read_frame(&mut wire, &mut buffer, 10).await.unwrap()[..], [1, 2]);
-        assert_eq!(&read_frame(&mut wire, &mut buffer, 10).await.unwrap()[..], [3]);
+        assert_eq!(
+            &read_frame(&mut wire, &mut buffer, 10).await.unwrap()[..],
+            [1, 2]
+        );
+        assert_eq!(
+            &read_frame(&mut wire, &mut buffer, 10).await.unwrap()[..],
+            [3]
+        );
         let error = read_frame(&mut wire, &mut buffer, 10).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         let mut short: &[u8] = &[0, 0, 0, 9, 1];
-        let error = read_frame(&mut short, &mut BytesMut::new(), 10).await.unwrap_err();
+        let error = read_frame(&mut short, &mut BytesMut::new(), 10)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
         let mut negative: &[u8] = &[0xff, 0xff, 0xff, 0xff];
-        let error = read_frame(&mut negative, &mut BytesMut::new(), 10).await.unwrap_err();
+        let error = read_frame(&mut negative, &mut BytesMut::new(), 10)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 

@@ -1,7 +1,7 @@
 //! Fetch requests, and answers walked in place: no record is copied.
 
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use kafka_protocol::messages::BrokerId;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 
 use super::cluster::topic_name;
 use super::read::{Reader, Truncated};
@@ -39,7 +39,9 @@ pub fn fetch_request(
         .with_session_id(0)
         .with_session_epoch(-1)
         .with_topics(vec![
-            FetchTopic::default().with_topic(topic_name(topic)).with_partitions(partitions.collect()),
+            FetchTopic::default()
+                .with_topic(topic_name(topic))
+                .with_partitions(partitions.collect()),
         ])
 }
 
@@ -73,12 +75,21 @@ pub fn read_fetch_answer<'a>(
             r.i32()?; // preferred read replica
             let records = r.compact_nullable_bytes()?.unwrap_or_default();
             r.skip_tags()?;
-            each(Fetched { partition, code, high_watermark, records });
+            each(Fetched {
+                partition,
+                code,
+                high_watermark,
+                records,
+            });
         }
         r.skip_tags()?;
     }
     r.skip_tags()?;
-    if r.is_empty() { Ok(code) } else { Err(Truncated) }
+    if r.is_empty() {
+        Ok(code)
+    } else {
+        Err(Truncated)
+    }
 }
 
 /// A record batch as it lies in a Fetch answer.
@@ -107,7 +118,9 @@ pub fn next_batch<'a>(records: &mut &'a [u8]) -> Result<Option<BatchView<'a>>, T
     if length < BATCH_HEADER_BYTES - 12 {
         return Err(Truncated);
     }
-    let Ok(batch) = r.take(length) else { return Ok(None) };
+    let Ok(batch) = r.take(length) else {
+        return Ok(None);
+    };
     let covered = &batch[9..];
     let h = &mut Reader::new(covered);
     let (attributes, last_delta) = (h.i16()?, h.i32()?);
@@ -163,7 +176,11 @@ mod tests {
         let pool = Pool::new(5, 100, 1000);
         let mut out = Vec::new();
         for n in 0..count {
-            let identity = Identity { connection: 1, partition: 2, sequence: n };
+            let identity = Identity {
+                connection: 1,
+                partition: 2,
+                sequence: n,
+            };
             let tail = pool.stamp(n, identity, ProducerFields::NONE, 1, &mut out);
             out.extend_from_slice(&tail);
         }
@@ -183,20 +200,38 @@ mod tests {
         let topic = FetchableTopicResponse::default()
             .with_topic(topic_name("t"))
             .with_partitions(vec![partition(0, b"abc"), partition(1, b"")]);
-        let answer = FetchResponse::default().with_error_code(3).with_responses(vec![topic]);
+        let answer = FetchResponse::default()
+            .with_error_code(3)
+            .with_responses(vec![topic]);
         let mut encoded = BytesMut::new();
         answer.encode(&mut encoded, 12).unwrap();
         let mut seen = Vec::new();
-        assert_eq!(read_fetch_answer(&encoded, |fetched| seen.push(fetched)), Ok(3));
+        assert_eq!(
+            read_fetch_answer(&encoded, |fetched| seen.push(fetched)),
+            Ok(3)
+        );
         assert_eq!(
             seen,
             [
-                Fetched { partition: 0, code: 0, high_watermark: 70, records: b"abc" },
-                Fetched { partition: 1, code: 1, high_watermark: 70, records: b"" }
+                Fetched {
+                    partition: 0,
+                    code: 0,
+                    high_watermark: 70,
+                    records: b"abc"
+                },
+                Fetched {
+                    partition: 1,
+                    code: 1,
+                    high_watermark: 70,
+                    records: b""
+                }
             ]
         );
         for length in 0..encoded.len() {
-            assert_eq!(read_fetch_answer(&encoded[..length], |_| ()), Err(Truncated));
+            assert_eq!(
+                read_fetch_answer(&encoded[..length], |_| ()),
+                Err(Truncated)
+            );
         }
     }
 
@@ -209,7 +244,9 @@ mod tests {
             assert!(batch.intact() && !batch.compressed && !batch.control);
             assert_eq!(batch.last_offset, i64::from(batch.records_count) - 1);
             let mut stamps = Vec::new();
-            batch.values(|value| stamps.push(Stamp::read(value).unwrap())).unwrap();
+            batch
+                .values(|value| stamps.push(Stamp::read(value).unwrap()))
+                .unwrap();
             assert_eq!(stamps.len(), batch.records_count as usize);
             assert!(stamps.iter().all(|stamp| stamp.intact));
             sequences.push(stamps[0].identity.sequence);

@@ -24,7 +24,13 @@ pub struct ProduceFrame {
 impl ProduceFrame {
     pub fn new(topic: &str, acks: i16, timeout_ms: i32) -> Self {
         let (small, tails) = (Vec::new(), Vec::new());
-        ProduceFrame { topic: topic.to_string(), acks, timeout_ms, small, tails }
+        ProduceFrame {
+            topic: topic.to_string(),
+            acks,
+            timeout_ms,
+            small,
+            tails,
+        }
     }
 
     /// Starts a request that carries `batches` batches, each for another partition.
@@ -54,7 +60,11 @@ impl ProduceFrame {
         put_uvarint(&mut self.small, bytes as u64 + 1);
         let head_at = self.small.len();
         let tail = stamp(&mut self.small);
-        assert_eq!(self.small.len() - head_at + tail.len(), bytes, "a batch of the declared size");
+        assert_eq!(
+            self.small.len() - head_at + tail.len(),
+            bytes,
+            "a batch of the declared size"
+        );
         self.tails.push((self.small.len(), tail));
         self.small.push(0); // partition tags
     }
@@ -131,13 +141,21 @@ pub fn read_produce_answer(
             }
             r.compact_nullable_string()?;
             r.skip_tags()?;
-            each(ProduceAck { partition, code, base_offset });
+            each(ProduceAck {
+                partition,
+                code,
+                base_offset,
+            });
         }
         r.skip_tags()?;
     }
     r.i32()?; // throttle time
     r.skip_tags()?;
-    if r.is_empty() { Ok(correlation_id) } else { Err(Truncated) }
+    if r.is_empty() {
+        Ok(correlation_id)
+    } else {
+        Err(Truncated)
+    }
 }
 
 #[cfg(test)]
@@ -185,7 +203,11 @@ mod tests {
             for correlation_id in [41, 42] {
                 frame.begin(correlation_id, batches);
                 for partition in 0..batches as u32 {
-                    let identity = Identity { connection: 1, partition, sequence: 8 };
+                    let identity = Identity {
+                        connection: 1,
+                        partition,
+                        sequence: 8,
+                    };
                     frame.add(partition, pool.batch_bytes(), |out| {
                         pool.stamp(u64::from(partition), identity, ProducerFields::NONE, 1, out)
                     });
@@ -231,19 +253,33 @@ mod tests {
             .with_name(TopicName(StrBytes::from_static_str("t")))
             .with_partition_responses(vec![partition(4, 0, 77), partition(5, 6, -1)]);
         let mut encoded = BytesMut::from(&[0, 0, 0, 9, 0][..]); // correlation id 9, no tags
-        ProduceResponse::default().with_responses(vec![topic]).encode(&mut encoded, 9).unwrap();
+        ProduceResponse::default()
+            .with_responses(vec![topic])
+            .encode(&mut encoded, 9)
+            .unwrap();
 
         let mut acks = Vec::new();
         assert_eq!(read_produce_answer(&encoded, |ack| acks.push(ack)), Ok(9));
         assert_eq!(
             acks,
             [
-                ProduceAck { partition: 4, code: 0, base_offset: 77 },
-                ProduceAck { partition: 5, code: 6, base_offset: -1 }
+                ProduceAck {
+                    partition: 4,
+                    code: 0,
+                    base_offset: 77
+                },
+                ProduceAck {
+                    partition: 5,
+                    code: 6,
+                    base_offset: -1
+                }
             ]
         );
         for length in 0..encoded.len() {
-            assert_eq!(read_produce_answer(&encoded[..length], |_| ()), Err(Truncated));
+            assert_eq!(
+                read_produce_answer(&encoded[..length], |_| ()),
+                Err(Truncated)
+            );
         }
     }
 }

@@ -31,7 +31,8 @@ impl<'a> Reader<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Read<[u8; N]> {
-        self.take(N).map(|bytes| bytes.try_into().expect("N bytes were taken"))
+        self.take(N)
+            .map(|bytes| bytes.try_into().expect("N bytes were taken"))
     }
 
     pub fn i8(&mut self) -> Read<i8> {
@@ -83,7 +84,11 @@ impl<'a> Reader<'a> {
     fn checked_len(&self, length: u64, element_bytes: usize) -> Read<usize> {
         let length = usize::try_from(length).map_err(|_| Truncated)?;
         let bytes = length.checked_mul(element_bytes).ok_or(Truncated)?;
-        if bytes > self.0.len() { Err(Truncated) } else { Ok(length) }
+        if bytes > self.0.len() {
+            Err(Truncated)
+        } else {
+            Ok(length)
+        }
     }
 
     pub fn nullable_string(&mut self) -> Read<Option<&'a str>> {
@@ -109,9 +114,9 @@ impl<'a> Reader<'a> {
     pub fn compact_nullable_bytes(&mut self) -> Read<Option<&'a [u8]>> {
         match self.uvarint()? {
             0 => Ok(None),
-            length => {
-                self.take(usize::try_from(length - 1).map_err(|_| Truncated)?).map(Some)
-            }
+            length => self
+                .take(usize::try_from(length - 1).map_err(|_| Truncated)?)
+                .map(Some),
         }
     }
 
@@ -135,7 +140,10 @@ mod tests {
 
     #[test]
     fn lengths_that_cannot_be_are_refused() {
-        assert_eq!(Reader::new(&[0x7f, 0xff, 0xff, 0xff, 1]).array_len(1), Err(Truncated));
+        assert_eq!(
+            Reader::new(&[0x7f, 0xff, 0xff, 0xff, 1]).array_len(1),
+            Err(Truncated)
+        );
         assert_eq!(Reader::new(&[0xff; 4]).array_len(8), Ok(0));
         assert_eq!(Reader::new(&[3, 1]).compact_array_len(1), Err(Truncated));
         assert_eq!(Reader::new(&[2, 1]).compact_array_len(1), Ok(1));

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::produce::ProducePlan;
 use super::Target;
+use super::produce::ProducePlan;
 
 pub struct LatencyPlan {
     pub target: Target,
@@ -21,7 +21,7 @@ pub struct LatencyPlan {
 }
 
 impl LatencyPlan {
-    pub fn as_produce(self) -> ProducePlan {
+    pub fn into_produce(self) -> ProducePlan {
         ProducePlan {
             target: self.target,
             topic: self.topic,

@@ -31,15 +31,19 @@ pub struct Target {
 pub struct Interrupt(watch::Receiver<bool>);
 
 impl Interrupt {
-    /// Listens from now on. A second signal ends the process.
+    /// Listens from now on. A second signal ends the process at once, and the brokers it started.
     pub fn listen() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let (sender, receiver) = watch::channel(false);
-        let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let (mut int, mut term) = (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        );
         tokio::spawn(async move {
             for round in 0.. {
                 tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
                 if round > 0 {
+                    crate::compare::process::kill_all();
                     std::process::exit(130);
                 }
                 let _ = sender.send(true);
@@ -68,16 +72,40 @@ pub fn report_cpu(report: &mut Report, target: &Target, usage: &CpuUsage, bytes:
     let gb = bytes as f64 / BYTES_PER_GB;
     let per_gb = |seconds: f64| if gb > 0.0 { seconds / gb } else { 0.0 };
     let own_cores = usage.own_s / usage.wall_s.max(1e-9);
-    report.number("own_cpu_s_per_gb", "harness CPU", per_gb(usage.own_s), 3, "s/GB");
+    report.number(
+        "own_cpu_s_per_gb",
+        "harness CPU",
+        per_gb(usage.own_s),
+        3,
+        "s/GB",
+    );
     report.number("own_cores", "harness cores", own_cores, 2, "");
     if !target.pids.is_empty() {
         let brokers = usage.brokers_s;
         report.number("broker_cpu_s", "broker CPU", brokers, 2, "s");
-        report.number("broker_cpu_s_per_gb", "broker CPU", per_gb(brokers), 3, "s/GB");
-        report.number("broker_cores", "broker cores", brokers / usage.wall_s.max(1e-9), 2, "");
+        report.number(
+            "broker_cpu_s_per_gb",
+            "broker CPU",
+            per_gb(brokers),
+            3,
+            "s/GB",
+        );
+        report.number(
+            "broker_cores",
+            "broker cores",
+            brokers / usage.wall_s.max(1e-9),
+            2,
+            "",
+        );
     }
     let machine_cores = usage.machine_s / usage.wall_s.max(1e-9);
-    report.number("machine_busy_cores", "machine busy cores", machine_cores, 2, "");
+    report.number(
+        "machine_busy_cores",
+        "machine busy cores",
+        machine_cores,
+        2,
+        "",
+    );
     if own_cores > 0.85 * target.threads as f64 {
         report.note(format!(
             "the harness itself is the bottleneck: {own_cores:.2} cores of {} threads; raise --threads",

@@ -10,7 +10,7 @@ use kafka_protocol::ResponseError;
 use tokio::task::JoinSet;
 
 use super::consume::{ReadPlan, read_topic};
-use super::pacer::{self, Gate};
+use super::pacer::Pacer;
 use super::producer::{Measured, Producer, Run, Schedule};
 use super::{BYTES_PER_MB, Interrupt, Target, report_cpu, report_memory};
 use crate::batch::{Pool, SharedPool};
@@ -79,6 +79,10 @@ impl ProduceResult {
         self.requests as f64 / self.seconds.max(1e-9)
     }
 
+    pub fn broker_cpu_us_per_request(&self) -> f64 {
+        self.cpu.brokers_s * 1e6 / (self.requests as f64).max(1.0)
+    }
+
     pub fn broker_cpu_s_per_gb(&self) -> f64 {
         self.cpu.brokers_s / (self.bytes as f64 / super::BYTES_PER_GB).max(1e-9)
     }
@@ -87,9 +91,15 @@ impl ProduceResult {
 /// Runs the plan; an error if the run does not verify.
 pub async fn run(plan: &ProducePlan, interrupt: &Interrupt) -> Result<ProduceResult> {
     let mut control = Connection::open_checked(&plan.target.bootstrap).await?;
-    let topic =
-        prepare_topic(&mut control, &plan.topic, plan.partitions, plan.replication_factor).await?;
-    let first_offsets = if plan.verify { list_offsets(&topic, LATEST).await? } else { Vec::new() };
+    let topic = prepare_topic(
+        &mut control,
+        &plan.topic,
+        plan.partitions,
+        plan.replication_factor,
+    )
+    .await?;
+    // Also shows that every leader is ready, so that creation is not measured.
+    let first_offsets = list_offsets(&topic, LATEST).await?;
     let run_id = uuid::Uuid::new_v4().as_u64_pair().0;
     let pool = Arc::new(Pool::new(run_id, plan.record_bytes, plan.batch_bytes));
     let latencies = Latencies::new();
@@ -112,7 +122,9 @@ async fn read_back(
     read.expected = Some(expected.clone());
     read.progress = plan.target.progress;
     let end_offsets = list_offsets(topic, LATEST).await?;
-    let findings = read_topic(topic, &first_offsets, &end_offsets, &read).await?.findings;
+    let findings = read_topic(topic, &first_offsets, &end_offsets, &read)
+        .await?
+        .findings;
     match findings.problem() {
         Some(problem) => Err(LoadError::NotVerified(problem)),
         None => Ok(findings),
@@ -124,7 +136,8 @@ struct Fleet {
     run: Arc<Run>,
     producers: Vec<Arc<Producer>>,
     streams: Vec<tokio::net::TcpStream>,
-    paced: bool,
+    /// Of an open loop.
+    pacer: Option<Pacer>,
 }
 
 impl Fleet {
@@ -138,6 +151,7 @@ impl Fleet {
         let slots = connection_slots(plan, topic)?;
         let ids = producer_ids(plan, slots.len(), control).await?;
         let start = Instant::now();
+        let pacer = Pacer::new(start);
         let run = Arc::new(Run {
             topic: topic.name.clone(),
             acks: plan.acks,
@@ -158,9 +172,12 @@ impl Fleet {
             let schedule = plan.rate_bytes_per_s.map(|rate| {
                 let own_rate = rate * slot.weight / total_weight;
                 let interval = Duration::from_secs_f64(request_bytes / own_rate);
-                Schedule { first: interval.mul_f64(i as f64 / count as f64), interval }
+                Schedule {
+                    first: interval.mul_f64(i as f64 / count as f64),
+                    interval,
+                }
             });
-            let gate = Arc::new(Gate::new(plan.in_flight, schedule.map(|s| s.interval)));
+            let gate = pacer.gate(plan.in_flight, schedule.map(|s| s.interval));
             let ledger = Ledger {
                 connection: i as u32,
                 partitions: slot.partitions,
@@ -168,12 +185,24 @@ impl Fleet {
             };
             let local = latencies.local();
             let producer = Producer::new(
-                run.clone(), gate, &slot.address, ledger, local, schedule, ids.get(i).copied(),
+                run.clone(),
+                gate,
+                &slot.address,
+                ledger,
+                local,
+                schedule,
+                ids.get(i).copied(),
             );
             streams.push(producer.connect().await?);
             producers.push(Arc::new(producer));
         }
-        Ok(Fleet { run, producers, streams, paced: plan.rate_bytes_per_s.is_some() })
+        let pacer = plan.rate_bytes_per_s.map(|_| pacer);
+        Ok(Fleet {
+            run,
+            producers,
+            streams,
+            pacer,
+        })
     }
 
     /// Sends, measures, drains. The ledgers say what to expect in the log.
@@ -187,9 +216,8 @@ impl Fleet {
         for (producer, stream) in self.producers.iter().cloned().zip(self.streams) {
             tasks.spawn(async move { producer.produce(stream).await });
         }
-        if self.paced {
-            let gates = self.producers.iter().map(|p| p.gate.clone()).collect();
-            pacer::spawn(self.run.start, gates);
+        if let Some(pacer) = self.pacer {
+            pacer.spawn(self.producers.iter().map(|p| p.gate.clone()).collect());
         }
         let memory = MemoryWatch::start(&plan.target.pids);
         let mut samples = None;
@@ -197,7 +225,9 @@ impl Fleet {
         let last = CpuSample::take(&plan.target.pids)?;
         self.run.end_measuring(last.at);
         let measured_until_ns = self.run.measure_to_ns.load(Ordering::Relaxed);
-        self.producers.iter().for_each(|producer| producer.gate.close());
+        self.producers
+            .iter()
+            .for_each(|producer| producer.gate.close());
         let drained = drain(&mut tasks).await;
         ended.and(drained)?;
         if plan.target.progress {
@@ -209,7 +239,9 @@ impl Fleet {
         let batches = measured.batches.load(Ordering::Relaxed);
         let mut result = ProduceResult {
             interrupted: interrupt.is_set(),
-            seconds: until.saturating_duration_since(self.run.measure_from).as_secs_f64(),
+            seconds: until
+                .saturating_duration_since(self.run.measure_from)
+                .as_secs_f64(),
             records: batches * u64::from(self.run.pool.records_per_batch),
             bytes: batches * self.run.pool.payload_bytes(),
             requests: measured.requests.load(Ordering::Relaxed),
@@ -274,7 +306,9 @@ async fn drain(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
     let deadline = tokio::time::Instant::now() + Duration::from_millis(DRAIN_TIMEOUT_MS);
     let mut first_error = Ok(());
     while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, tasks.join_next()).await {
-        let ended = ended.map_err(|panic| LoadError::Usage(panic.to_string())).and_then(|r| r);
+        let ended = ended
+            .map_err(|panic| LoadError::Usage(panic.to_string()))
+            .and_then(|r| r);
         first_error = first_error.and(ended);
     }
     tasks.shutdown().await;
@@ -307,7 +341,11 @@ fn connection_slots(plan: &ProducePlan, topic: &Topic) -> Result<Vec<Slot>> {
             let shift = producer * partitions.len() / plan.connections.max(1);
             let shift = (shift + producer) % partitions.len();
             partitions.rotate_left(shift);
-            slots.push(Slot { address: address.to_string(), partitions, weight });
+            slots.push(Slot {
+                address: address.to_string(),
+                partitions,
+                weight,
+            });
         }
     }
     Ok(slots)
@@ -328,26 +366,69 @@ async fn producer_ids(
 pub fn report(scenario: &'static str, plan: &ProducePlan, result: &ProduceResult) -> Report {
     let mut report = Report::new(scenario);
     report.interrupted = result.interrupted;
-    report.text("topic", "topic", format!("{}, {} partitions", plan.topic, plan.partitions));
+    report.text(
+        "topic",
+        "topic",
+        format!("{}, {} partitions", plan.topic, plan.partitions),
+    );
     report.number("seconds", "measured", result.seconds, 1, "s");
     report.number("mb_per_s", "throughput", result.mb_per_s(), 2, "MB/s");
     let records_per_s = result.records as f64 / result.seconds.max(1e-9);
     report.number("records_per_s", "", records_per_s, 0, "records/s");
-    report.number("requests_per_s", "", result.requests_per_s(), 0, "requests/s");
+    report.number(
+        "requests_per_s",
+        "",
+        result.requests_per_s(),
+        0,
+        "requests/s",
+    );
     report.count("records", "records acknowledged", result.records);
     if plan.acks != 0 {
         result.latency.report(&mut report);
     }
     report_cpu(&mut report, &plan.target, &result.cpu, result.bytes);
+    if !plan.target.pids.is_empty() {
+        let per_request = result.broker_cpu_us_per_request();
+        report.number(
+            "broker_cpu_us_per_request",
+            "broker CPU",
+            per_request,
+            1,
+            "us/request",
+        );
+    }
     report_memory(&mut report, &plan.target, result.rss_peak_bytes);
-    report.count("unacknowledged_batches", "batches not acknowledged", result.unacknowledged_batches);
-    let errors: Vec<(String, u64)> = result.errors.iter().map(|(code, n)| (error_name(*code), *n)).collect();
-    let words: Vec<String> = errors.iter().map(|(name, count)| format!("{count} {name}")).collect();
-    let json = errors.into_iter().map(|(name, n)| (name, Json::Integer(n as i64))).collect();
-    let shown = if words.is_empty() { "none".to_string() } else { words.join(", ") };
+    report.count(
+        "unacknowledged_batches",
+        "batches not acknowledged",
+        result.unacknowledged_batches,
+    );
+    let errors: Vec<(String, u64)> = result
+        .errors
+        .iter()
+        .map(|(code, n)| (error_name(*code), *n))
+        .collect();
+    let words: Vec<String> = errors
+        .iter()
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    let json = errors
+        .into_iter()
+        .map(|(name, n)| (name, Json::Integer(n as i64)))
+        .collect();
+    let shown = if words.is_empty() {
+        "none".to_string()
+    } else {
+        words.join(", ")
+    };
     report.value("errors", "errors", shown, Json::Object(json));
     match &result.verified {
-        None => report.value("verified", "verified", "no (see --verify)", Json::Bool(false)),
+        None => report.value(
+            "verified",
+            "verified",
+            "no (see --verify)",
+            Json::Bool(false),
+        ),
         Some(findings) => report_verified(&mut report, findings),
     }
     notes(&mut report, plan, result);
@@ -355,9 +436,16 @@ pub fn report(scenario: &'static str, plan: &ProducePlan, result: &ProduceResult
 }
 
 fn report_verified(report: &mut Report, findings: &Findings) {
-    let shown = format!("yes: {} batches read back", findings.batches - findings.foreign_batches);
+    let shown = format!(
+        "yes: {} batches read back",
+        findings.batches - findings.foreign_batches
+    );
     report.value("verified", "verified", shown, Json::Bool(true));
-    report.count("verified_batches", "", findings.batches - findings.foreign_batches);
+    report.count(
+        "verified_batches",
+        "",
+        findings.batches - findings.foreign_batches,
+    );
     if findings.foreign_batches > 0 {
         report.note(format!(
             "{} batches of other producers were in the topic meanwhile",
@@ -367,6 +455,9 @@ fn report_verified(report: &mut Report, findings: &Findings) {
 }
 
 fn notes(report: &mut Report, plan: &ProducePlan, result: &ProduceResult) {
+    if result.interrupted && result.seconds == 0.0 {
+        report.note("interrupted during the warm-up: nothing was measured");
+    }
     if let Some(rate) = plan.rate_bytes_per_s {
         if result.mb_per_s() * BYTES_PER_MB < 0.98 * rate && !result.interrupted {
             report.note(format!(

@@ -53,7 +53,8 @@ pub struct Measured {
 impl Run {
     fn measures(&self, now: Instant) -> bool {
         now >= self.measure_from
-            && (now - self.start).as_nanos() < u128::from(self.measure_to_ns.load(Ordering::Relaxed))
+            && (now - self.start).as_nanos()
+                < u128::from(self.measure_to_ns.load(Ordering::Relaxed))
     }
 
     /// Ends measuring now.
@@ -65,8 +66,18 @@ impl Run {
     /// Takes one request's records from what may still be sent.
     fn take_records(&self) -> bool {
         let wanted = u64::from(self.pool.records_per_batch) * self.batches_per_request as u64;
-        let take = |left: u64| (left > 0).then(|| if left == u64::MAX { left } else { left.saturating_sub(wanted) });
-        self.records_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        let take = |left: u64| {
+            (left > 0).then(|| {
+                if left == u64::MAX {
+                    left
+                } else {
+                    left.saturating_sub(wanted)
+                }
+            })
+        };
+        self.records_left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
     }
 }
 
@@ -131,15 +142,18 @@ impl Producer {
             writer_done: false,
         };
         let state = Mutex::new(state);
-        Producer { run, gate, address: address.to_string(), schedule, idempotent, state }
+        Producer {
+            run,
+            gate,
+            address: address.to_string(),
+            schedule,
+            idempotent,
+            state,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn flush_latencies(&self) {
-        self.state().latencies.flush();
     }
 
     /// Ends the account: what is still in flight counts as not acknowledged.
@@ -150,7 +164,10 @@ impl Producer {
             state.ledger.unacknowledged.extend(sends);
         }
         state.latencies.flush();
-        Outcome { ledger: state.ledger.clone(), errors: state.errors.clone() }
+        Outcome {
+            ledger: state.ledger.clone(),
+            errors: state.errors.clone(),
+        }
     }
 
     pub async fn connect(&self) -> Result<TcpStream> {
@@ -179,22 +196,26 @@ impl Producer {
         let run = &*self.run;
         let mut frame = ProduceFrame::new(&run.topic, run.acks, REQUEST_TIMEOUT_MS);
         for request in 0u32.. {
-            let scheduled = self.schedule.map(|schedule| {
-                run.start + schedule.first + schedule.interval * request
-            });
+            let scheduled = self
+                .schedule
+                .map(|schedule| run.start + schedule.first + schedule.interval * request);
             if let Some(due) = scheduled
-                && !self.gate.wait_until(run.start, due).await
+                && !self.gate.wait_until(due).await
             {
                 break;
             }
-            let Some(waited) = self.take_permit().await else { break };
+            let Some(waited) = self.take_permit().await else {
+                break;
+            };
             if !run.take_records() {
                 break;
             }
             let now = Instant::now();
             if run.measures(now) {
                 run.measured.sent.fetch_add(1, Ordering::Relaxed);
-                run.measured.waited.fetch_add(u64::from(waited), Ordering::Relaxed);
+                run.measured
+                    .waited
+                    .fetch_add(u64::from(waited), Ordering::Relaxed);
             }
             self.build(&mut frame, request as i32, scheduled.unwrap_or(now));
             frame.write(stream).await?;
@@ -220,15 +241,23 @@ impl Producer {
     fn build(&self, frame: &mut ProduceFrame, correlation_id: i32, due: Instant) {
         let run = &*self.run;
         let batches = run.batches_per_request as u64;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let timestamp_ms = now.as_millis() as i64;
         let mut state = self.state();
         let first_send = state.ledger.sent;
         frame.begin(correlation_id, run.batches_per_request);
         for send in first_send..first_send + batches {
-            let (partition, sequence) =
-                (state.ledger.partition_of(send), state.ledger.sequence_of(send));
-            let identity = Identity { connection: state.ledger.connection, partition, sequence };
+            let (partition, sequence) = (
+                state.ledger.partition_of(send),
+                state.ledger.sequence_of(send),
+            );
+            let identity = Identity {
+                connection: state.ledger.connection,
+                partition,
+                sequence,
+            };
             let producer = self.producer_fields(sequence);
             frame.add(partition, run.pool.batch_bytes(), |out| {
                 run.pool.stamp(send, identity, producer, timestamp_ms, out)
@@ -236,14 +265,24 @@ impl Producer {
         }
         frame.finish();
         state.ledger.sent += batches;
-        state.in_flight.push_back(InFlight { correlation_id, due, first_send, batches, answered: 0 });
+        state.in_flight.push_back(InFlight {
+            correlation_id,
+            due,
+            first_send,
+            batches,
+            answered: 0,
+        });
     }
 
     fn producer_fields(&self, sequence: u64) -> ProducerFields {
         self.idempotent.map_or(ProducerFields::NONE, |(id, epoch)| {
             // Record sequences wrap from i32::MAX to 0.
             let base = sequence.wrapping_mul(u64::from(self.run.pool.records_per_batch));
-            ProducerFields { id, epoch, base_sequence: (base & 0x7fff_ffff) as i32 }
+            ProducerFields {
+                id,
+                epoch,
+                base_sequence: (base & 0x7fff_ffff) as i32,
+            }
         })
     }
 
@@ -255,7 +294,10 @@ impl Producer {
             state.ledger.unacknowledged.extend(sends);
             if self.run.measures(Instant::now()) {
                 self.run.measured.requests.fetch_add(1, Ordering::Relaxed);
-                self.run.measured.batches.fetch_add(request.batches, Ordering::Relaxed);
+                self.run
+                    .measured
+                    .batches
+                    .fetch_add(request.batches, Ordering::Relaxed);
             }
         }
         self.gate.permits.add_permits(1);
@@ -310,22 +352,37 @@ impl Producer {
         }
         if let Some((partition, error)) = refused {
             let doing = format!("producing to {} partition {partition}", self.run.topic);
-            return Err(LoadError::Broker { doing, error, detail: None });
+            return Err(LoadError::Broker {
+                doing,
+                error,
+                detail: None,
+            });
         }
         if accepted > 0 && self.run.measures(now) {
             self.run.measured.requests.fetch_add(1, Ordering::Relaxed);
-            self.run.measured.batches.fetch_add(accepted, Ordering::Relaxed);
-            state.latencies.record(now.saturating_duration_since(request.due));
+            self.run
+                .measured
+                .batches
+                .fetch_add(accepted, Ordering::Relaxed);
+            state
+                .latencies
+                .record(now.saturating_duration_since(request.due));
         }
         Ok(())
     }
 
     fn lost(&self, cause: io::Error) -> LoadError {
-        LoadError::Lost { address: self.address.clone(), cause }
+        LoadError::Lost {
+            address: self.address.clone(),
+            cause,
+        }
     }
 
     fn malformed(&self, what: &str) -> LoadError {
-        LoadError::Malformed { address: self.address.clone(), what: what.to_string() }
+        LoadError::Malformed {
+            address: self.address.clone(),
+            what: what.to_string(),
+        }
     }
 }
 
@@ -347,6 +404,7 @@ mod tests {
     use super::*;
     use crate::batch::Pool;
     use crate::histogram::Latencies;
+    use crate::scenario::pacer::Pacer;
 
     fn producer(acks: i16) -> (Producer, Latencies) {
         let start = Instant::now();
@@ -362,10 +420,17 @@ mod tests {
             measured: Measured::default(),
         };
         let latencies = Latencies::new();
-        let ledger = Ledger { connection: 0, partitions: vec![4, 5, 6], ..Ledger::default() };
-        let gate = Arc::new(Gate::new(5, None));
+        let ledger = Ledger {
+            connection: 0,
+            partitions: vec![4, 5, 6],
+            ..Ledger::default()
+        };
+        let gate = Pacer::new(start).gate(5, None);
         let local = latencies.local();
-        (Producer::new(Arc::new(run), gate, "x:1", ledger, local, None, None), latencies)
+        (
+            Producer::new(Arc::new(run), gate, "x:1", ledger, local, None, None),
+            latencies,
+        )
     }
 
     fn answer(correlation_id: i32, partitions: &[(i32, i16)]) -> Vec<u8> {
@@ -373,12 +438,17 @@ mod tests {
         use kafka_protocol::messages::produce_response::*;
         use kafka_protocol::protocol::Encodable;
         let each = partitions.iter().map(|(index, code)| {
-            PartitionProduceResponse::default().with_index(*index).with_error_code(*code)
+            PartitionProduceResponse::default()
+                .with_index(*index)
+                .with_error_code(*code)
         });
         let topic = TopicProduceResponse::default().with_partition_responses(each.collect());
         let mut out = BytesMut::from(&correlation_id.to_be_bytes()[..]);
         out.extend_from_slice(&[0]);
-        ProduceResponse::default().with_responses(vec![topic]).encode(&mut out, 9).unwrap();
+        ProduceResponse::default()
+            .with_responses(vec![topic])
+            .encode(&mut out, 9)
+            .unwrap();
         out.to_vec()
     }
 
@@ -424,7 +494,10 @@ mod tests {
     fn records_that_may_be_sent_run_out() {
         let (producer, _) = producer(-1);
         let per_request = u64::from(producer.run.pool.records_per_batch) * 2;
-        producer.run.records_left.store(per_request + 1, Ordering::Relaxed);
+        producer
+            .run
+            .records_left
+            .store(per_request + 1, Ordering::Relaxed);
         assert!(producer.run.take_records());
         assert!(producer.run.take_records());
         assert!(!producer.run.take_records());

@@ -19,6 +19,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 from . import wire
@@ -49,19 +50,31 @@ class BrokerError(Exception):
     """The broker did not start, answer or stop as it should; the text says which."""
 
 
+_handed_out = set()
+_handing_out = threading.Lock()
+
+
 def free_ports(count):
-    """Ports that nobody listens on right now, outside the range of outgoing connections."""
+    """Ports that nobody listens on right now, outside the range of outgoing connections; no port twice."""
     found = []
-    for candidate in range(20_000 + os.getpid() % 10_000, 32_000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", candidate))
-            except OSError:
+    with _handing_out:
+        for candidate in range(20_000 + os.getpid() % 10_000, 32_000):
+            if candidate in _handed_out or not _can_bind(candidate):
                 continue
-        found.append(candidate)
-        if len(found) == count:
-            return found
+            _handed_out.add(candidate)
+            found.append(candidate)
+            if len(found) == count:
+                return found
     raise BrokerError("no free port between 20000 and 32000")
+
+
+def _can_bind(port):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def ottla_spec(state, binary, ports):

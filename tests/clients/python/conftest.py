@@ -1,5 +1,6 @@
 """Fixtures that all Python suites share."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -56,6 +57,20 @@ def name(request):
     """A name nobody used before, for a topic or a group."""
     test = "".join(c if c.isalnum() or c in "._-" else "." for c in request.node.name)
     return f"{test[:60]}-{uuid.uuid4().hex[:8]}"
+
+
+@contextlib.contextmanager
+def killable_member(group, topic):
+    """A member of the group in a process of its own (librdkafka), owning partitions when this returns."""
+    program = pathlib.Path(__file__).with_name("member.py")
+    child = subprocess.Popen([sys.executable, program, BOOTSTRAP, group, topic], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout.readline().startswith("assigned")
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
 
 
 def wait_for(condition, what, timeout_s=20.0):

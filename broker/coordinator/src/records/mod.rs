@@ -94,6 +94,16 @@ pub(crate) enum Change {
     Foreign,
 }
 
+impl Change {
+    /// The group that changes, if it is one of ours.
+    pub(crate) fn group(&self) -> Option<Arc<str>> {
+        match self {
+            Change::Offset { group, .. } | Change::Group { group, .. } => Some(group.clone()),
+            Change::Foreign => None,
+        }
+    }
+}
+
 /// Reads one record. Sizes are bounded by the input; nothing is reserved beyond its length.
 pub(crate) fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Change, ReplayError> {
     let mut key = Reader::new(key);

@@ -1,6 +1,8 @@
 //! The world of the model test: eight clients in two groups, a log, a clock, and the rules.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod rules;
+
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use ottla_coordinator::*;
@@ -35,6 +37,15 @@ pub enum Action {
         group: usize,
         offset: i64,
     },
+    CommitPending {
+        group: usize,
+        producer: i64,
+        offset: i64,
+    },
+    EndTransaction {
+        producer: i64,
+        committed: bool,
+    },
     Restart {
         who: usize,
     },
@@ -58,17 +69,27 @@ struct Client {
     followers: Vec<String>,
 }
 
+type Partition = (String, String, i32);
+
+/// What the log holds: records, by producers or not, and ends of transactions.
+enum Entry {
+    Record(Option<Producer>, Record),
+    End(i64, bool),
+}
+
 pub struct World {
     shard: Shard,
     now_ms: i64,
     token: Token,
     ids: u128,
-    log: Vec<Record>,
+    log: Vec<Entry>,
     clients: Vec<Client>,
-    /// Who waits for a JoinGroup or SyncGroup.
-    waiting: HashMap<Token, usize>,
-    /// What a fetch must say.
-    offsets: BTreeMap<(String, String, i32), i64>,
+    /// Who waits for a reply, and the member id it had when it asked.
+    waiting: HashMap<Token, (usize, String)>,
+    /// What a fetch must say, and when it was written.
+    offsets: BTreeMap<Partition, (usize, i64)>,
+    /// The same of open transactions, by producer.
+    pending: BTreeMap<(i64, Partition), (usize, i64)>,
     /// Of this life: who leads a generation, and how far each group has come.
     leaders: HashMap<(String, i32), String>,
     generations: HashMap<String, i32>,
@@ -104,6 +125,7 @@ impl World {
             clients: vec![Client::default(); 8],
             waiting: HashMap::new(),
             offsets: BTreeMap::new(),
+            pending: BTreeMap::new(),
             leaders: HashMap::new(),
             generations: HashMap::new(),
             stored_generations: HashMap::new(),
@@ -149,13 +171,39 @@ impl World {
                 offset,
             } => self.commit(who, partition, offset),
             Action::CommitSimple { group, offset } => {
-                self.commit_as(format!("group-{group}"), -1, String::new(), None, 5, offset);
+                self.commit_as(
+                    format!("group-{group}"),
+                    -1,
+                    String::new(),
+                    None,
+                    5,
+                    offset,
+                    None,
+                );
             }
+            Action::CommitPending {
+                group,
+                producer,
+                offset,
+            } => {
+                let by = Some(Producer {
+                    id: producer,
+                    epoch: 0,
+                });
+                let group = format!("group-{group}");
+                self.commit_as(group, -1, String::new(), None, 5, offset, by);
+            }
+            Action::EndTransaction {
+                producer,
+                committed,
+            } => self.end(producer, committed),
             Action::Restart { who } => self.clients[who] = Client::default(),
             Action::DeleteOffsets { group } => self.delete_offsets(format!("group-{group}")),
             Action::DeleteGroup { group } => self.delete_group(format!("group-{group}")),
             Action::TopicsDeleted => {
                 self.offsets.retain(|(_, topic, _), _| topic != "topic");
+                self.pending
+                    .retain(|(_, (_, topic, _)), _| topic != "topic");
                 self.ask(0, Command::TopicsDeleted(vec!["topic".to_owned()]));
             }
             Action::Advance(by_ms) => self.advance(by_ms),
@@ -225,9 +273,11 @@ impl World {
             instance,
             partition,
             offset,
+            None,
         );
     }
 
+    #[allow(clippy::too_many_arguments)] // a commit has these fields
     fn commit_as(
         &mut self,
         group_id: String,
@@ -236,6 +286,7 @@ impl World {
         group_instance_id: Option<String>,
         partition: i32,
         offset: i64,
+        producer: Option<Producer>,
     ) {
         let topic = if offset % 2 == 0 { "topic" } else { "other" };
         let commit = CommitPartition {
@@ -251,6 +302,7 @@ impl World {
                 generation_id,
                 member_id,
                 group_instance_id,
+                producer,
                 retention_time_ms: None,
                 topics: vec![CommitTopic {
                     name: topic.to_owned(),
@@ -263,7 +315,11 @@ impl World {
         };
         if results[0].partitions[0].1.is_none() {
             let key = (group_id, topic.to_owned(), partition);
-            self.offsets.insert(key, offset);
+            let written = (self.log.len(), offset);
+            match producer {
+                Some(by) => self.pending.insert((by.id, key), written),
+                None => self.offsets.insert(key, written),
+            };
         }
     }
 
@@ -282,6 +338,7 @@ impl World {
             for (partition, error) in &results[0].partitions {
                 if error.is_none() {
                     let key = (group_id.clone(), "other".to_owned(), *partition);
+                    self.pending.retain(|(_, partition), _| *partition != key);
                     self.offsets.remove(&key);
                 }
             }
@@ -294,6 +351,8 @@ impl World {
             && results[0].1.is_none()
         {
             self.offsets.retain(|(group, _, _), _| *group != group_id);
+            self.pending
+                .retain(|(_, (group, _, _)), _| *group != group_id);
         }
     }
 
@@ -301,7 +360,8 @@ impl World {
     fn ask(&mut self, who: usize, command: Command) -> Vec<Response> {
         self.token += 1;
         let may_wait = matches!(command, Command::JoinGroup(_) | Command::SyncGroup(_));
-        self.waiting.insert(self.token, who);
+        let asked_as = self.clients[who].member_id.clone();
+        self.waiting.insert(self.token, (who, asked_as));
         let decision = self.shard.handle(self.now_ms, self.token, command);
         let replies = self.take(decision);
         assert!(may_wait || !self.waiting.contains_key(&self.token));
@@ -312,62 +372,16 @@ impl World {
         for record in &decision.records {
             self.check_generation(record);
         }
-        self.log.extend(decision.records);
+        let by = decision.producer;
+        let entry = |record| Entry::Record(by, record);
+        self.log.extend(decision.records.into_iter().map(entry));
         let mut responses = Vec::new();
         for (token, response) in decision.replies {
-            let who = self.waiting.remove(&token).expect("a token that waits");
-            self.hear(who, &response);
+            let (who, asked_as) = self.waiting.remove(&token).expect("a token that waits");
+            self.hear(who, &asked_as, &response);
             responses.push(response);
         }
         responses
-    }
-
-    /// What a client learns from a reply.
-    fn hear(&mut self, who: usize, response: &Response) {
-        match response {
-            Response::Join(Ok(joined)) => self.hear_joined(who, joined),
-            Response::Join(Err(refused)) => match refused.error {
-                GroupError::MemberIdRequired => {
-                    self.clients[who].member_id.clone_from(&refused.member_id);
-                }
-                GroupError::UnknownMemberId => self.clients[who] = Client::default(),
-                _ => {}
-            },
-            Response::Sync(Ok(synced)) => {
-                let id = &self.clients[who].member_id;
-                let share = &synced.assignment;
-                assert!(
-                    share.is_empty() || share[..] == *id.as_bytes() || instance_of(who).is_some()
-                );
-            }
-            _ => {}
-        }
-    }
-
-    fn hear_joined(&mut self, who: usize, joined: &Joined) {
-        let group = group_of(who);
-        let reached = self.generations.entry(group.clone()).or_insert(0);
-        assert!(
-            joined.generation_id >= *reached,
-            "generations do not decrease"
-        );
-        *reached = joined.generation_id;
-        let leads = joined.leader == joined.member_id;
-        if leads && !joined.skip_assignment {
-            let key = (group, joined.generation_id);
-            let leader = self
-                .leaders
-                .entry(key)
-                .or_insert_with(|| joined.leader.clone());
-            assert_eq!(*leader, joined.leader, "one generation, one leader");
-        }
-        assert_eq!(leads, !joined.members.is_empty());
-        let members = joined.members.iter().map(|m| m.member_id.clone());
-        self.clients[who] = Client {
-            member_id: joined.member_id.clone(),
-            generation_id: joined.generation_id,
-            followers: members.collect(),
-        };
     }
 
     fn advance(&mut self, by_ms: i64) {
@@ -388,18 +402,6 @@ impl World {
         self.now_ms = until_ms;
     }
 
-    /// Offsets may expire: then and only then does the model forget them.
-    fn forget_expired(&mut self, group: &str, records: &[Record]) {
-        let gone: HashSet<&[u8]> = records
-            .iter()
-            .filter(|r| r.value.is_none())
-            .map(|r| &r.key[..])
-            .collect();
-        self.offsets.retain(|(g, topic, partition), _| {
-            g != group || !gone.contains(&offset_key(g, topic, *partition)[..])
-        });
-    }
-
     fn crash(&mut self) {
         self.ids += 1_000_000;
         let copy = self.replayed();
@@ -417,77 +419,40 @@ impl World {
 
     fn replayed(&self) -> Shard {
         let mut copy = shard(self.ids);
-        for record in &self.log {
-            copy.replay(self.now_ms, &record.key, record.value.as_deref())
-                .expect("our own record");
+        for entry in &self.log {
+            let replayed = match entry {
+                Entry::Record(None, r) => copy.replay(self.now_ms, &r.key, r.value.as_deref()),
+                Entry::Record(Some(by), r) => {
+                    copy.replay_transactional(self.now_ms, by.id, &r.key, r.value.as_deref())
+                }
+                Entry::End(producer, committed) => {
+                    copy.end_transaction(self.now_ms, *producer, *committed);
+                    Ok(())
+                }
+            };
+            replayed.expect("our own record");
         }
         copy
     }
 
-    fn check_generation(&mut self, record: &Record) {
-        if record.key[..2] != [0, 2] {
-            return;
-        }
-        let group = String::from_utf8(record.key[4..].to_vec()).expect("a group id");
-        let Some(value) = &record.value else {
-            self.stored_generations.remove(&group);
-            self.generations.remove(&group);
-            self.leaders.retain(|(g, _), _| *g != group);
-            return;
-        };
-        let at = 4 + usize::from(u16::from_be_bytes([value[2], value[3]]));
-        let bytes = value[at..at + 4].try_into().expect("four bytes");
-        let generation = i32::from_be_bytes(bytes);
-        let before = self.stored_generations.insert(group, generation);
-        assert!(
-            before.is_none_or(|b| b <= generation),
-            "stored generations do not decrease"
-        );
-    }
-
-    fn check(&mut self) {
-        let groups: Vec<String> = (0..3).map(|g| format!("group-{g}")).collect();
-        let fetch = groups.iter().map(|g| FetchGroup {
-            group_id: g.clone(),
-            topics: None,
-        });
-        let fetch = FetchOffsets {
-            groups: fetch.collect(),
-        };
-        let replies = self.ask(0, Command::FetchOffsets(fetch));
-        let [Response::FetchOffsets(found)] = &replies[..] else {
-            panic!("a fetch is answered at once: {replies:?}");
-        };
-        let mut stored = BTreeMap::new();
-        for (group, topic) in found
-            .iter()
-            .flat_map(|g| g.topics.iter().map(move |t| (g, t)))
-        {
-            for p in &topic.partitions {
-                let key = (group.group_id.clone(), topic.name.clone(), p.partition);
-                stored.insert(key, p.offset);
+    /// A transaction ends: its offsets count, unless a later one was committed meanwhile.
+    fn end(&mut self, producer: i64, committed: bool) {
+        self.shard.end_transaction(self.now_ms, producer, committed);
+        self.log.push(Entry::End(producer, committed));
+        for ((by, key), written) in std::mem::take(&mut self.pending) {
+            if by != producer {
+                self.pending.insert((by, key), written);
+            } else if committed && self.offsets.get(&key).is_none_or(|o| o.0 < written.0) {
+                self.offsets.insert(key, written);
             }
-        }
-        assert_eq!(stored, self.offsets, "offsets are what was committed");
-        let replies = self.ask(0, Command::DescribeGroups(groups));
-        let [Response::DescribeGroups(described)] = &replies[..] else {
-            panic!("a description is answered at once: {replies:?}");
-        };
-        for group in described {
-            assert!(group.members.len() <= 6);
-            let ids: HashSet<_> = group.members.iter().map(|m| &m.member_id).collect();
-            assert_eq!(ids.len(), group.members.len());
-            let mut instances = HashSet::new();
-            let names = group
-                .members
-                .iter()
-                .filter_map(|m| m.group_instance_id.as_ref());
-            assert!(names.into_iter().all(|i| instances.insert(i)));
         }
     }
 
     /// Nobody says anything any more, for longer than every timeout.
     pub fn fall_silent(&mut self) {
+        for producer in 0..3 {
+            self.end(producer, true);
+        }
         self.advance(24 * 3_600_000);
         assert!(self.waiting.is_empty(), "everyone is answered in the end");
         assert_eq!(self.shard.next_deadline_ms(), None, "no timer is left");
@@ -505,14 +470,4 @@ fn shard(first: u128) -> Shard {
         Uuid::from_u128(last)
     };
     Shard::with_ids(config(), Box::new(next))
-}
-
-fn offset_key(group: &str, topic: &str, partition: i32) -> Vec<u8> {
-    let mut key = vec![0, 1];
-    for text in [group, topic] {
-        key.extend((text.len() as i16).to_be_bytes());
-        key.extend(text.as_bytes());
-    }
-    key.extend(partition.to_be_bytes());
-    key
 }

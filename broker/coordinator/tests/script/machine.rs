@@ -3,16 +3,23 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ottla_coordinator::{Decision, GroupConfig, Record, Shard, Token};
+use ottla_coordinator::{Decision, GroupConfig, Record, ReplayError, Shard, Token};
 use uuid::Uuid;
 
 use super::parse::{Words, command};
 use super::render;
 
+/// What the log holds.
+enum Entry {
+    Plain(Record),
+    Transactional(i64, Record),
+    Marker { producer_id: i64, committed: bool },
+}
+
 pub struct Machine {
     shard: Shard,
     config: GroupConfig,
-    log: Vec<Record>,
+    log: Vec<Entry>,
     now_ms: i64,
     token: Token,
     ids: Arc<AtomicU64>,
@@ -45,8 +52,20 @@ impl Machine {
             "advance" => self.advance(words.number()),
             "crash" => self.crash(),
             "load" => {
-                self.log.push(words.raw_record());
+                self.log.push(Entry::Plain(words.raw_record()));
                 self.crash()
+            }
+            "end-transaction" => {
+                let producer_id = words.number();
+                let committed = words.plain() == "commit";
+                self.shard
+                    .end_transaction(self.now_ms, producer_id, committed);
+                let marker = Entry::Marker {
+                    producer_id,
+                    committed,
+                };
+                self.log.push(marker);
+                String::new()
             }
             "deadline" => format!("{:?}\n", self.shard.next_deadline_ms()),
             "snapshot" => self.shard.snapshot().iter().map(render::record).collect(),
@@ -69,7 +88,12 @@ impl Machine {
 
     fn take(&mut self, decision: Decision) -> String {
         let text = render::decision(&decision);
-        self.log.extend(decision.records);
+        let producer = decision.producer;
+        let entry = |record| match producer {
+            Some(producer) => Entry::Transactional(producer.id, record),
+            None => Entry::Plain(record),
+        };
+        self.log.extend(decision.records.into_iter().map(entry));
         text
     }
 
@@ -92,13 +116,8 @@ impl Machine {
     /// Loses what waits and loads again from the log.
     fn crash(&mut self) -> String {
         self.shard = shard(&self.config, &self.ids);
-        let mut out = String::new();
-        for record in &self.log {
-            let value = record.value.as_deref();
-            if let Err(error) = self.shard.replay(self.now_ms, &record.key, value) {
-                out.push_str(&format!("replay: {error}\n"));
-            }
-        }
+        let errors = replay(&mut self.shard, self.now_ms, &self.log);
+        let out = errors.iter().map(|e| format!("replay: {e}\n")).collect();
         self.shard.loaded(self.now_ms);
         out
     }
@@ -106,11 +125,28 @@ impl Machine {
     /// The log alone always says what the shard holds durably.
     fn check_replay(&self) {
         let mut copy = shard(&self.config, &self.ids);
-        for record in &self.log {
-            let _ = copy.replay(self.now_ms, &record.key, record.value.as_deref());
-        }
+        replay(&mut copy, self.now_ms, &self.log);
         assert_eq!(copy.snapshot(), self.shard.snapshot());
     }
+}
+
+fn replay(shard: &mut Shard, now_ms: i64, log: &[Entry]) -> Vec<ReplayError> {
+    let replay = |entry: &Entry| match entry {
+        Entry::Plain(r) => shard.replay(now_ms, &r.key, r.value.as_deref()).err(),
+        Entry::Transactional(producer_id, r) => {
+            let value = r.value.as_deref();
+            let replayed = shard.replay_transactional(now_ms, *producer_id, &r.key, value);
+            replayed.err()
+        }
+        Entry::Marker {
+            producer_id,
+            committed,
+        } => {
+            shard.end_transaction(now_ms, *producer_id, *committed);
+            None
+        }
+    };
+    log.iter().filter_map(replay).collect()
 }
 
 fn shard(config: &GroupConfig, ids: &Arc<AtomicU64>) -> Shard {

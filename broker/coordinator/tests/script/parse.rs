@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use ottla_coordinator::{
     Command, CommitOffsets, CommitPartition, CommitTopic, DeleteOffsets, FetchGroup, FetchOffsets,
-    GroupConfig, Heartbeat, JoinGroup, LeaveGroup, LeavingMember, Protocol, Record, SyncGroup,
-    TopicPartitions,
+    GroupConfig, Heartbeat, JoinGroup, LeaveGroup, LeavingMember, Producer, Protocol, Record,
+    SyncGroup, TopicPartitions,
 };
 use uuid::Uuid;
 
@@ -232,6 +232,10 @@ fn commit(words: &mut Words<'_>) -> Command {
     let member_id = words.member();
     let group_instance_id = words.named("instance");
     let retention_time_ms = words.named("retention").map(|r| r.parse().expect("ms"));
+    let producer = words.named("producer").map(|id| Producer {
+        id: id.parse().expect("a number"),
+        epoch: 0,
+    });
     let mut topics: Vec<CommitTopic> = Vec::new();
     for word in words.plain_words() {
         let mut parts = word.split(':');
@@ -257,6 +261,7 @@ fn commit(words: &mut Words<'_>) -> Command {
         generation_id,
         member_id,
         group_instance_id,
+        producer,
         retention_time_ms,
         topics,
     })
@@ -264,6 +269,7 @@ fn commit(words: &mut Words<'_>) -> Command {
 
 /// `fetch g t/0 t/1 + h` : partitions of g, and all of h.
 fn fetch(words: &mut Words<'_>) -> Command {
+    let require_stable = words.named("stable").is_some();
     let words = words.plain_words();
     let groups = words.split(|w| w == "+").map(|words| FetchGroup {
         group_id: words[0].clone(),
@@ -271,6 +277,7 @@ fn fetch(words: &mut Words<'_>) -> Command {
     });
     Command::FetchOffsets(FetchOffsets {
         groups: groups.collect(),
+        require_stable,
     })
 }
 

@@ -8,6 +8,9 @@ use ottla_coordinator::{
 
 pub fn decision(decision: &Decision) -> String {
     let mut out: String = decision.events.iter().map(event).collect();
+    if let Some(producer) = decision.producer {
+        writeln!(out, "> in a transaction of producer {}:", producer.id).unwrap();
+    }
     out.extend(decision.records.iter().map(record));
     for (token, reply) in &decision.replies {
         write!(out, "#{token} {}", response(reply)).unwrap();
@@ -85,13 +88,14 @@ fn response(response: &Response) -> String {
                 t.partitions.iter().map(move |p| {
                     let (name, index) = (&t.name, p.partition);
                     let (offset, epoch) = (p.offset, p.leader_epoch);
+                    let error = p.error.map_or(String::new(), |e| format!(" {e:?}"));
                     format!(
-                        "    {name}/{index} {offset} epoch={epoch} {:?}\n",
-                        p.metadata
+                        "    {name}/{index} {offset} epoch={epoch} {:?}{}\n",
+                        p.metadata, error
                     )
                 })
             });
-            format!("{out}  {}\n{}", g.group_id, topics.collect::<String>())
+            format!("{out}  {:?}\n{}", g.group_id, topics.collect::<String>())
         }),
         Response::DeleteOffsets(Err(error)) => format!("delete-offsets: {error:?}\n"),
         Response::DeleteOffsets(Ok(topics)) => format!("delete-offsets:\n{}", results(topics)),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::header::{
-    CONTROL_BIT, CRC_STARTS_AT, HEADER_BYTES, LENGTH_STARTS_AT, TRANSACTIONAL_BIT,
+    CODEC_MASK, CONTROL_BIT, HEADER_BYTES, LENGTH_STARTS_AT, TRANSACTIONAL_BIT, checksum,
 };
 use super::{BatchError, BatchHeader, RecordView};
 use crate::compress::{self, Codec};
@@ -178,9 +178,8 @@ impl BatchBuilder {
 /// Puts a header with length, codec and checksum in front of `payload`, which is compressed already.
 pub(super) fn assemble(mut header: BatchHeader, codec: Codec, payload: &[u8]) -> Bytes {
     header.batch_length = to_i32(HEADER_BYTES - LENGTH_STARTS_AT + payload.len());
-    header.attributes = header.attributes & !super::header::CODEC_MASK | codec.id();
-    header.crc =
-        crc32c::crc32c_append(crc32c::crc32c(&header.to_bytes()[CRC_STARTS_AT..]), payload);
+    header.attributes = header.attributes & !CODEC_MASK | codec.id();
+    header.crc = checksum(&header, payload);
     let mut out = Vec::with_capacity(HEADER_BYTES + payload.len());
     out.extend_from_slice(&header.to_bytes());
     out.extend_from_slice(payload);

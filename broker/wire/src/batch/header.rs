@@ -154,6 +154,12 @@ pub fn patch_head(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
     batch[12..16].copy_from_slice(&leader_epoch.to_be_bytes());
 }
 
+/// The CRC-32C of a batch with this header and, behind it, these bytes.
+pub(super) fn checksum(header: &BatchHeader, payload: &[u8]) -> u32 {
+    let front = crc32c::crc32c(&header.to_bytes()[CRC_STARTS_AT..]);
+    crc32c::crc32c_append(front, payload)
+}
+
 fn field<const N: usize>(bytes: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&bytes[at..at + N]);

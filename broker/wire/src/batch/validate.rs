@@ -220,13 +220,12 @@ fn check_timestamp(timestamp_ms: i64, rules: &Rules, now_ms: i64) -> Result<(), 
 
 /// Each record: well-formed, in order without gaps, with a key if there must be one.
 fn check_records(batch: &Bytes, rules: &Rules, now_ms: i64) -> Result<(), BatchError> {
-    let mut expected_offset = 0;
-    for record in &records(batch, rules.max_decompressed_bytes)? {
+    let records = records(batch, rules.max_decompressed_bytes)?;
+    for (expected_offset, record) in (0..).zip(&records) {
         let record = record?;
         if record.offset != expected_offset {
             return Err(BatchError::InvalidRecord("record offsets have gaps"));
         }
-        expected_offset += 1;
         if rules.require_keys && record.key.is_none() {
             return Err(BatchError::InvalidRecord(
                 "a compacted topic takes no record without a key",
@@ -235,4 +234,251 @@ fn check_records(batch: &Bytes, rules: &Rules, now_ms: i64) -> Result<(), BatchE
         check_timestamp(record.timestamp, rules, now_ms)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{BatchBuilder, with_append_time};
+
+    const NOW_MS: i64 = 1_700_000_000_000;
+
+    fn builder() -> BatchBuilder {
+        let mut builder = BatchBuilder::new();
+        builder
+            .append(Some(b"k"), Some(b"v"), NOW_MS)
+            .append(Some(b"l"), None, NOW_MS - 5);
+        builder
+    }
+
+    /// A batch with a change in its header and the checksum to match.
+    fn changed(batch: &Bytes, change: impl FnOnce(&mut BatchHeader)) -> Bytes {
+        let mut header = BatchHeader::parse(batch).unwrap();
+        change(&mut header);
+        let mut out = header.to_bytes().to_vec();
+        out.extend_from_slice(&batch[HEADER_BYTES..]);
+        let crc = crc32c::crc32c(&out[CRC_STARTS_AT..]);
+        out[17..21].copy_from_slice(&crc.to_be_bytes());
+        out.into()
+    }
+
+    fn check(batch: &Bytes) -> Result<BatchHeader, BatchError> {
+        validate(batch, &Rules::default(), NOW_MS)
+    }
+
+    #[track_caller]
+    fn assert_invalid(change: impl FnOnce(&mut BatchHeader)) {
+        let refused = check(&changed(&builder().build(), change));
+        assert!(
+            matches!(refused, Err(BatchError::InvalidRecord(_))),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn sound_batches_pass_under_every_codec() {
+        let walk = Rules {
+            require_keys: true,
+            walk_records: true,
+            ..Rules::default()
+        };
+        for codec in Codec::ALL {
+            let batch = builder().codec(codec).build();
+            assert_eq!(check(&batch), BatchHeader::parse(&batch));
+            assert_eq!(validate(&batch, &walk, NOW_MS), BatchHeader::parse(&batch));
+        }
+        let transactional = builder().producer(4, 0, 7).transactional().build();
+        assert!(check(&transactional).is_ok());
+    }
+
+    #[test]
+    fn damage_is_corrupt() {
+        let good = builder().build();
+        // base offset and leader epoch are outside the checksum
+        for at in (8..12).chain(16..good.len()) {
+            let mut bad = good.to_vec();
+            bad[at] ^= 1;
+            let refused = check(&bad.into());
+            let expected = matches!(
+                refused,
+                Err(BatchError::Corrupt(_) | BatchError::UnsupportedMagic(_))
+            );
+            assert!(expected, "{at}: {refused:?}");
+        }
+        for cut in 0..good.len() {
+            assert!(
+                matches!(check(&good.slice(..cut)), Err(BatchError::Corrupt(_))),
+                "{cut}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_header_must_make_sense() {
+        assert_invalid(|h| h.base_offset = 1);
+        assert_invalid(|h| h.record_count = 0);
+        assert_invalid(|h| h.record_count = -1);
+        assert_invalid(|h| h.last_offset_delta = 0);
+        assert_invalid(|h| h.last_offset_delta = 2);
+        assert_invalid(|h| (h.record_count, h.last_offset_delta) = (i32::MAX, i32::MAX - 1));
+        assert_invalid(|h| h.attributes |= 0x20);
+        assert_invalid(|h| h.attributes |= 0x40);
+        assert_invalid(|h| h.attributes |= 0x10);
+        assert_invalid(|h| (h.producer_id, h.producer_epoch, h.base_sequence) = (1, 0, -1));
+        assert_invalid(|h| (h.producer_id, h.producer_epoch, h.base_sequence) = (1, -1, 0));
+        // clients without a producer id send anything in the other two
+        let odd = changed(&builder().build(), |h| {
+            (h.producer_epoch, h.base_sequence) = (0, 0)
+        });
+        assert!(check(&odd).is_ok());
+    }
+
+    #[test]
+    fn a_compressed_batch_cannot_claim_two_billion_records() {
+        let batch = changed(&builder().codec(Codec::Zstd).build(), |h| {
+            (h.record_count, h.last_offset_delta) = (i32::MAX, i32::MAX - 1);
+        });
+        assert!(matches!(check(&batch), Err(BatchError::InvalidRecord(_))));
+    }
+
+    #[test]
+    fn size_is_checked_before_the_checksum() {
+        let mut bad = builder().build().to_vec();
+        bad[60] ^= 1;
+        let rules = Rules {
+            max_message_bytes: bad.len() - 1,
+            ..Rules::default()
+        };
+        let refused = BatchError::TooLarge {
+            size_bytes: bad.len(),
+            max_bytes: bad.len() - 1,
+        };
+        assert_eq!(validate(&bad.into(), &rules, NOW_MS), Err(refused));
+        let good = builder().build();
+        let rules = Rules {
+            max_message_bytes: good.len(),
+            ..Rules::default()
+        };
+        assert!(validate(&good, &rules, NOW_MS).is_ok());
+    }
+
+    #[test]
+    fn codecs_that_are_not_allowed() {
+        let unknown = changed(&builder().build(), |h| h.attributes |= 5);
+        assert_eq!(check(&unknown), Err(BatchError::UnsupportedCompression(5)));
+        let rules = Rules {
+            allow_zstd: false,
+            ..Rules::default()
+        };
+        let zstd = builder().codec(Codec::Zstd).build();
+        assert_eq!(
+            validate(&zstd, &rules, NOW_MS),
+            Err(BatchError::UnsupportedCompression(4))
+        );
+    }
+
+    #[test]
+    fn timestamps_have_bounds_under_create_time_only() {
+        let rules = Rules {
+            message_timestamp_before_max_ms: 1000,
+            message_timestamp_after_max_ms: 500,
+            ..Rules::default()
+        };
+        let at = |timestamp| BatchBuilder::new().append(None, None, timestamp).build();
+        for (timestamp, sound) in [
+            (NOW_MS - 1000, true),
+            (NOW_MS - 1001, false),
+            (NOW_MS + 500, true),
+            (NOW_MS + 501, false),
+            (-1, true),
+            (-2, false),
+            (i64::MAX, false),
+            (i64::MIN, false),
+        ] {
+            let checked = validate(&at(timestamp), &rules, NOW_MS);
+            assert_eq!(checked.is_ok(), sound, "{timestamp}: {checked:?}");
+            let appended = Rules {
+                timestamp_type: TimestampType::LogAppendTime,
+                ..rules.clone()
+            };
+            assert!(validate(&at(timestamp), &appended, NOW_MS).is_ok());
+        }
+        let late = BatchBuilder::new()
+            .append(None, None, NOW_MS)
+            .append(None, None, NOW_MS + 501)
+            .build();
+        assert!(matches!(
+            validate(&late, &rules, NOW_MS),
+            Err(BatchError::InvalidTimestamp { .. })
+        ));
+        let marked = with_append_time(&at(NOW_MS), NOW_MS).unwrap();
+        assert_eq!(check(&marked), Err(BatchError::InvalidTimestampType));
+    }
+
+    #[test]
+    fn compacted_topics_need_keys() {
+        let rules = Rules {
+            require_keys: true,
+            ..Rules::default()
+        };
+        for codec in Codec::ALL {
+            let batch = builder()
+                .codec(codec)
+                .append(None, Some(b"v"), NOW_MS)
+                .build();
+            assert!(check(&batch).is_ok());
+            assert!(matches!(
+                validate(&batch, &rules, NOW_MS),
+                Err(BatchError::InvalidRecord(_))
+            ));
+        }
+    }
+
+    #[test]
+    fn a_decompression_bomb_stops_at_the_bound() {
+        let rules = Rules {
+            require_keys: true,
+            max_decompressed_bytes: 1 << 20,
+            ..Rules::default()
+        };
+        let zeros = vec![0; 8 << 20];
+        for codec in [Codec::Gzip, Codec::Lz4, Codec::Zstd, Codec::Snappy] {
+            let batch = BatchBuilder::new()
+                .codec(codec)
+                .append(Some(b"k"), Some(&zeros), NOW_MS)
+                .build();
+            assert_eq!(
+                validate(&batch, &rules, NOW_MS),
+                Err(BatchError::DecompressedTooLarge { max_bytes: 1 << 20 })
+            );
+        }
+    }
+
+    #[test]
+    fn old_formats_and_several_batches() {
+        let one = builder().build();
+        let two: Bytes = [&one[..], &one[..]].concat().into();
+        assert_eq!(split(two.clone()), Ok(vec![one.clone(), one.clone()]));
+        assert_eq!(split(Bytes::new()), Ok(vec![]));
+        assert!(split(two.slice(..two.len() - 1)).is_err());
+        assert_eq!(exactly_one(one.clone()), Ok(one.clone()));
+        assert!(matches!(
+            exactly_one(two),
+            Err(BatchError::InvalidRecord(_))
+        ));
+        assert!(matches!(
+            exactly_one(Bytes::new()),
+            Err(BatchError::InvalidRecord(_))
+        ));
+        for (magic, refused) in [
+            (0, BatchError::UnsupportedMagic(0)),
+            (1, BatchError::UnsupportedMagic(1)),
+            (3, BatchError::Corrupt("its magic is unknown")),
+        ] {
+            // formats 0 and 1 may be shorter than a batch's header
+            let mut old = one[..30].to_vec();
+            old[16] = magic;
+            assert_eq!(exactly_one(old.into()), Err(refused));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{FetchResponse, NodeEndpoint, Partition, Segments, Topic, VERSIONS};
-use crate::varint::{put_unsigned, unsigned_size};
+use crate::varint::put_unsigned;
 
 /// Batches below this are copied into the fixed part: a segment of their own would cost more in the
 /// list and in the kernel than these bytes do.
@@ -85,7 +85,7 @@ impl Encoder {
         self.no_tagged_fields();
     }
 
-    fn partition(&mut self, partition: Partition) {
+    fn partition(&mut self, mut partition: Partition) {
         self.int32(partition.index);
         self.int16(partition.error_code);
         self.int64(partition.high_watermark);
@@ -107,12 +107,9 @@ impl Encoder {
         if self.version >= 11 {
             self.int32(partition.preferred_read_replica);
         }
+        self.records(std::mem::take(&mut partition.records));
         if self.is_flexible() {
-            let tagged = partition_tagged_fields(&partition);
-            self.records(partition.records);
-            self.fixed.extend_from_slice(&tagged);
-        } else {
-            self.records(partition.records);
+            put_partition_tagged_fields(&mut self.fixed, &partition);
         }
     }
 
@@ -224,7 +221,7 @@ impl Encoder {
 }
 
 /// A partition's tagged fields with their count: each is a struct without tagged fields of its own.
-fn partition_tagged_fields(partition: &Partition) -> Vec<u8> {
+fn put_partition_tagged_fields(out: &mut Vec<u8>, partition: &Partition) {
     let diverging = partition.diverging_epoch.map(|e| {
         let mut value = [0; 13];
         value[..4].copy_from_slice(&e.epoch.to_be_bytes());
@@ -248,18 +245,15 @@ fn partition_tagged_fields(partition: &Partition) -> Vec<u8> {
         leader.as_ref().map(|value| &value[..]),
         snapshot.as_ref().map(|value| &value[..]),
     ];
-    let mut out = Vec::new();
-    put_unsigned(&mut out, fields.iter().flatten().count() as u32);
+    put_unsigned(out, fields.iter().flatten().count() as u32);
     for (tag, value) in fields.iter().enumerate() {
         if let Some(value) = value {
-            put_tagged_field(&mut out, tag as u32, value);
+            put_tagged_field(out, tag as u32, value);
         }
     }
-    out
 }
 
 fn put_tagged_field(out: &mut Vec<u8>, tag: u32, value: &[u8]) {
-    out.reserve(unsigned_size(tag) + unsigned_size(value.len() as u32) + value.len());
     put_unsigned(out, tag);
     put_unsigned(out, value.len() as u32);
     out.extend_from_slice(value);

@@ -12,6 +12,7 @@
 //! ranges are for the decoder and the handler.
 
 mod header;
+pub mod sample;
 mod schema;
 mod walk;
 
@@ -53,6 +54,6 @@ pub enum GuardError {
     Count { field: &'static str, count: u32 },
     #[error("more than {max} elements in one request")]
     TooManyElements { max: usize },
-    #[error("tagged field {tag} is not valid in this version or has the wrong size")]
+    #[error("tagged field {tag} does not exist in this version or has the wrong size")]
     Tag { tag: u32 },
 }

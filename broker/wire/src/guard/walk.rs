@@ -54,6 +54,7 @@ impl Walk<'_> {
     fn field(&mut self, field: &'static Field) -> Result<(), GuardError> {
         let name = field.name;
         match field.kind {
+            Kind::Boolean => self.skip(name, 1),
             Kind::Fixed(size) => self.skip(name, usize::from(size)),
             Kind::String => self.string(field, field.is_nullable(self.version)),
             Kind::Bytes => {
@@ -164,6 +165,9 @@ impl Walk<'_> {
         self.spend(name, count, TAGGED_FIELD_BYTES_MIN)?;
         for _ in 0..count {
             let tag = self.varint(name)?;
+            if i32::try_from(tag).is_err() {
+                return Err(GuardError::Tag { tag }); // Kafka's tags are signed
+            }
             let size = self.varint(name)? as usize;
             let value = self.take(name, size)?;
             let Some(field) = fields.iter().find(|field| field.tag == Some(tag)) else {
@@ -284,6 +288,19 @@ mod tests {
             check(15, 0, &null, &LIMITS),
             Err(GuardError::Null { field: "Groups" })
         );
+        // a topic's name is null beside an id, from Metadata 10 on
+        let mut body = vec![2];
+        body.extend_from_slice(&[0; 16 + 1 + 1]);
+        body.extend_from_slice(&[0; 4]);
+        assert_eq!(check(3, 10, &body, &LIMITS), Ok(23));
+        let by_name = [2, 0, 0, 0, 0, 0, 0];
+        let refused = Err(GuardError::Null { field: "Name" });
+        assert_eq!(check(3, 9, &by_name, &LIMITS), refused);
+        // all topics of a group, from OffsetFetch 2 on
+        let all = [0, 1, b'g', 0xff, 0xff, 0xff, 0xff];
+        let refused = Err(GuardError::Null { field: "Topics" });
+        assert_eq!(check(9, 1, &all, &LIMITS), refused);
+        assert_eq!(check(9, 2, &all, &LIMITS), Ok(7));
         let below = (-2i32).to_be_bytes();
         assert_eq!(
             check(3, 1, &below, &LIMITS),
@@ -316,6 +333,17 @@ mod tests {
         assert_eq!(check(1, 15, &fetch(&state), &LIMITS), Ok(size + 16));
         // unknown, skipped
         assert_eq!(check(1, 15, &fetch(&[1, 9, 1, 0]), &LIMITS), Ok(size + 4));
+        // unknown, and beyond 31 bits
+        let negative = Err(GuardError::Tag { tag: u32::MAX });
+        assert_eq!(
+            check(
+                1,
+                15,
+                &fetch(&[1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0]),
+                &LIMITS
+            ),
+            negative
+        );
         // twelve of them, above the budget
         let mut many = vec![12];
         many.extend_from_slice(&[9, 0].repeat(12));

@@ -1,11 +1,7 @@
-import pathlib
-import subprocess
-import sys
-
 import pytest
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import NewPartitions
-from conftest import BOOTSTRAP, wait_for
+from conftest import killable_member, wait_for
 
 from .conftest import fill, poll_until
 
@@ -89,18 +85,11 @@ def test_more_members_than_partitions(make_topic, consumer):
 
 def test_a_killed_member_is_replaced_after_its_session_timeout(make_topic, name, consumer):
     topic = make_topic(2)
-    program = pathlib.Path(__file__).with_name("member.py")
-    child = subprocess.Popen([sys.executable, program, BOOTSTRAP, name, topic], stdout=subprocess.PIPE, text=True)
-    try:
-        assert child.stdout.readline().strip() == "assigned 0 1"
+    with killable_member(name, topic) as other:
         member = Member(consumer, topic)
         settle([member], [1])
-        child.kill()
+        other.kill()
         settle([member], [2])
-    finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
 
 
 def test_a_new_topic_partition_rebalances_the_group(admin, make_topic, consumer):

@@ -97,6 +97,7 @@ impl Versions {
 /// What a field's bytes look like.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Kind {
+    Boolean,
     /// A value of so many bytes.
     Fixed(u8),
     String,
@@ -172,6 +173,7 @@ impl Field {
 
     fn size_min(&self, version: i16, flexible: bool) -> usize {
         match self.kind {
+            Kind::Boolean => 1,
             Kind::Fixed(size) => usize::from(size),
             Kind::String => string_size_min(flexible),
             Kind::Struct(_) if self.is_nullable(version) => 1,
@@ -225,13 +227,16 @@ macro_rules! fixed {
 }
 
 fixed! {
-    boolean, booleans = 1;
     int8, int8s = 1;
     int16, int16s = 2;
     int32, int32s = 4;
     int64, int64s = 8;
     float64, float64s = 8;
     uuid, uuids = 16;
+}
+
+const fn boolean(name: &'static str) -> Field {
+    Field::new(name, Kind::Boolean)
 }
 
 const fn string(name: &'static str) -> Field {

@@ -1,0 +1,259 @@
+//! Fetch v4 to v17 (KIP-74, KIP-98, KIP-227, KIP-320, KIP-392, KIP-516, KIP-951). Hot path.
+//!
+//! Every answer has session id 0: no fetch session is kept, which KIP-227 allows. read_committed
+//! equals read_uncommitted until there are transactions. A fetch waits on the high watermarks of its
+//! partitions and is woken by them, never by a timer that looks again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::FetchRequest;
+use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::protocol::StrBytes;
+use ottla_log::StoreError;
+use ottla_proto::limits::{COLD_READS_PER_FETCH, FETCH_READ_BYTES};
+use ottla_raft::Waiter;
+use ottla_wire::fetch;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::errors::Refusal;
+use super::{Malformed, Reply, RequestContext};
+use crate::services::Services;
+use crate::topics::{Replica, Unavailable};
+
+/// One partition of a fetch.
+struct Asked {
+    index: i32,
+    offset: i64,
+    max_bytes: usize,
+    target: Result<Replica, Refusal>,
+    topic: Option<Arc<str>>,
+}
+
+struct AskedTopic {
+    name: StrBytes,
+    id: Uuid,
+    partitions: Vec<Asked>,
+}
+
+pub(super) async fn handle(services: Arc<Services>, context: RequestContext, request: FetchRequest) -> Result<Reply, Malformed> {
+    let version = context.version;
+    let (min_bytes, max_wait_ms) = (request.min_bytes.max(0) as usize, request.max_wait_ms.max(0) as u64);
+    let config = services.metadata.config();
+    let max_bytes = (request.max_bytes.max(0) as usize).min(config.fetch.max_bytes as usize);
+    let deadline = Instant::now() + Duration::from_millis(max_wait_ms);
+    if request.session_id != 0 && request.session_epoch > 0 {
+        let error_code = ResponseError::FetchSessionIdNotFound.code();
+        let response = fetch::FetchResponse { error_code, ..Default::default() };
+        return Ok(Reply::segments(fetch::encode(response, version, context.correlation_id).segments, None));
+    }
+    let topics = resolve(&services, version, request);
+    wait_for_bytes(&services, &topics, min_bytes, deadline).await;
+    let (answers, permit) = read(&services, &topics, max_bytes).await;
+    let response = fetch::FetchResponse { topics: answers, ..Default::default() };
+    let encoded = fetch::encode(response, version, context.correlation_id);
+    Ok(Reply::segments(encoded.segments, permit))
+}
+
+fn resolve(services: &Services, version: i16, request: FetchRequest) -> Vec<AskedTopic> {
+    let asked = |topic: &Result<Arc<crate::topics::ServedTopic>, Unavailable>, p: FetchPartition| {
+        let target = topic.as_ref().map_err(|e| Refusal::from(*e)).and_then(|topic| {
+            let replica = topic.replica(p.partition)?;
+            replica.lead(if version >= 9 { p.current_leader_epoch } else { -1 })?;
+            Ok(replica.clone())
+        });
+        Asked {
+            index: p.partition,
+            offset: p.fetch_offset,
+            max_bytes: p.partition_max_bytes.max(0) as usize,
+            target,
+            topic: topic.as_ref().ok().map(|t| t.topic.name.clone()),
+        }
+    };
+    let topics = request.topics.into_iter().map(|t| {
+        let topic = if version >= 13 { services.topics.by_id(t.topic_id) } else { services.topics.by_name(&t.topic) };
+        let partitions = t.partitions.into_iter().map(|p| asked(&topic, p)).collect();
+        AskedTopic { name: t.topic.0, id: t.topic_id, partitions }
+    });
+    topics.collect()
+}
+
+impl Asked {
+    /// Bytes that can be read now, up to `enough`. Anything to be told at once counts as enough.
+    fn available(&self, enough: usize) -> usize {
+        let Ok(replica) = &self.target else { return enough };
+        let bounds = replica.partition.bounds();
+        if self.offset < bounds.log_start_offset || self.offset > bounds.high_watermark || replica.lead(-1).is_err() {
+            return enough;
+        }
+        if self.offset == bounds.high_watermark {
+            return 0;
+        }
+        replica.partition.cached_bytes(self.offset, enough).unwrap_or(enough).min(self.max_bytes.max(1))
+    }
+}
+
+/// Returns when `min_bytes` can be read, something is to be told, or the time is up.
+async fn wait_for_bytes(services: &Services, topics: &[AskedTopic], min_bytes: usize, deadline: Instant) {
+    let asked = || topics.iter().flat_map(|t| &t.partitions);
+    let enough = || {
+        let mut bytes = 0;
+        asked().any(|a| {
+            bytes += a.available(min_bytes.max(1));
+            bytes >= min_bytes
+        })
+    };
+    if min_bytes == 0 || asked().next().is_none() || enough() {
+        return;
+    }
+    let watching = Watching::new(asked().filter_map(|a| a.target.as_ref().ok()).cloned().collect());
+    // Watching began after the first look: look again before the first wait.
+    let mut stopping = services.stopping.clone();
+    while !enough() {
+        tokio::select! {
+            _ = watching.waiter.changed() => {}
+            _ = tokio::time::sleep_until(deadline) => return,
+            _ = stopping.wait_for(|s| *s) => return,
+        }
+    }
+}
+
+/// A long poll's registration at its partitions, taken back however the poll ends.
+struct Watching {
+    waiter: Arc<Waiter>,
+    replicas: Vec<Replica>,
+}
+
+impl Watching {
+    fn new(replicas: Vec<Replica>) -> Watching {
+        let waiter = Arc::new(Waiter::default());
+        replicas.iter().for_each(|r| r.partition.watch(&waiter));
+        Watching { waiter, replicas }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.replicas.iter().for_each(|r| r.partition.unwatch(&self.waiter));
+    }
+}
+
+/// A read that has to go to the disk.
+struct Cold {
+    /// Topic and partition in the request.
+    at: (usize, usize),
+    replica: Replica,
+    offset: i64,
+    end: i64,
+    budget: usize,
+}
+
+impl Cold {
+    async fn read(self) -> ((usize, usize), usize, Result<Vec<Bytes>, StoreError>) {
+        let result = self.replica.read_cold(self.offset, self.end, self.budget).await;
+        (self.at, self.budget, result)
+    }
+}
+
+/// Reads what the limits allow: of each partition its own, of all together `max_bytes`; the first
+/// batch of the first partition that has one is returned whatever its size (KIP-74).
+async fn read<'a>(
+    services: &Services,
+    topics: &'a [AskedTopic],
+    max_bytes: usize,
+) -> (Vec<fetch::Topic<'a>>, Option<OwnedSemaphorePermit>) {
+    let mut left = max_bytes;
+    let mut none_yet = true;
+    let mut cold: Vec<Cold> = Vec::new();
+    let mut answers = Vec::with_capacity(topics.len());
+    for (t, topic) in topics.iter().enumerate() {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for (p, asked) in topic.partitions.iter().enumerate() {
+            let (mut answer, readable) = asked.begin();
+            if let Some((replica, end)) = readable {
+                let budget = asked.max_bytes.min(left);
+                if budget > 0 || none_yet {
+                    match replica.partition.read_cached(asked.offset, end, budget) {
+                        Some(records) => answer.records = fitting(records, budget, none_yet),
+                        None => {
+                            let budget = budget.min(FETCH_READ_BYTES);
+                            left = left.saturating_sub(budget);
+                            cold.push(Cold { at: (t, p), replica: replica.clone(), offset: asked.offset, end, budget });
+                        }
+                    }
+                    let bytes: usize = answer.records.iter().map(Bytes::len).sum();
+                    left = left.saturating_sub(bytes);
+                    none_yet &= bytes == 0 && cold.is_empty();
+                }
+            }
+            partitions.push(answer);
+        }
+        answers.push(fetch::Topic { name: &topic.name, id: topic.id, partitions });
+    }
+    let mut permit = None;
+    if !cold.is_empty() {
+        permit = Some(services.reserve_fetch(cold.iter().map(|c| c.budget.max(1)).sum()).await);
+        let first = cold[0].at;
+        let done: Vec<_> = stream::iter(cold.into_iter().map(Cold::read)).buffered(COLD_READS_PER_FETCH).collect().await;
+        for ((t, p), budget, result) in done {
+            let answer = &mut answers[t].partitions[p];
+            match result {
+                Ok(records) => answer.records = fitting(records, budget, (t, p) == first),
+                Err(error) => answer.error_code = Refusal::from(error).code,
+            }
+        }
+    }
+    count_bytes(topics, &answers);
+    (answers, permit)
+}
+
+/// A single batch that exceeds the budget goes out only where nothing else has.
+fn fitting(records: Vec<Bytes>, budget: usize, whatever_size: bool) -> Vec<Bytes> {
+    let bytes: usize = records.iter().map(Bytes::len).sum();
+    if bytes > budget && !whatever_size { Vec::new() } else { records }
+}
+
+impl Asked {
+    /// The answer without records, and where to read them from up to which offset.
+    fn begin(&self) -> (fetch::Partition, Option<(&Replica, i64)>) {
+        let mut answer = fetch::Partition { index: self.index, ..Default::default() };
+        let replica = match &self.target {
+            Ok(replica) => replica,
+            Err(refusal) => {
+                answer.error_code = refusal.code;
+                return (answer, None);
+            }
+        };
+        if let Err(error) = replica.lead(-1) {
+            answer.error_code = Refusal::from(error).code;
+            return (answer, None);
+        }
+        let bounds = replica.partition.bounds();
+        answer.high_watermark = bounds.high_watermark;
+        answer.last_stable_offset = bounds.high_watermark;
+        answer.log_start_offset = bounds.log_start_offset;
+        if self.offset < bounds.log_start_offset || self.offset > bounds.high_watermark {
+            let removed = replica.partition.with_state(|s| s.removed);
+            let error = if removed { ResponseError::UnknownTopicOrPartition } else { ResponseError::OffsetOutOfRange };
+            answer.error_code = error.code();
+            return (answer, None);
+        }
+        let readable = (self.offset < bounds.high_watermark).then_some((replica, bounds.high_watermark));
+        (answer, readable)
+    }
+}
+
+fn count_bytes(topics: &[AskedTopic], answers: &[fetch::Topic]) {
+    for (topic, answer) in topics.iter().zip(answers) {
+        let bytes: usize = answer.partitions.iter().flat_map(|p| &p.records).map(Bytes::len).sum();
+        let name = topic.partitions.first().and_then(|p| p.topic.clone());
+        if let (Some(name), 1..) = (name, bytes) {
+            metrics::counter!("kafka_server_brokertopicmetrics_bytesout_total", "topic" => name).increment(bytes as u64);
+        }
+    }
+}

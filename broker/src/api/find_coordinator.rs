@@ -1,0 +1,101 @@
+//! FindCoordinator v0 to v6 (KIP-98: key types from v1, KIP-699: several keys from v4, KIP-890: v5,
+//! KIP-932: v6).
+//!
+//! Only groups have coordinators. The coordinator of a transactional id is refused with
+//! INVALID_REQUEST, since transactions are not served: a client would repeat its question for ever
+//! after COORDINATOR_NOT_AVAILABLE, while it gives up on this code and shows the message.
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
+use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::RequestContext;
+use super::errors::Refusal;
+use crate::services::Services;
+
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+
+/// A broker's id and its address on the client's listener.
+struct Address {
+    node_id: i32,
+    host: String,
+    port: i32,
+}
+
+pub(super) async fn handle(
+    services: &Services,
+    context: &RequestContext,
+    request: FindCoordinatorRequest,
+) -> FindCoordinatorResponse {
+    let key_type = match context.version {
+        0 => GROUP,
+        _ => request.key_type,
+    };
+    if context.version >= 4 {
+        let mut coordinators = Vec::with_capacity(request.coordinator_keys.len());
+        for key in request.coordinator_keys {
+            let found = find(services, context, key_type, &key).await;
+            coordinators.push(one_of_several(key, found));
+        }
+        return FindCoordinatorResponse::default().with_coordinators(coordinators);
+    }
+    match find(services, context, key_type, &request.key).await {
+        Ok(address) => FindCoordinatorResponse::default()
+            .with_node_id(BrokerId(address.node_id))
+            .with_host(StrBytes::from_string(address.host))
+            .with_port(address.port),
+        Err(refusal) => FindCoordinatorResponse::default()
+            .with_error_code(refusal.code)
+            .with_error_message(refusal.message.map(StrBytes::from_string))
+            .with_node_id(BrokerId(-1))
+            .with_port(-1),
+    }
+}
+
+fn one_of_several(key: StrBytes, found: Result<Address, Refusal>) -> Coordinator {
+    let coordinator = Coordinator::default().with_key(key);
+    match found {
+        Ok(address) => coordinator
+            .with_node_id(BrokerId(address.node_id))
+            .with_host(StrBytes::from_string(address.host))
+            .with_port(address.port)
+            .with_error_message(None),
+        Err(refusal) => coordinator
+            .with_node_id(BrokerId(-1))
+            .with_port(-1)
+            .with_error_code(refusal.code)
+            .with_error_message(refusal.message.map(StrBytes::from_string)),
+    }
+}
+
+async fn find(
+    services: &Services,
+    context: &RequestContext,
+    key_type: i8,
+    key: &str,
+) -> Result<Address, Refusal> {
+    let refuse = |message: String| Err(Refusal::new(ResponseError::InvalidRequest, message));
+    match key_type {
+        GROUP => {}
+        TRANSACTION => return refuse("transactions are not supported".into()),
+        other => return refuse(format!("coordinators of type {other} are not supported")),
+    }
+    let node_id = services.coordinators.find(key).await?;
+    let image = services.metadata.current();
+    let broker = image.broker(node_id).filter(|b| !b.fenced);
+    let listeners = broker.into_iter().flat_map(|b| &b.listeners);
+    let mut fitting = listeners.filter(|l| *l.name == *context.peer.listener);
+    let unreachable = || {
+        let listener = &context.peer.listener;
+        let message = format!("the coordinator, broker {node_id}, has no listener {listener} now");
+        Refusal::new(ResponseError::CoordinatorNotAvailable, message)
+    };
+    let listener = fitting.next().ok_or_else(unreachable)?;
+    Ok(Address {
+        node_id,
+        host: listener.host.clone(),
+        port: i32::from(listener.port),
+    })
+}

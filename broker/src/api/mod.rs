@@ -1,0 +1,128 @@
+//! Kafka's APIs. The table below is the one list of what is served: it gives dispatch, the
+//! ApiVersions answer, the version check and the metric labels. API versions and wire error codes
+//! stop at this folder; a handler authorises, calls, and maps.
+//!
+//! To serve another API: one file here, one row in the table, a schema in `ottla_wire::guard`.
+
+mod errors;
+mod reply;
+mod request;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::Decodable;
+use ottla_wire::guard;
+
+use crate::services::Services;
+pub use reply::Reply;
+pub use request::{Malformed, Peer, RequestContext};
+
+/// One row of the table.
+pub struct Api {
+    pub key: ApiKey,
+    pub name: &'static str,
+    /// Versions listed in ApiVersions.
+    pub advertised: (i16, i16),
+    /// Lowest version that is answered. Produce lists 0 to 2 and refuses them: librdkafka before 2.x
+    /// turns compression off unless the list begins at 0 (as Kafka 4 does).
+    pub served_from: i16,
+}
+
+/// An answer on its way. What had to be done in the connection's order is done when this exists.
+pub type Pending = BoxFuture<'static, Result<Reply, Malformed>>;
+
+macro_rules! apis {
+    ($($key:ident = $module:ident, $request:ident, $low:literal..=$high:literal;)*) => {
+        $(mod $module;)*
+
+        pub const APIS: &[Api] = &[
+            Api { key: ApiKey::Produce, name: "Produce", advertised: (0, 13), served_from: 3 },
+            Api { key: ApiKey::Fetch, name: "Fetch", advertised: (4, 17), served_from: 4 },
+            $(Api { key: ApiKey::$key, name: stringify!($key), advertised: ($low, $high), served_from: $low },)*
+        ];
+
+        /// Decodes and answers every API but Produce and Fetch, which have two stages.
+        async fn answer(services: Arc<Services>, context: RequestContext, mut body: Bytes) -> Result<Reply, Malformed> {
+            let version = context.version;
+            match context.api.key {
+                $(ApiKey::$key => {
+                    let request = $request::decode(&mut body, version).map_err(Malformed::decode)?;
+                    let response = $module::handle(&services, &context, request).await;
+                    Reply::encode(&context, &response)
+                })*
+                key => unreachable!("{key:?} is not in the table"),
+            }
+        }
+    };
+}
+
+mod fetch;
+mod produce;
+
+apis! {
+    ListOffsets = list_offsets, ListOffsetsRequest, 1..=10;
+    Metadata = metadata, MetadataRequest, 0..=13;
+    OffsetCommit = offset_commit, OffsetCommitRequest, 2..=9;
+    OffsetFetch = offset_fetch, OffsetFetchRequest, 1..=9;
+    FindCoordinator = find_coordinator, FindCoordinatorRequest, 0..=6;
+    JoinGroup = join_group, JoinGroupRequest, 0..=9;
+    Heartbeat = heartbeat, HeartbeatRequest, 0..=4;
+    LeaveGroup = leave_group, LeaveGroupRequest, 0..=5;
+    SyncGroup = sync_group, SyncGroupRequest, 0..=5;
+    DescribeGroups = describe_groups, DescribeGroupsRequest, 0..=6;
+    ListGroups = list_groups, ListGroupsRequest, 0..=5;
+    ApiVersions = api_versions, ApiVersionsRequest, 0..=4;
+    CreateTopics = create_topics, CreateTopicsRequest, 2..=7;
+    DeleteTopics = delete_topics, DeleteTopicsRequest, 1..=6;
+    DeleteRecords = delete_records, DeleteRecordsRequest, 0..=2;
+    InitProducerId = init_producer_id, InitProducerIdRequest, 0..=5;
+    OffsetForLeaderEpoch = offset_for_leader_epoch, OffsetForLeaderEpochRequest, 2..=4;
+    DescribeConfigs = describe_configs, DescribeConfigsRequest, 1..=4;
+    AlterConfigs = alter_configs, AlterConfigsRequest, 0..=2;
+    DescribeLogDirs = describe_log_dirs, DescribeLogDirsRequest, 1..=4;
+    CreatePartitions = create_partitions, CreatePartitionsRequest, 0..=3;
+    DeleteGroups = delete_groups, DeleteGroupsRequest, 0..=2;
+    IncrementalAlterConfigs = incremental_alter_configs, IncrementalAlterConfigsRequest, 0..=1;
+    OffsetDelete = offset_delete, OffsetDeleteRequest, 0..=0;
+    DescribeCluster = describe_cluster, DescribeClusterRequest, 0..=2;
+    DescribeProducers = describe_producers, DescribeProducersRequest, 0..=0;
+    DescribeTopicPartitions = describe_topic_partitions, DescribeTopicPartitionsRequest, 0..=0;
+}
+
+/// Takes one frame (without its length). Waits only for room; what returns is to be awaited when
+/// all answers before it on the connection are sent.
+pub async fn start(services: &Arc<Services>, peer: &Arc<Peer>, frame: Bytes) -> Result<Pending, Malformed> {
+    let header = guard::header(&frame).map_err(Malformed::guard)?;
+    let body = frame.slice(header.size_bytes..);
+    let api = APIS.iter().find(|api| api.key as i16 == header.api_key).ok_or(Malformed::NotServed(header.api_key))?;
+    let context = RequestContext {
+        api,
+        version: header.api_version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id.map(str::to_owned),
+        peer: peer.clone(),
+    };
+    metrics::counter!("kafka_network_requestmetrics_requests_total", "request" => api.name).increment(1);
+    if context.version < api.served_from || context.version > api.advertised.1 {
+        return api_versions::unsupported(services, context);
+    }
+    guard::check(header.api_key, header.api_version, &body, &services.guard_limits).map_err(Malformed::guard)?;
+    match api.key {
+        ApiKey::Produce => {
+            let request = decode::<ProduceRequest>(body, context.version)?;
+            Ok(produce::start(services, context, request).await)
+        }
+        ApiKey::Fetch => {
+            let request = decode::<FetchRequest>(body, context.version)?;
+            Ok(Box::pin(fetch::handle(services.clone(), context, request)))
+        }
+        _ => Ok(Box::pin(answer(services.clone(), context, body))),
+    }
+}
+
+fn decode<T: Decodable>(mut body: Bytes, version: i16) -> Result<T, Malformed> {
+    T::decode(&mut body, version).map_err(Malformed::decode)
+}

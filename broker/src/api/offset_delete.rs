@@ -1,0 +1,71 @@
+//! OffsetDelete v0 (KIP-496). Topics must exist, as in Kafka.
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::offset_delete_request::OffsetDeleteRequestTopic;
+use kafka_protocol::messages::offset_delete_response::{
+    OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
+};
+use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use ottla_coordinator::{Command, DeleteOffsets, Response, TopicPartitions, TopicResult};
+
+use super::RequestContext;
+use super::errors::{Refusal, group_code};
+use crate::services::Services;
+
+pub(super) async fn handle(
+    services: &Services,
+    _context: &RequestContext,
+    request: OffsetDeleteRequest,
+) -> OffsetDeleteResponse {
+    let exists = |t: &OffsetDeleteRequestTopic| services.topics.by_name(&t.name).is_ok();
+    let (known, unknown): (Vec<_>, Vec<_>) = request.topics.into_iter().partition(exists);
+    let mut topics: Vec<_> = unknown.into_iter().map(not_found).collect();
+    if !known.is_empty() {
+        let group_id = request.group_id.to_string();
+        let command = Command::DeleteOffsets(DeleteOffsets {
+            group_id: group_id.clone(),
+            topics: known.iter().map(topic).collect(),
+        });
+        let response = OffsetDeleteResponse::default();
+        match services.coordinators.send(&group_id, command).await {
+            Ok(Response::DeleteOffsets(Ok(results))) => topics.extend(results.into_iter().map(answer)),
+            Ok(Response::DeleteOffsets(Err(error))) => {
+                return response.with_error_code(group_code(Some(error)));
+            }
+            Ok(other) => unreachable!("OffsetDelete was answered with {other:?}"),
+            Err(error) => return response.with_error_code(Refusal::from(error).code),
+        }
+    }
+    OffsetDeleteResponse::default().with_topics(topics)
+}
+
+fn topic(topic: &OffsetDeleteRequestTopic) -> TopicPartitions {
+    TopicPartitions {
+        name: topic.name.to_string(),
+        partitions: topic.partitions.iter().map(|p| p.partition_index).collect(),
+    }
+}
+
+fn answer(result: TopicResult) -> OffsetDeleteResponseTopic {
+    let outcomes = result.partitions.into_iter();
+    let partitions = outcomes.map(|(index, error)| partition(index, group_code(error)));
+    OffsetDeleteResponseTopic::default()
+        .with_name(TopicName(StrBytes::from_string(result.name)))
+        .with_partitions(partitions.collect())
+}
+
+fn not_found(topic: OffsetDeleteRequestTopic) -> OffsetDeleteResponseTopic {
+    let code = ResponseError::UnknownTopicOrPartition.code();
+    let asked = topic.partitions.iter();
+    let partitions = asked.map(|p| partition(p.partition_index, code));
+    OffsetDeleteResponseTopic::default()
+        .with_name(topic.name)
+        .with_partitions(partitions.collect())
+}
+
+fn partition(index: i32, code: i16) -> OffsetDeleteResponsePartition {
+    OffsetDeleteResponsePartition::default()
+        .with_partition_index(index)
+        .with_error_code(code)
+}

@@ -1,0 +1,146 @@
+//! Produce v3 to v13 (KIP-98, KIP-467, KIP-516, KIP-951). Versions 0 to 2 are listed but refused.
+//! Hot path. acks=1 is as strong as acks=all: every answer follows a sync to disk on a majority.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::produce_request::PartitionProduceData;
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::StrBytes;
+use ottla_proto::ids::GroupId;
+use ottla_raft::{Command, Group, Partition, Ticket};
+use tokio::time::Instant;
+
+use super::errors::{NONE, Refusal, offset_of};
+use super::{Pending, Reply, RequestContext};
+use crate::services::Services;
+use crate::topics::{ServedTopic, Unavailable};
+
+/// Where an answer for one partition comes from.
+enum Answer {
+    Refused(Refusal),
+    /// The `position`th outcome of the ticket of `group`.
+    Appended { group: GroupId, position: usize, partition: Arc<Partition>, log_append_time_ms: i64 },
+}
+
+/// Commands of one request for one group.
+struct Share {
+    group: Arc<Group>,
+    commands: Vec<Command>,
+    bytes: usize,
+}
+
+/// A request whose place in the log is taken.
+struct Staged {
+    topics: Vec<(TopicProduceResponse, Vec<(i32, Answer)>)>,
+    tickets: Vec<(GroupId, Ticket)>,
+    deadline: Instant,
+}
+
+/// The first stage: validates, waits for room, and takes the place in each group's order.
+pub(super) async fn start(services: &Arc<Services>, context: RequestContext, request: ProduceRequest) -> Pending {
+    let acks = request.acks;
+    let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let refuse_all = (!matches!(acks, -1..=1)).then_some(ResponseError::InvalidRequiredAcks);
+    let mut shares: HashMap<GroupId, Share> = HashMap::new();
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    for data in request.topic_data {
+        let topic = match context.version {
+            13.. => services.topics.by_id(data.topic_id),
+            _ => services.topics.by_name(&data.name),
+        };
+        let response = TopicProduceResponse::default().with_name(data.name).with_topic_id(data.topic_id);
+        let mut answers = Vec::with_capacity(data.partition_data.len());
+        for partition in data.partition_data {
+            let index = partition.index;
+            let answer = match refuse_all {
+                Some(error) => Answer::Refused(error.into()),
+                None => stage(services, &topic, partition, &mut shares).unwrap_or_else(Answer::Refused),
+            };
+            answers.push((index, answer));
+        }
+        topics.push((response, answers));
+    }
+    let mut tickets = Vec::with_capacity(shares.len());
+    for (id, share) in shares {
+        let permit = services.topics.groups().reserve(share.bytes).await;
+        tickets.push((id, share.group.append(share.commands, share.bytes, Some(permit))));
+    }
+    let staged = Staged { topics, tickets, deadline };
+    Box::pin(async move {
+        let response = staged.finish().await;
+        if acks == 0 { Ok(Reply::none()) } else { Reply::encode(&context, &response) }
+    })
+}
+
+fn stage(
+    services: &Services,
+    topic: &Result<Arc<ServedTopic>, Unavailable>,
+    data: PartitionProduceData,
+    shares: &mut HashMap<GroupId, Share>,
+) -> Result<Answer, Refusal> {
+    let topic = topic.as_ref().map_err(|e| *e)?;
+    let replica = topic.replica(data.index)?;
+    replica.lead(-1)?;
+    let checked = services.topics.check(topic, replica.partition.id, data.records.unwrap_or_default())?;
+    let name = topic.topic.name.clone();
+    metrics::counter!("kafka_server_brokertopicmetrics_bytesin_total", "topic" => name.clone()).increment(checked.bytes as u64);
+    metrics::counter!("kafka_server_brokertopicmetrics_messagesin_total", "topic" => name).increment(checked.records as u64);
+    let new = || Share { group: replica.group.clone(), commands: Vec::new(), bytes: 0 };
+    let share = shares.entry(replica.group.id).or_insert_with(new);
+    share.commands.push(checked.command);
+    share.bytes += checked.bytes;
+    Ok(Answer::Appended {
+        group: replica.group.id,
+        position: share.commands.len() - 1,
+        partition: replica.partition.clone(),
+        log_append_time_ms: checked.log_append_time_ms,
+    })
+}
+
+impl Staged {
+    /// The second stage: waits until the records are durable and visible, or the client's time is up.
+    async fn finish(self) -> ProduceResponse {
+        let mut outcomes = HashMap::with_capacity(self.tickets.len());
+        for (group, ticket) in self.tickets {
+            let outcome = match tokio::time::timeout_at(self.deadline, ticket.outcome()).await {
+                Ok(Ok(outcomes)) => Ok(outcomes),
+                Ok(Err(error)) => Err(Refusal::from(error)),
+                Err(_) => Err(ResponseError::RequestTimedOut.into()),
+            };
+            outcomes.insert(group, outcome);
+        }
+        let answer = |index: i32, answer: Answer| match answer {
+            Answer::Refused(refusal) => refused(index, &refusal),
+            Answer::Appended { group, position, partition, log_append_time_ms } => match &outcomes[&group] {
+                Err(refusal) => refused(index, refusal),
+                Ok(list) => match offset_of(&list[position]) {
+                    Err(refusal) => refused(index, &refusal),
+                    Ok(base_offset) => PartitionProduceResponse::default()
+                        .with_index(index)
+                        .with_error_code(NONE)
+                        .with_base_offset(base_offset)
+                        .with_log_append_time_ms(log_append_time_ms)
+                        .with_log_start_offset(partition.bounds().log_start_offset),
+                },
+            },
+        };
+        let responses = self.topics.into_iter().map(|(topic, answers)| {
+            topic.with_partition_responses(answers.into_iter().map(|(index, a)| answer(index, a)).collect())
+        });
+        ProduceResponse::default().with_responses(responses.collect())
+    }
+}
+
+fn refused(index: i32, refusal: &Refusal) -> PartitionProduceResponse {
+    PartitionProduceResponse::default()
+        .with_index(index)
+        .with_error_code(refusal.code)
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1)
+        .with_log_start_offset(-1)
+        .with_error_message(refusal.message.clone().map(StrBytes::from_string))
+}

@@ -1,0 +1,50 @@
+//! What a handler may know of a request besides its body.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Api;
+
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub struct Peer {
+    pub address: IpAddr,
+    /// Name of the listener it came in by: it decides which addresses Metadata tells.
+    pub listener: Arc<str>,
+}
+
+pub struct RequestContext {
+    pub api: &'static Api,
+    pub version: i16,
+    pub correlation_id: i32,
+    pub client_id: Option<String>,
+    pub peer: Arc<Peer>,
+}
+
+/// The bytes are no request that can be answered: the connection is closed.
+#[derive(Debug, thiserror::Error)]
+pub enum Malformed {
+    #[error("{0}")]
+    Guard(#[from] ottla_wire::guard::GuardError),
+    #[error("api key {0} is not served")]
+    NotServed(i16),
+    #[error("the body does not decode: {0}")]
+    Decode(String),
+    #[error("the response does not encode: {0}")]
+    Encode(String),
+    #[error("{api} version {version} is not served")]
+    Version { api: &'static str, version: i16 },
+}
+
+impl Malformed {
+    pub(super) fn guard(error: ottla_wire::guard::GuardError) -> Malformed {
+        match error {
+            ottla_wire::guard::GuardError::UnknownApi(key) => Malformed::NotServed(key),
+            error => Malformed::Guard(error),
+        }
+    }
+
+    pub(super) fn decode(error: impl std::fmt::Display) -> Malformed {
+        Malformed::Decode(error.to_string())
+    }
+}

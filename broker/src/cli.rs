@@ -1,0 +1,130 @@
+//! The command line.
+
+use std::fmt::Write as _;
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use ottla_proto::config::{self, ServerConfig, properties::MAX_FILE_BYTES};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::server::Server;
+use crate::telemetry;
+
+/// An event backbone for Kafka clients: every acknowledged record is replicated and synced to disk.
+#[derive(Parser)]
+#[command(name = "ottla", version, disable_help_subcommand = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a broker. Without a file: 127.0.0.1:9092, data under ./ottla-data.
+    Server {
+        /// Kafka's server.properties (KRaft). KAFKA_* environment variables override it.
+        file: Option<PathBuf>,
+        /// Overrides file and environment; may be given several times.
+        #[arg(long = "override", value_name = "KEY=VALUE")]
+        overrides: Vec<String>,
+    },
+    /// Print every configuration key: what it does, its default, and whether it has an effect.
+    Config,
+}
+
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Server { file, overrides } => serve(file.as_deref(), &overrides),
+        Command::Config => {
+            // A closed pipe (`| head`) is no error.
+            let _ = io::stdout().write_all(config::reference_markdown().as_bytes());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn serve(file: Option<&Path>, overrides: &[String]) -> ExitCode {
+    let loaded = read(file).and_then(|text| {
+        let name = file.map(|f| f.display().to_string()).unwrap_or_default();
+        let file = text.as_deref().map(|text| (name.as_str(), text));
+        ServerConfig::load(file, environment(), overrides).map_err(|e| e.to_string())
+    });
+    let (config, notices) = match loaded {
+        Ok(loaded) => loaded,
+        Err(message) => return fail(&message),
+    };
+    telemetry::start_logs(config.log_format);
+    if let Some(line) = config::notices_line(&notices) {
+        tracing::info!("{line}");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("no threads: {error}")),
+    };
+    runtime.block_on(run_server(config))
+}
+
+async fn run_server(config: ServerConfig) -> ExitCode {
+    let signals = signal(SignalKind::terminate()).and_then(|t| Ok((t, signal(SignalKind::interrupt())?)));
+    let (mut terminate, mut interrupt) = match signals {
+        Ok(signals) => signals,
+        Err(error) => return fail(&format!("no signals: {error}")),
+    };
+    let server = match Server::start(config).await {
+        Ok(server) => server,
+        Err(error) => return fail(&error.to_string()),
+    };
+    let _ = io::stdout().write_all(screen(&server.config).as_bytes());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    server.stop().await;
+    tracing::info!("stopped; everything is on disk");
+    ExitCode::SUCCESS
+}
+
+/// What a person needs to know after a start.
+fn screen(config: &ServerConfig) -> String {
+    let mut text = format!("Ottla {} is up.\n\n", env!("CARGO_PKG_VERSION"));
+    let addresses: Vec<String> = config.listeners.advertised.iter().map(|l| format!("{}:{}", l.host, l.port)).collect();
+    let data = std::path::absolute(&config.log_dir).unwrap_or_else(|_| config.log_dir.clone());
+    let _ = writeln!(text, "  clients  {}", addresses.join(", "));
+    let _ = writeln!(text, "  data     {}", data.display());
+    if let Some(metrics) = &config.metrics_listener {
+        let _ = writeln!(text, "  metrics  http://{}:{}/metrics", metrics.host, metrics.port);
+    }
+    if let Some(address) = addresses.first() {
+        let _ = writeln!(text, "\nSend a first message, then read it back:\n");
+        let _ = writeln!(text, "  echo hello | kcat -b {address} -t greetings -P");
+        let _ = writeln!(text, "  kcat -b {address} -t greetings -C -o beginning -e\n");
+    }
+    text
+}
+
+/// The file's text. More than a configuration can be is not read.
+fn read(file: Option<&Path>) -> Result<Option<String>, String> {
+    let Some(path) = file else { return Ok(None) };
+    let mut text = String::new();
+    let limit = MAX_FILE_BYTES as u64 + 1;
+    let read = std::fs::File::open(path).and_then(|f| f.take(limit).read_to_string(&mut text));
+    read.map_err(|e| format!("{}: {e}", path.display()))?;
+    if text.len() > MAX_FILE_BYTES {
+        return Err(format!("{}: longer than {MAX_FILE_BYTES} bytes", path.display()));
+    }
+    Ok(Some(text))
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+}
+
+fn fail(message: &str) -> ExitCode {
+    for line in message.lines() {
+        eprintln!("ottla: {line}");
+    }
+    ExitCode::FAILURE
+}

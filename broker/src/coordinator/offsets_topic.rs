@@ -1,0 +1,110 @@
+//! `__consumer_offsets`, which is made when a group is first looked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_controller::Controller;
+use ottla_controller::create_topics::{CreateTopicError, CreateTopics, auto_topic};
+use ottla_proto::limits::{OFFSETS_TOPIC_RETRY_MS, OFFSETS_TOPIC_WAIT_MS};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+use super::CoordinatorError;
+use crate::metadata::Metadata;
+use crate::topics::{ServedTopic, Topics};
+
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// What Kafka sets besides the clean-up policy.
+const CONFIGS: [(&str, &str); 2] = [
+    ("compression.type", "producer"),
+    ("segment.bytes", "104857600"),
+];
+
+pub struct OffsetsTopic {
+    topics: Arc<Topics>,
+    metadata: Arc<Metadata>,
+    controller: Arc<Controller<Metadata>>,
+    /// One creation at a time; when the last one failed.
+    failed_at_ms: Mutex<Option<i64>>,
+}
+
+impl OffsetsTopic {
+    pub fn new(
+        topics: Arc<Topics>,
+        metadata: Arc<Metadata>,
+        controller: Arc<Controller<Metadata>>,
+    ) -> OffsetsTopic {
+        OffsetsTopic {
+            topics,
+            metadata,
+            controller,
+            failed_at_ms: Mutex::new(None),
+        }
+    }
+
+    pub fn get(&self) -> Option<Arc<ServedTopic>> {
+        self.topics.by_name(OFFSETS_TOPIC).ok()
+    }
+
+    /// The topic, made if there is none. Clients ask again and again: after a failure they are
+    /// answered at once for a while.
+    pub async fn ensure(&self, now_ms: i64) -> Result<Arc<ServedTopic>, CoordinatorError> {
+        if let Some(topic) = self.get() {
+            return Ok(topic);
+        }
+        let mut failed_at_ms = self.failed_at_ms.lock().await;
+        if let Some(topic) = self.get() {
+            return Ok(topic);
+        }
+        let soon = |failed: i64| (failed..failed + OFFSETS_TOPIC_RETRY_MS).contains(&now_ms);
+        if failed_at_ms.is_some_and(soon) {
+            return Err(CoordinatorError::NotAvailable);
+        }
+        match self.create().await {
+            Ok(topic) => {
+                *failed_at_ms = None;
+                Ok(topic)
+            }
+            Err(reason) => {
+                *failed_at_ms = Some(now_ms);
+                tracing::warn!(reason, "{OFFSETS_TOPIC} could not be made: no group can be served");
+                Err(CoordinatorError::NotAvailable)
+            }
+        }
+    }
+
+    async fn create(&self) -> Result<Arc<ServedTopic>, String> {
+        let mut topic = auto_topic(&self.metadata.config(), OFFSETS_TOPIC);
+        let configs = CONFIGS.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+        topic.configs.extend(configs);
+        let request = CreateTopics {
+            topics: vec![topic],
+            validate_only: false,
+        };
+        let reply = self.controller.create_topics(&request).await;
+        for (_, created) in reply.map_err(|e| e.to_string())? {
+            match created {
+                // Another broker was faster.
+                Ok(_) | Err(CreateTopicError::Exists(_)) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        self.wait().await
+    }
+
+    /// The topic is in the metadata; waits until it is served here.
+    async fn wait(&self) -> Result<Arc<ServedTopic>, String> {
+        let deadline = Instant::now() + Duration::from_millis(OFFSETS_TOPIC_WAIT_MS);
+        loop {
+            if let Some(topic) = self.get() {
+                return Ok(topic);
+            }
+            if Instant::now() >= deadline {
+                return Err("it was made but is not served in time".into());
+            }
+            // Once in a cluster's life.
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

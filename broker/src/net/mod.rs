@@ -1,0 +1,9 @@
+//! From sockets to frames and back: listeners, connections, and the door to peers on the same port.
+
+mod connection;
+mod limits;
+mod listener;
+mod peers;
+
+pub use listener::{Bound, Network};
+pub use peers::PeerServer;

@@ -1,0 +1,242 @@
+//! The broker process: everything started in order, and stopped in the opposite one.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ottla_controller::Controller;
+use ottla_log::{RocksStore, StoreOptions};
+use ottla_proto::config::{HostPort, ServerConfig};
+use ottla_proto::ids::METADATA_GROUP;
+use ottla_proto::limits::{FETCH_MEMORY_BYTES, GROUP_START_WAIT_MS, OPEN_FILES, REQUEST_MEMORY_BYTES, SHUTDOWN_WAIT_MS};
+use ottla_proto::peer::PeerInfo;
+use ottla_raft::Groups;
+use ottla_wire::guard::GuardLimits;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::coordinator::Coordinators;
+use crate::identity::{Identity, IdentityError};
+use crate::metadata::Metadata;
+use crate::net::{Bound, Network, PeerServer};
+use crate::producer_ids::ProducerIds;
+use crate::reconcile::Reconciler;
+use crate::registration::{Registration, RegistrationError};
+use crate::services::Services;
+use crate::telemetry::{self, Sources, Telemetry};
+use crate::topics::Topics;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{listener} can't listen on {address}: {source}")]
+    Bind { listener: String, address: String, source: io::Error },
+    #[error("{0}")]
+    NotBuilt(String),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Store(#[from] ottla_log::StoreError),
+    #[error(transparent)]
+    Group(#[from] ottla_raft::GroupError),
+    #[error("the metadata quorum has no leader after {GROUP_START_WAIT_MS} ms")]
+    NoLeader,
+    #[error(transparent)]
+    Controller(#[from] ottla_controller::ControllerError),
+    #[error(transparent)]
+    Bootstrap(#[from] ottla_controller::bootstrap::BootstrapError),
+    #[error(transparent)]
+    Registration(#[from] RegistrationError),
+    #[error("metrics: {0}")]
+    Telemetry(String),
+    #[error("the metadata could not be read; the log above says where")]
+    Metadata,
+}
+
+/// A running broker.
+pub struct Server {
+    pub config: ServerConfig,
+    services: Arc<Services>,
+    groups: Arc<Groups>,
+    network: Network,
+    telemetry: Arc<Telemetry>,
+    stopping: watch::Sender<bool>,
+}
+
+struct Ports {
+    listeners: Vec<Bound>,
+    metrics: Option<tokio::net::TcpListener>,
+}
+
+impl Server {
+    /// Starts a broker. Nothing is written before the configuration has been found good, the ports
+    /// are held and the data folder is known to be this node's.
+    pub async fn start(mut config: ServerConfig) -> Result<Server, StartError> {
+        check_alone(&config)?;
+        config.set_own_host(&own_host());
+        let ports = bind(&mut config).await?;
+        let identity = Identity::load_or_format(&config.log_dir, config.node_id)?;
+        raise_open_files();
+        let telemetry = Telemetry::install().map_err(StartError::Telemetry)?;
+        let path = Identity::database(&config.log_dir);
+        let opened = tokio::task::spawn_blocking(move || RocksStore::open(&path, &StoreOptions::default())).await;
+        let store = Arc::new(opened.map_err(|e| StartError::Telemetry(e.to_string()))??);
+        let clock: ottla_raft::Clock = Arc::new(now_ms);
+        let groups = Arc::new(Groups::new(store.clone(), clock.clone()));
+        groups.set_producer_expiration_ms(config.transactions.producer_id_expiration_ms as i64);
+        if let Some(listener) = ports.metrics {
+            let sources = Arc::new(Sources { store: store.clone(), groups: groups.clone() });
+            tokio::spawn(telemetry.clone().serve(listener, sources));
+        }
+
+        let metadata = start_metadata(&config, &groups, &identity, clock.clone()).await?;
+        let controller = Arc::new(Controller::new((*metadata).clone(), config.clone()));
+        controller.bootstrap(&identity.cluster_id).await??;
+        let registration = Arc::new(Registration::new(&identity, &config));
+        registration.register(&controller).await?;
+        tokio::spawn(registration.clone().keep_alive(controller.clone()));
+
+        let topics = Arc::new(Topics::new(groups.clone(), clock.clone()));
+        let coordinators = Coordinators::new(topics.clone(), metadata.clone(), controller.clone(), clock);
+        let reconciler = Reconciler {
+            metadata: metadata.clone(),
+            controller: controller.clone(),
+            registration: registration.clone(),
+            groups: groups.clone(),
+            topics: topics.clone(),
+            coordinators: coordinators.clone(),
+            replica: identity.replica_id(),
+        };
+        let (first, served) = oneshot::channel();
+        tokio::spawn(reconciler.run(first));
+        served.await.map_err(|_| StartError::Metadata)?;
+        tokio::spawn({
+            let coordinators = coordinators.clone();
+            async move { coordinators.load_all().await }
+        });
+
+        let (stopping, stopped) = watch::channel(false);
+        let services = Arc::new(Services {
+            producer_ids: ProducerIds::new(controller.clone(), registration.clone()),
+            metadata,
+            controller,
+            topics,
+            coordinators,
+            store,
+            guard_limits: GuardLimits::default(),
+            fetch_permits: Arc::new(Semaphore::new(FETCH_MEMORY_BYTES)),
+            request_permits: Arc::new(Semaphore::new(REQUEST_MEMORY_BYTES)),
+            stopping: stopped,
+        });
+        let peers = PeerServer::new(PeerInfo {
+            cluster_id: identity.cluster_id.clone(),
+            node_id: identity.node_id,
+            broker_epoch: registration.epoch(),
+        });
+        let network = Network::start(ports.listeners, services.clone(), peers);
+        telemetry.set_ready(true);
+        Ok(Server { config, services, groups, network, telemetry, stopping })
+    }
+
+    /// Stops accepting, answers what was asked, and leaves everything on disk.
+    pub async fn stop(self) {
+        self.telemetry.set_ready(false);
+        self.stopping.send_replace(true);
+        self.services.coordinators.shutdown().await;
+        let drained = self.network.shutdown();
+        if tokio::time::timeout(Duration::from_millis(SHUTDOWN_WAIT_MS), drained).await.is_err() {
+            tracing::warn!("some connections did not take their answers in time");
+        }
+        self.groups.shutdown().await;
+    }
+}
+
+/// One broker is a cluster of one; more are refused rather than run apart from each other.
+fn check_alone(config: &ServerConfig) -> Result<(), StartError> {
+    let refuse = |what: &str| Err(StartError::NotBuilt(format!("{what}: clusters of several nodes are not built yet")));
+    if !(config.roles.broker && config.roles.controller) {
+        return refuse("process.roles must be broker,controller");
+    }
+    match config.quorum_voters.iter().find(|v| v.id != config.node_id) {
+        Some(other) => refuse(&format!("controller.quorum.voters names node {}", other.id)),
+        None => Ok(()),
+    }
+}
+
+/// Holds every port, and writes the real numbers where the system chose them.
+async fn bind(config: &mut ServerConfig) -> Result<Ports, StartError> {
+    let backlog = config.connections.listen_backlog;
+    let all = config.listeners.broker.iter().chain(&config.listeners.controller);
+    let mut listeners: Vec<Bound> = Vec::new();
+    for listener in all {
+        let bound = Bound::bind(&listener.name, &listener.host, listener.port, backlog).await;
+        listeners.push(bound.map_err(|source| StartError::Bind {
+            listener: listener.name.clone(),
+            address: format!("{}:{}", listener.host, listener.port),
+            source,
+        })?);
+    }
+    let real = |name: &str| listeners.iter().find(|b| &*b.name == name).map(|b| b.address.port());
+    let told = &mut config.listeners;
+    for listener in told.broker.iter_mut().chain(&mut told.advertised).chain(&mut told.controller) {
+        if listener.port == 0 {
+            listener.port = real(&listener.name).unwrap_or(0);
+        }
+    }
+    let metrics = match &mut config.metrics_listener {
+        None => None,
+        Some(HostPort { host, port }) => {
+            let (listener, address) = telemetry::bind(host, *port).await.map_err(|source| StartError::Bind {
+                listener: "ottla.metrics.listener".into(),
+                address: format!("{host}:{port}"),
+                source,
+            })?;
+            *port = address.port();
+            Some(listener)
+        }
+    };
+    Ok(Ports { listeners, metrics })
+}
+
+/// The metadata group, and an image that has caught up with it.
+async fn start_metadata(
+    config: &ServerConfig,
+    groups: &Groups,
+    identity: &Identity,
+    clock: ottla_raft::Clock,
+) -> Result<Arc<Metadata>, StartError> {
+    let group = groups.start_alone(METADATA_GROUP, identity.replica_id()).await?;
+    let wait = Duration::from_millis(GROUP_START_WAIT_MS);
+    group.wait_for_leadership(wait).await.ok_or(StartError::NoLeader)?;
+    let metadata = Arc::new(Metadata::new(group, Arc::new(config.clone()), clock));
+    let (caught_up, reached) = oneshot::channel();
+    let follower = metadata.clone();
+    tokio::spawn(async move {
+        if let Err(error) = follower.follow(caught_up).await {
+            // Going on with metadata that can't be read would be guessing.
+            tracing::error!(%error, "stopping: the metadata log is not readable by this release");
+            std::process::exit(1);
+        }
+    });
+    reached.await.map_err(|_| StartError::Metadata)?;
+    Ok(metadata)
+}
+
+fn own_host() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok());
+    name.filter(|n| !n.is_empty()).unwrap_or_else(|| "127.0.0.1".to_owned())
+}
+
+/// Each connection takes a file: ask for what the system allows, up to `OPEN_FILES`.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let wanted = OPEN_FILES.min(hard);
+        if soft >= wanted { Ok(()) } else { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}

@@ -1,0 +1,216 @@
+//! Topics and partitions as this broker serves them: the metadata image joined with the replication
+//! groups that hold the data, and each topic's configuration in force.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use bytes::Bytes;
+use ottla_log::{BATCH_HEAD_BYTES, StoreError};
+use ottla_proto::config::{self, ServerConfig, TopicConfig};
+use ottla_proto::ids::PartitionId;
+use ottla_proto::limits::DECOMPRESSED_BATCH_BYTES;
+use ottla_proto::metadata::{Image, Topic};
+use ottla_raft::{AppendError, BatchMeta, Command, Group, Groups, Outcome, Partition, ProducerMeta};
+use ottla_wire::batch::{self, BatchError, BatchHeader, Rules, TimestampType};
+use uuid::Uuid;
+
+/// Why a partition can't be served here and now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    UnknownTopic,
+    UnknownTopicId,
+    UnknownPartition,
+    NotLeader,
+    /// The client knows an older leader epoch (KIP-320).
+    FencedEpoch,
+    /// The client knows a newer leader epoch than this broker.
+    UnknownEpoch,
+}
+
+/// A partition with the group that replicates it.
+#[derive(Clone)]
+pub struct Replica {
+    pub group: Arc<Group>,
+    pub partition: Arc<Partition>,
+}
+
+impl Replica {
+    /// The leader epoch, if this broker leads the partition and the client's view of it (-1: none) fits.
+    pub fn lead(&self, client_epoch: i32) -> Result<i32, Unavailable> {
+        let epoch = self.group.leader_epoch().ok_or(Unavailable::NotLeader)?;
+        match client_epoch {
+            -1 => Ok(epoch),
+            e if e < epoch => Err(Unavailable::FencedEpoch),
+            e if e > epoch => Err(Unavailable::UnknownEpoch),
+            _ => Ok(epoch),
+        }
+    }
+
+    /// Reads committed batches from the disk, off the reactor.
+    pub async fn read_cold(&self, offset: i64, end_offset: i64, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
+        let replica = self.clone();
+        let read = move || replica.group.read(&replica.partition, offset, end_offset, max_bytes);
+        tokio::task::spawn_blocking(read).await.map_err(|e| StoreError::Io(e.to_string().into()))?
+    }
+}
+
+pub struct ServedTopic {
+    /// As the metadata image has it: name, id, partitions.
+    pub topic: Arc<Topic>,
+    pub config: Arc<TopicConfig>,
+    replicas: Vec<Replica>,
+}
+
+impl ServedTopic {
+    pub fn replica(&self, index: i32) -> Result<&Replica, Unavailable> {
+        let index = usize::try_from(index).map_err(|_| Unavailable::UnknownPartition)?;
+        self.replicas.get(index).ok_or(Unavailable::UnknownPartition)
+    }
+
+    pub fn partitions(&self) -> i32 {
+        self.replicas.len() as i32
+    }
+}
+
+#[derive(Default)]
+struct View {
+    by_name: HashMap<Arc<str>, Arc<ServedTopic>>,
+    by_id: HashMap<Uuid, Arc<ServedTopic>>,
+}
+
+pub struct Topics {
+    groups: Arc<Groups>,
+    clock: ottla_raft::Clock,
+    view: RwLock<View>,
+}
+
+/// A batch that passed validation, ready to be appended.
+pub struct Checked {
+    pub command: Command,
+    /// Size of the batch.
+    pub bytes: usize,
+    pub records: i32,
+    /// Set for topics with LogAppendTime.
+    pub log_append_time_ms: i64,
+}
+
+impl Topics {
+    pub fn new(groups: Arc<Groups>, clock: ottla_raft::Clock) -> Topics {
+        Topics { groups, clock, view: RwLock::default() }
+    }
+
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        (self.clock)()
+    }
+
+    pub fn by_name(&self, name: &str) -> Result<Arc<ServedTopic>, Unavailable> {
+        self.view.read().expect("never poisoned").by_name.get(name).cloned().ok_or(Unavailable::UnknownTopic)
+    }
+
+    pub fn by_id(&self, id: Uuid) -> Result<Arc<ServedTopic>, Unavailable> {
+        self.view.read().expect("never poisoned").by_id.get(&id).cloned().ok_or(Unavailable::UnknownTopicId)
+    }
+
+    pub fn all(&self) -> Vec<Arc<ServedTopic>> {
+        self.view.read().expect("never poisoned").by_name.values().cloned().collect()
+    }
+
+    /// Brings the view to an image. Returns the topics that are gone, whose data is to be removed.
+    /// Unchanged topics cost a comparison of pointers.
+    pub fn update(&self, image: &Image, config: &ServerConfig, reconfigure: bool) -> Vec<Arc<ServedTopic>> {
+        let mut next = View::default();
+        let old = self.view.read().expect("never poisoned");
+        for topic in image.topics() {
+            let before = old.by_name.get(&topic.name).filter(|t| t.topic.id == topic.id);
+            let same = before.filter(|t| Arc::ptr_eq(&t.topic, topic) && !reconfigure);
+            let served = match same {
+                Some(same) => same.clone(),
+                None => Arc::new(self.serve(topic, before, image, config)),
+            };
+            next.by_name.insert(topic.name.clone(), served.clone());
+            next.by_id.insert(topic.id, served);
+        }
+        let gone = old.by_id.iter().filter(|(id, _)| !next.by_id.contains_key(*id)).map(|(_, t)| t.clone()).collect();
+        drop(old);
+        *self.view.write().expect("never poisoned") = next;
+        gone
+    }
+
+    fn serve(&self, topic: &Arc<Topic>, before: Option<&Arc<ServedTopic>>, image: &Image, config: &ServerConfig) -> ServedTopic {
+        let effective = config::topic_config(config, image.topic_configs(&topic.name)).unwrap_or_else(|error| {
+            // Validated before it was committed; an older release may not know a key.
+            tracing::error!(topic = %topic.name, %error, "topic config not understood; the defaults are in force");
+            config::topic_config(config, &Default::default()).expect("the defaults are valid")
+        });
+        let mut replicas: Vec<Replica> = before.map(|t| t.replicas.clone()).unwrap_or_default();
+        for partition in topic.partitions.iter().skip(replicas.len()) {
+            let Some(group) = self.groups.get(partition.group) else {
+                tracing::error!(topic = %topic.name, group = %partition.group, "this replica does not run the group");
+                break;
+            };
+            replicas.push(Replica { partition: group.partition(partition.id), group });
+        }
+        ServedTopic { topic: topic.clone(), config: Arc::new(effective), replicas }
+    }
+
+    /// Checks what a producer sent for one partition: exactly one batch, intact and allowed.
+    pub fn check(&self, topic: &ServedTopic, partition: PartitionId, records: Bytes) -> Result<Checked, BatchError> {
+        let config = &topic.config;
+        let log_append_time = config.message_timestamp_type == config::TimestampType::LogAppendTime;
+        let rules = Rules {
+            max_message_bytes: config.max_message_bytes as usize,
+            max_decompressed_bytes: DECOMPRESSED_BATCH_BYTES,
+            timestamp_type: if log_append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
+            message_timestamp_before_max_ms: config.message_timestamp_before_max_ms as i64,
+            message_timestamp_after_max_ms: config.message_timestamp_after_max_ms as i64,
+            require_keys: config.cleanup_compact,
+            ..Rules::default()
+        };
+        let now_ms = self.now_ms();
+        let batch = batch::exactly_one(records)?;
+        let mut header = batch::validate(&batch, &rules, now_ms)?;
+        if header.is_transactional() {
+            return Err(BatchError::InvalidRecord("transactional batches need a transaction, and none is open"));
+        }
+        let batch = if log_append_time {
+            let stamped = batch::with_append_time(&batch, now_ms)?;
+            header = BatchHeader::parse(&stamped)?;
+            stamped
+        } else {
+            batch
+        };
+        let log_append_time_ms = if log_append_time { now_ms } else { -1 };
+        Ok(Checked { log_append_time_ms, ..append_command(partition, &batch, &header) })
+    }
+}
+
+/// The command that appends a batch that is known to be good.
+pub fn append_command(partition: PartitionId, batch: &Bytes, header: &BatchHeader) -> Checked {
+    let producer = header.has_producer_id().then(|| ProducerMeta {
+        id: header.producer_id,
+        epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+        last_sequence: header.last_sequence(),
+    });
+    let meta = BatchMeta {
+        partition,
+        offsets: header.last_offset_delta + 1,
+        max_timestamp_ms: header.max_timestamp,
+        size_bytes: batch.len() as u32,
+        producer,
+    };
+    let command = Command::Append { meta, body: batch.slice(BATCH_HEAD_BYTES..) };
+    Checked { command, bytes: batch.len(), records: header.record_count, log_append_time_ms: -1 }
+}
+
+/// Appends batches the broker itself built (coordinator records); the base offsets.
+pub async fn append_own(replica: &Replica, batch: Bytes) -> Result<Outcome, AppendError> {
+    let header = BatchHeader::parse(&batch).expect("the broker builds whole batches");
+    let checked = append_command(replica.partition.id, &batch, &header);
+    let outcomes = replica.group.append(vec![checked.command], checked.bytes, None).outcome().await?;
+    outcomes.into_iter().next().ok_or(AppendError::Unknown)
+}

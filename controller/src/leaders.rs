@@ -1,0 +1,112 @@
+//! Brokers report which of them leads a replication group, and in which leader epoch.
+use std::collections::BTreeMap;
+
+use ottla_proto::ids::{GroupId, NodeId};
+use ottla_proto::metadata::{Image, MetadataRecord, records};
+
+use crate::Decision;
+use crate::brokers::{StaleBroker, check_epoch};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderReport {
+    pub group: GroupId,
+    /// `None`: this epoch has no leader yet.
+    pub leader: Option<NodeId>,
+    pub leader_epoch: i32,
+}
+
+/// News are recorded. What is known, late, or about a group or member that the image does not have
+/// is left out: reports of several members cross each other.
+pub fn decide(
+    image: &Image,
+    broker_id: NodeId,
+    broker_epoch: i64,
+    reports: &[LeaderReport],
+) -> Decision<Result<(), StaleBroker>> {
+    if let Err(error) = check_epoch(image, broker_id, broker_epoch) {
+        return Decision::reply(Err(error));
+    }
+    let mut news: BTreeMap<GroupId, (i32, Option<NodeId>)> = BTreeMap::new();
+    for report in reports {
+        let Some(group) = image.group(report.group) else {
+            continue;
+        };
+        let known = (group.leader_epoch, group.leader);
+        let known = news.get(&report.group).copied().unwrap_or(known);
+        let member = report
+            .leader
+            .is_none_or(|leader| group.members.contains(&leader));
+        // Within one epoch a leader becomes known and is never another.
+        let newer = match known {
+            (epoch, None) if report.leader.is_some() => report.leader_epoch >= epoch,
+            (epoch, _) => report.leader_epoch > epoch,
+        };
+        if member && newer {
+            news.insert(report.group, (report.leader_epoch, report.leader));
+        }
+    }
+    let record = |(group, (leader_epoch, leader)): (GroupId, (i32, Option<NodeId>))| {
+        MetadataRecord::LeaderChange(records::LeaderChange {
+            group_id: group.0,
+            leader: leader.unwrap_or(-1),
+            leader_epoch,
+        })
+    };
+    Decision {
+        records: news.into_iter().map(record).collect(),
+        reply: Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::ClusterImage;
+
+    fn report(group: u32, leader: Option<NodeId>, leader_epoch: i32) -> LeaderReport {
+        LeaderReport {
+            group: GroupId(group),
+            leader,
+            leader_epoch,
+        }
+    }
+
+    #[test]
+    fn the_highest_epoch_stands() {
+        let mut cluster = ClusterImage::with_brokers(4);
+        cluster.create_on("a", &[&[1, 2, 3]]);
+        for (reports, expected, changes) in [
+            (vec![report(1, Some(1), 1)], (Some(1), 1), 1),
+            (vec![report(1, Some(1), 1)], (Some(1), 1), 0),
+            (vec![report(1, Some(2), 1)], (Some(1), 1), 0),
+            (
+                vec![report(1, Some(3), 4), report(1, Some(2), 3)],
+                (Some(3), 4),
+                1,
+            ),
+            (vec![report(1, Some(1), 2)], (Some(3), 4), 0),
+            (vec![report(1, None, 5)], (None, 5), 1),
+            (vec![report(1, None, 5)], (None, 5), 0),
+            (vec![report(1, Some(2), 5)], (Some(2), 5), 1),
+            (vec![report(1, Some(4), 9)], (Some(2), 5), 0),
+            (vec![report(9, Some(1), 9)], (Some(2), 5), 0),
+        ] {
+            let decision = decide(&cluster.image(), 1, 0, &reports);
+            assert_eq!(decision.records.len(), changes, "{reports:?}");
+            cluster.apply(decision).unwrap();
+            let image = cluster.image();
+            let group = image.group(GroupId(1)).unwrap();
+            assert_eq!((group.leader, group.leader_epoch), expected, "{reports:?}");
+        }
+    }
+
+    #[test]
+    fn only_registered_brokers_report() {
+        let cluster = ClusterImage::with_brokers(1);
+        let decision = decide(&cluster.image(), 1, 7, &[report(1, Some(1), 1)]);
+        assert!(matches!(
+            decision.reply,
+            Err(StaleBroker::Epoch { found: 7, .. })
+        ));
+    }
+}
