@@ -10,7 +10,7 @@ use ottla_proto::config::ServerConfig;
 use ottla_proto::ids::METADATA_PARTITION;
 use ottla_proto::limits::{FETCH_READ_BYTES, METADATA_COMMIT_WAIT_MS};
 use ottla_proto::metadata::{self, Image, MetadataRecord};
-use ottla_raft::{Group, Outcome, Partition, Waiter};
+use ottla_raft::{Command, Group, Outcome, Partition, Waiter};
 use ottla_wire::batch::{self, BatchBuilder, BatchHeader};
 use tokio::sync::watch;
 
@@ -144,7 +144,11 @@ impl MetadataLog for Metadata {
 
     async fn barrier(&self, leader_epoch: i32) -> Result<(), AppendError> {
         self.check_leader(leader_epoch)?;
-        // A serving leader has applied an entry of its own term, and so all before it.
+        // A command that changes nothing takes its place behind everything proposed so far: once it
+        // is applied, all of that is decided.
+        let log_start_offset = self.0.partition.bounds().log_start_offset;
+        let nothing = Command::Trim { partition: METADATA_PARTITION, log_start_offset };
+        self.0.group.append(vec![nothing], 0, None).outcome().await.map_err(not_appended)?;
         let end = self.0.partition.bounds().high_watermark;
         self.wait_for_offset(end - 1).await
     }
@@ -160,14 +164,18 @@ impl MetadataLog for Metadata {
         let checked = append_command(METADATA_PARTITION, &batch, &header);
         self.check_leader(leader_epoch)?;
         let ticket = self.0.group.append(vec![checked.command], checked.bytes, None);
-        let outcomes = ticket.outcome().await.map_err(|e| match e {
-            ottla_raft::AppendError::NotLeader => AppendError::NotController,
-            e => AppendError::Storage(e.to_string()),
-        })?;
+        let outcomes = ticket.outcome().await.map_err(not_appended)?;
         let Some(Outcome::Appended { base_offset }) = outcomes.first() else {
             return Err(AppendError::Storage(format!("{outcomes:?}")));
         };
         self.wait_for_offset(base_offset + records.len() as i64 - 1).await
+    }
+}
+
+fn not_appended(error: ottla_raft::AppendError) -> AppendError {
+    match error {
+        ottla_raft::AppendError::NotLeader => AppendError::NotController,
+        error => AppendError::Storage(error.to_string()),
     }
 }
 

@@ -60,15 +60,8 @@ pub enum AlterConfigError {
     #[error("The broker could not run with these configs: {0}")]
     Together(String),
     /// INVALID_CONFIG
-    #[error(transparent)]
-    TooLong(#[from] ValueTooLong),
-}
-
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("The value of {key} has {bytes} bytes, too many for a metadata record")]
-pub struct ValueTooLong {
-    pub key: String,
-    pub bytes: usize,
+    #[error("The value of {key} has {bytes} bytes, too many for a metadata record")]
+    TooLong { key: String, bytes: usize },
 }
 
 impl From<ConfigErrors> for AlterConfigError {
@@ -139,16 +132,16 @@ fn alter(
             (records::ConfigResource::Broker, name)
         }
     };
-    Ok(differences(resource_type, &name, current, &configs)?)
+    differences(resource_type, &name, current, &configs)
 }
 
 /// The records that turn the configs `before` into those `after`.
-pub(crate) fn differences(
+fn differences(
     resource_type: records::ConfigResource,
     name: &str,
     before: &ConfigMap,
     after: &ConfigMap,
-) -> Result<Vec<MetadataRecord>, ValueTooLong> {
+) -> Result<Vec<MetadataRecord>, AlterConfigError> {
     let set = after.iter().filter(|(k, v)| before.get(*k) != Some(*v));
     let unset = before.keys().filter(|k| !after.contains_key(*k));
     let record = |key: &str, value| config_record(resource_type, name, key, value);
@@ -157,14 +150,14 @@ pub(crate) fn differences(
         let record = record(key, Some(value));
         if encoded_len(&record) > METADATA_RECORD_BYTES {
             let (key, bytes) = (key.clone(), value.len());
-            return Err(ValueTooLong { key, bytes });
+            return Err(AlterConfigError::TooLong { key, bytes });
         }
         records.push(record);
     }
     Ok(records)
 }
 
-fn config_record(
+pub(crate) fn config_record(
     resource_type: records::ConfigResource,
     name: &str,
     key: &str,

@@ -9,7 +9,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::Decision;
-use crate::alter_configs::{ValueTooLong, differences};
+use crate::alter_configs::config_record;
 use crate::assignment::{self, AssignmentError};
 use crate::placement::{PlacementError, Placer};
 use crate::topic_name::{self, NameError};
@@ -85,9 +85,6 @@ pub enum CreateTopicError {
     /// INVALID_CONFIG, or INVALID_REQUEST if [`ConfigError::is_invalid_request`]
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// INVALID_CONFIG
-    #[error(transparent)]
-    TooLong(#[from] ValueTooLong),
 }
 
 /// What a topic gets that is made because a client asked about it, or because a coordinator needs
@@ -187,8 +184,6 @@ impl<'a> Creation<'a> {
         self.check_name(&topic.name)?;
         let configs = config::replace(&topic.configs, config::Scope::Topic)?;
         config::validate_topic_configs(self.server, &configs)?;
-        let of_topic = records::ConfigResource::Topic;
-        let config_records = differences(of_topic, &topic.name, &ConfigMap::new(), &configs)?;
         let layout = match topic.assignments.is_empty() {
             true => self.automatic(topic)?,
             false => self.manual(topic)?,
@@ -198,7 +193,15 @@ impl<'a> Creation<'a> {
         self.partitions += layout.groups.len();
         let topic_id = new_topic_id();
         self.push_records(&topic.name, topic_id, &layout.groups);
-        self.records.extend(config_records);
+        let set = |(key, value): (&String, &String)| {
+            config_record(
+                records::ConfigResource::Topic,
+                &topic.name,
+                key,
+                Some(value),
+            )
+        };
+        self.records.extend(configs.iter().map(set));
         Ok(CreatedTopic {
             topic_id,
             num_partitions: i32::try_from(layout.groups.len()).expect("bounded per topic"),

@@ -18,7 +18,10 @@ pub(super) async fn handle(
         let command = Command::DeleteGroups(vec![id.to_string()]);
         let code = match services.coordinators.send(&id, command).await {
             Ok(Response::DeleteGroups(outcomes)) => {
-                let (_, error) = outcomes.into_iter().next().expect("one answer for one group");
+                let (_, error) = outcomes
+                    .into_iter()
+                    .next()
+                    .expect("one answer for one group");
                 group_code(error)
             }
             Ok(other) => unreachable!("DeleteGroups was answered with {other:?}"),

@@ -62,7 +62,7 @@ fn result(
     };
     // Null asks for all, and so does, as in Kafka, an empty list.
     let keys: HashSet<StrBytes> = asked.configuration_keys.into_iter().flatten().collect();
-    let wanted = |entry: &ConfigEntry| keys.is_empty() || keys.contains(entry.name);
+    let wanted = |entry: &ConfigEntry| keys.is_empty() || keys.contains(&StrBytes::from_static_str(entry.name));
     let entries = entries.into_iter().filter(wanted).map(|entry| described(entry, shown));
     result.with_error_code(NONE).with_configs(entries.collect())
 }

@@ -45,9 +45,14 @@ fn described(version: i16, operations: bool, group: coordinator::DescribedGroup)
     let described = match group.error.filter(|_| version >= 6) {
         Some(error) => {
             let message = format!("Group {} not found.", group.group_id);
+            let code = Refusal::from(error).code;
+            let refusal = Refusal {
+                code,
+                message: Some(message),
+            };
             described
-                .with_error_code(Refusal::from(error).code)
-                .with_error_message(Some(StrBytes::from_string(message)))
+                .with_error_code(code)
+                .with_error_message(refusal.text())
         }
         None if operations => described.with_authorized_operations(ALL_OPERATIONS),
         None => described,
@@ -56,11 +61,10 @@ fn described(version: i16, operations: bool, group: coordinator::DescribedGroup)
 }
 
 fn refused(version: i16, id: GroupId, refusal: Refusal) -> DescribedGroup {
-    let message = refusal.message.filter(|_| version >= 6);
     DescribedGroup::default()
         .with_group_id(id)
         .with_error_code(refusal.code)
-        .with_error_message(message.map(StrBytes::from_string))
+        .with_error_message(refusal.text().filter(|_| version >= 6))
 }
 
 fn member(member: DescribedMember) -> DescribedGroupMember {
@@ -71,4 +75,74 @@ fn member(member: DescribedMember) -> DescribedGroupMember {
         .with_client_host(StrBytes::from_string(member.client_host))
         .with_member_metadata(member.metadata)
         .with_member_assignment(member.assignment)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+    use kafka_protocol::protocol::{Decodable, Encodable};
+    use ottla_coordinator::{GroupError, GroupState};
+
+    use super::*;
+
+    fn round_trip(version: i16, group: DescribedGroup) -> DescribedGroup {
+        let response = DescribeGroupsResponse::default().with_groups(vec![group]);
+        let mut bytes = BytesMut::new();
+        response.encode(&mut bytes, version).expect("encodes");
+        let decoded = DescribeGroupsResponse::decode(&mut bytes.freeze(), version);
+        decoded.expect("decodes").groups.remove(0)
+    }
+
+    fn group(error: Option<GroupError>, state: GroupState) -> coordinator::DescribedGroup {
+        let member = DescribedMember {
+            member_id: "m".into(),
+            group_instance_id: Some("i".into()),
+            client_id: "c".into(),
+            client_host: "/127.0.0.1".into(),
+            metadata: Bytes::from_static(b"x"),
+            assignment: Bytes::from_static(b"y"),
+        };
+        coordinator::DescribedGroup {
+            group_id: "g".into(),
+            error,
+            state,
+            protocol_type: "consumer".into(),
+            protocol: "range".into(),
+            members: vec![member],
+        }
+    }
+
+    #[test]
+    fn a_stable_group_in_every_version() {
+        for version in 0..=6 {
+            let stable = described(version, version >= 3, group(None, GroupState::Stable));
+            let decoded = round_trip(version, stable);
+            assert_eq!((&*decoded.group_state, decoded.error_code), ("Stable", 0));
+            assert_eq!(decoded.members[0].member_assignment, "y");
+            let operations = if version >= 3 { 3400 } else { i32::MIN };
+            assert_eq!(decoded.authorized_operations, operations);
+        }
+    }
+
+    #[test]
+    fn an_unknown_group_is_dead_and_an_error_from_v6() {
+        for version in 0..=6 {
+            let dead = group(Some(GroupError::GroupIdNotFound), GroupState::Dead);
+            let decoded = round_trip(version, described(version, false, dead));
+            assert_eq!(&*decoded.group_state, "Dead");
+            assert_eq!(decoded.error_code, if version >= 6 { 69 } else { 0 });
+            let message = decoded.error_message.as_deref();
+            assert_eq!(message, (version >= 6).then_some("Group g not found."));
+        }
+    }
+
+    #[test]
+    fn a_refusal_encodes_in_every_version() {
+        for version in 0..=6 {
+            let id = GroupId(StrBytes::from_static_str("g"));
+            let refusal = crate::coordinator::CoordinatorError::LoadInProgress.into();
+            let decoded = round_trip(version, refused(version, id, refusal));
+            assert_eq!(decoded.error_code, 14);
+        }
+    }
 }

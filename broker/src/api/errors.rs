@@ -1,8 +1,15 @@
 //! Domain errors to Kafka's error codes: the one place.
 
 use kafka_protocol::error::ResponseError;
+use kafka_protocol::protocol::StrBytes;
+use ottla_controller::alter_configs::AlterConfigError;
+use ottla_controller::create_partitions::CreatePartitionsError;
+use ottla_controller::create_topics::CreateTopicError;
+use ottla_controller::delete_topics::DeleteTopicError;
+use ottla_controller::{ControllerError, PlacementError};
 use ottla_coordinator::GroupError;
 use ottla_log::StoreError;
+use ottla_proto::config::ConfigError;
 use ottla_raft::{AppendError, Outcome};
 use ottla_wire::batch::BatchError;
 

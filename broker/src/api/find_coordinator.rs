@@ -41,19 +41,25 @@ pub(super) async fn handle(
         }
         return FindCoordinatorResponse::default().with_coordinators(coordinators);
     }
-    match find(services, context, key_type, &request.key).await {
+    only_one(find(services, context, key_type, &request.key).await)
+}
+
+/// Until v3.
+fn only_one(found: Result<Address, Refusal>) -> FindCoordinatorResponse {
+    match found {
         Ok(address) => FindCoordinatorResponse::default()
             .with_node_id(BrokerId(address.node_id))
             .with_host(StrBytes::from_string(address.host))
             .with_port(address.port),
         Err(refusal) => FindCoordinatorResponse::default()
             .with_error_code(refusal.code)
-            .with_error_message(refusal.message.map(StrBytes::from_string))
+            .with_error_message(refusal.text())
             .with_node_id(BrokerId(-1))
             .with_port(-1),
     }
 }
 
+/// From v4.
 fn one_of_several(key: StrBytes, found: Result<Address, Refusal>) -> Coordinator {
     let coordinator = Coordinator::default().with_key(key);
     match found {
@@ -66,7 +72,7 @@ fn one_of_several(key: StrBytes, found: Result<Address, Refusal>) -> Coordinator
             .with_node_id(BrokerId(-1))
             .with_port(-1)
             .with_error_code(refusal.code)
-            .with_error_message(refusal.message.map(StrBytes::from_string)),
+            .with_error_message(refusal.text()),
     }
 }
 
@@ -98,4 +104,44 @@ async fn find(
         host: listener.host.clone(),
         port: i32::from(listener.port),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use kafka_protocol::protocol::{Decodable, Encodable};
+
+    use super::*;
+
+    fn round_trip(version: i16, found: Result<Address, Refusal>) -> (i16, i32, i32) {
+        let response = match version {
+            0..=3 => only_one(found),
+            _ => {
+                let one = one_of_several(StrBytes::from_static_str("g"), found);
+                FindCoordinatorResponse::default().with_coordinators(vec![one])
+            }
+        };
+        let mut bytes = BytesMut::new();
+        response.encode(&mut bytes, version).expect("encodes");
+        let decoded = FindCoordinatorResponse::decode(&mut bytes.freeze(), version);
+        let decoded = decoded.expect("decodes");
+        match decoded.coordinators.first() {
+            None => (decoded.error_code, decoded.node_id.0, decoded.port),
+            Some(one) => (one.error_code, one.node_id.0, one.port),
+        }
+    }
+
+    #[test]
+    fn both_forms_encode_in_their_versions() {
+        for version in 0..=6 {
+            let address = Address {
+                node_id: 3,
+                host: "h".into(),
+                port: 9092,
+            };
+            assert_eq!(round_trip(version, Ok(address)), (0, 3, 9092));
+            let refusal = Refusal::new(ResponseError::InvalidRequest, "no");
+            assert_eq!(round_trip(version, Err(refusal)), (42, -1, -1));
+        }
+    }
 }

@@ -94,3 +94,52 @@ fn protocol_name(version: i16, name: Option<String>) -> Option<StrBytes> {
         name => name.map(StrBytes::from_string),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use kafka_protocol::protocol::{Decodable, Encodable};
+
+    use super::*;
+
+    fn round_trip(version: i16, response: &JoinGroupResponse) -> JoinGroupResponse {
+        let mut bytes = BytesMut::new();
+        response.encode(&mut bytes, version).expect("encodes");
+        JoinGroupResponse::decode(&mut bytes.freeze(), version).expect("decodes")
+    }
+
+    #[test]
+    fn a_generation_in_every_version() {
+        for version in 0..=9 {
+            let joined = Joined {
+                member_id: "m".into(),
+                generation_id: 3,
+                protocol_type: Some("consumer".into()),
+                protocol_name: Some("range".into()),
+                leader: "m".into(),
+                skip_assignment: version >= 9,
+                members: vec![JoinedMember {
+                    member_id: "m".into(),
+                    group_instance_id: Some("i".into()),
+                    metadata: Bytes::from_static(b"x"),
+                }],
+            };
+            let decoded = round_trip(version, &accepted(version, joined));
+            assert_eq!(decoded.protocol_name.as_deref(), Some("range"));
+            assert_eq!(decoded.members[0].metadata, "x");
+            let instance = decoded.members[0].group_instance_id.is_some();
+            assert_eq!(instance, version >= 5);
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_no_protocol_and_is_never_null_before_v7() {
+        for version in 0..=9 {
+            let decoded = round_trip(version, &failed(version, 79, "m".into()));
+            assert_eq!((decoded.error_code, decoded.generation_id), (79, -1));
+            assert_eq!(&*decoded.member_id, "m");
+            let expected = (version < 7).then_some("");
+            assert_eq!(decoded.protocol_name.as_deref(), expected);
+        }
+    }
+}

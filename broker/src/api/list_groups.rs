@@ -22,7 +22,11 @@ pub(super) async fn handle(
     if !types.is_empty() && !types.iter().any(|t| t.eq_ignore_ascii_case(CLASSIC)) {
         return ListGroupsResponse::default();
     }
-    let states: Vec<String> = request.states_filter.iter().map(|s| s.to_string()).collect();
+    let states: Vec<String> = request
+        .states_filter
+        .iter()
+        .map(|s| s.to_string())
+        .collect();
     match services.coordinators.list_groups(&states).await {
         Ok(groups) => {
             let groups = groups.into_iter().map(listed).collect();

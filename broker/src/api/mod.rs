@@ -4,6 +4,8 @@
 //!
 //! To serve another API: one file here, one row in the table, a schema in `ottla_wire::guard`.
 
+mod brokers;
+mod configs;
 mod errors;
 mod reply;
 mod request;

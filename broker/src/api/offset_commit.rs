@@ -23,7 +23,10 @@ pub(super) async fn handle(
     let exists = |t: &OffsetCommitRequestTopic| services.topics.by_name(&t.name).is_ok();
     let known: Vec<bool> = request.topics.iter().map(exists).collect();
     let asked = request.topics.iter().zip(&known);
-    let topics: Vec<CommitTopic> = asked.filter(|(_, known)| **known).map(|(t, _)| topic(t)).collect();
+    let topics: Vec<CommitTopic> = asked
+        .filter(|(_, known)| **known)
+        .map(|(t, _)| topic(t))
+        .collect();
     let answers = if topics.is_empty() {
         Ok(Vec::new())
     } else {
@@ -33,7 +36,13 @@ pub(super) async fn handle(
     let mut answers = answers.map(Vec::into_iter);
     let mut response = Vec::with_capacity(known.len());
     for (topic, known) in request.topics.into_iter().zip(known) {
-        let all = |code| topic.partitions.iter().map(|p| partition(p.partition_index, code)).collect();
+        let all = |code| {
+            topic
+                .partitions
+                .iter()
+                .map(|p| partition(p.partition_index, code))
+                .collect()
+        };
         let partitions = match &mut answers {
             _ if !known => all(ResponseError::UnknownTopicOrPartition.code()),
             Err(code) => all(*code),
@@ -65,7 +74,9 @@ async fn commit(
     match services.coordinators.send(&group_id, command).await {
         Ok(Response::CommitOffsets(results)) => {
             let answer = |&(index, error): &(i32, _)| partition(index, group_code(error));
-            let answers = results.iter().map(|t| t.partitions.iter().map(answer).collect());
+            let answers = results
+                .iter()
+                .map(|t| t.partitions.iter().map(answer).collect());
             Ok(answers.collect())
         }
         Ok(other) => unreachable!("OffsetCommit was answered with {other:?}"),
@@ -79,7 +90,11 @@ fn topic(topic: &OffsetCommitRequestTopic) -> CommitTopic {
         offset: p.committed_offset,
         leader_epoch: p.committed_leader_epoch,
         // Null and empty are one, as in Kafka.
-        metadata: p.committed_metadata.as_ref().map(|m| m.to_string()).unwrap_or_default(),
+        metadata: p
+            .committed_metadata
+            .as_ref()
+            .map(|m| m.to_string())
+            .unwrap_or_default(),
     });
     CommitTopic {
         name: topic.name.to_string(),

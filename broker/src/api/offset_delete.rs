@@ -29,7 +29,9 @@ pub(super) async fn handle(
         });
         let response = OffsetDeleteResponse::default();
         match services.coordinators.send(&group_id, command).await {
-            Ok(Response::DeleteOffsets(Ok(results))) => topics.extend(results.into_iter().map(answer)),
+            Ok(Response::DeleteOffsets(Ok(results))) => {
+                topics.extend(results.into_iter().map(answer))
+            }
             Ok(Response::DeleteOffsets(Err(error))) => {
                 return response.with_error_code(group_code(Some(error)));
             }

@@ -142,3 +142,72 @@ fn new_topic(topic: TopicOffsets) -> OffsetFetchResponseTopics {
         .with_name(TopicName(StrBytes::from_string(topic.name)))
         .with_partitions(topic.partitions.into_iter().map(partition).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use kafka_protocol::protocol::{Decodable, Encodable};
+
+    use super::*;
+
+    fn found() -> TopicOffsets {
+        TopicOffsets {
+            name: "orders".into(),
+            partitions: vec![PartitionOffset {
+                partition: 2,
+                offset: 7,
+                leader_epoch: 5,
+                metadata: "note".into(),
+                error: None,
+            }],
+        }
+    }
+
+    fn round_trip(version: i16, response: &OffsetFetchResponse) -> OffsetFetchResponse {
+        let mut bytes = BytesMut::new();
+        response.encode(&mut bytes, version).expect("encodes");
+        OffsetFetchResponse::decode(&mut bytes.freeze(), version).expect("decodes")
+    }
+
+    #[test]
+    fn one_group_until_v7() {
+        for version in 1..=7 {
+            let response = OffsetFetchResponse::default().with_topics(vec![old_topic(found())]);
+            let decoded = round_trip(version, &response);
+            let partition = &decoded.topics[0].partitions[0];
+            assert_eq!(
+                (partition.partition_index, partition.committed_offset),
+                (2, 7)
+            );
+            assert_eq!(partition.metadata.as_deref(), Some("note"));
+            let epoch = if version >= 5 { 5 } else { -1 };
+            assert_eq!(partition.committed_leader_epoch, epoch);
+        }
+    }
+
+    #[test]
+    fn several_groups_from_v8() {
+        for version in 8..=9 {
+            let group = OffsetFetchResponseGroup::default().with_topics(vec![new_topic(found())]);
+            let response = OffsetFetchResponse::default().with_groups(vec![group]);
+            let decoded = round_trip(version, &response);
+            let partition = &decoded.groups[0].topics[0].partitions[0];
+            assert_eq!(
+                (partition.committed_offset, partition.committed_leader_epoch),
+                (7, 5)
+            );
+            assert_eq!(partition.metadata.as_deref(), Some("note"));
+        }
+    }
+
+    #[test]
+    fn v1_tells_a_groups_error_in_its_partitions() {
+        let asked = TopicPartitions {
+            name: "orders".into(),
+            partitions: vec![2],
+        };
+        let response = OffsetFetchResponse::default().with_topics(vec![old_refusal(asked, 16)]);
+        let partition = &round_trip(1, &response).topics[0].partitions[0];
+        assert_eq!((partition.error_code, partition.committed_offset), (16, -1));
+    }
+}

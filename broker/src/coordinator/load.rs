@@ -41,7 +41,10 @@ pub async fn load(
     let bounds = replica.partition.bounds();
     let (mut next, end) = (bounds.log_start_offset, bounds.high_watermark);
     if next < end {
-        let _permit = permits.acquire().await.expect("the semaphore is never closed");
+        let _permit = permits
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
         while next < end {
             let read = replica.read_cold(next, end, FETCH_READ_BYTES).await;
             let bytes = Bytes::from(read.map_err(|e| LoadError::Read(next, e))?.concat());
@@ -126,7 +129,9 @@ mod tests {
                 partitions: vec![partition],
             }],
         });
-        Shard::new(GroupConfig::default()).handle(1, 1, command).records
+        Shard::new(GroupConfig::default())
+            .handle(1, 1, command)
+            .records
     }
 
     fn batch(base_offset: i64, records: &[Record], change: fn(&mut BatchBuilder)) -> Bytes {

@@ -12,6 +12,8 @@ mod load;
 mod offsets_topic;
 mod replies;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -105,11 +107,14 @@ impl Coordinators {
             Command::JoinGroup(_) | Command::CommitOffsets(_) => {
                 self.offsets_topic.ensure((self.clock)()).await?
             }
-            _ => self.offsets_topic.get().ok_or(CoordinatorError::NotCoordinator)?,
+            _ => self
+                .offsets_topic
+                .get()
+                .ok_or(CoordinatorError::NotCoordinator)?,
         };
         let index = index_of(&topic, group_id)?;
         let shard = self.shard(&topic, index)?;
-        ask(&shard, command).await
+        ask(shard, command).await
     }
 
     /// The groups of all partitions that this broker leads. Waits for those that are being loaded.
@@ -119,7 +124,7 @@ impl Coordinators {
     ) -> Result<Vec<ListedGroup>, CoordinatorError> {
         let list = |shard: mpsc::Sender<Request>| async move {
             let states = states.to_vec();
-            ask(&shard, Command::ListGroups { states }).await
+            ask(shard, Command::ListGroups { states }).await
         };
         let mut groups = Vec::new();
         for answer in join_all(self.stored_shards().into_iter().map(list)).await {
@@ -137,7 +142,7 @@ impl Coordinators {
     /// Drops the committed offsets of topics that are gone.
     pub async fn topics_deleted(&self, names: &[String]) {
         let tell = |shard: mpsc::Sender<Request>| async move {
-            ask(&shard, Command::TopicsDeleted(names.to_vec())).await
+            ask(shard, Command::TopicsDeleted(names.to_vec())).await
         };
         for answer in join_all(self.stored_shards().into_iter().map(tell)).await {
             if let Err(error) = answer {
@@ -176,7 +181,9 @@ impl Coordinators {
             replica.is_ok_and(|r| r.partition.bounds().high_watermark > 0)
         };
         let stored = (0..topic.partitions()).filter(is_stored);
-        stored.filter_map(|index| self.shard(&topic, index).ok()).collect()
+        stored
+            .filter_map(|index| self.shard(&topic, index).ok())
+            .collect()
     }
 
     /// The way to a partition's shard, which is started if it does not run.
@@ -185,8 +192,12 @@ impl Coordinators {
         topic: &ServedTopic,
         index: i32,
     ) -> Result<mpsc::Sender<Request>, CoordinatorError> {
-        let replica = topic.replica(index).map_err(|_| CoordinatorError::NotCoordinator)?;
-        replica.lead(-1).map_err(|_| CoordinatorError::NotCoordinator)?;
+        let replica = topic
+            .replica(index)
+            .map_err(|_| CoordinatorError::NotCoordinator)?;
+        replica
+            .lead(-1)
+            .map_err(|_| CoordinatorError::NotCoordinator)?;
         let mut shards = self.shards.lock().expect("never poisoned");
         let shards = shards.as_mut().ok_or(CoordinatorError::NotCoordinator)?;
         let runs = |h: &&Handle| h.partition == replica.partition.id && !h.sender.is_closed();
@@ -218,16 +229,17 @@ impl Coordinators {
     }
 }
 
-async fn ask(
-    shard: &mpsc::Sender<Request>,
-    command: Command,
-) -> Result<Response, CoordinatorError> {
+/// Lets go of the sender before it waits: a task ends when the last one is gone.
+async fn ask(shard: mpsc::Sender<Request>, command: Command) -> Result<Response, CoordinatorError> {
     let (reply, answer) = oneshot::channel();
     let request = Request { command, reply };
     let sent = shard.send(request).await;
     // A task that is gone has lost the leadership, or stops.
     sent.map_err(|_| CoordinatorError::NotCoordinator)?;
-    answer.await.unwrap_or(Err(CoordinatorError::NotCoordinator))
+    drop(shard);
+    answer
+        .await
+        .unwrap_or(Err(CoordinatorError::NotCoordinator))
 }
 
 fn index_of(topic: &ServedTopic, group_id: &str) -> Result<i32, CoordinatorError> {

@@ -68,7 +68,10 @@ impl OffsetsTopic {
             }
             Err(reason) => {
                 *failed_at_ms = Some(now_ms);
-                tracing::warn!(reason, "{OFFSETS_TOPIC} could not be made: no group can be served");
+                tracing::warn!(
+                    reason,
+                    "{OFFSETS_TOPIC} could not be made: no group can be served"
+                );
                 Err(CoordinatorError::NotAvailable)
             }
         }

@@ -72,9 +72,11 @@ impl Task {
     pub async fn run(mut self) {
         while let Some(epoch) = self.replica.group.leader_epoch() {
             let end = match self.load().await {
-                Ok((shard, deferred)) => Serving::new(&self, epoch, shard)
-                    .run(&mut self.requests, deferred)
-                    .await,
+                Ok((shard, deferred)) => {
+                    Serving::new(&self, epoch, shard)
+                        .run(&mut self.requests, deferred)
+                        .await
+                }
                 Err(end) => end,
             };
             if matches!(end, End::Stopped) {
@@ -111,7 +113,13 @@ impl Task {
                 if loaded.records > 0 {
                     let (records, unreadable) = (loaded.records, loaded.unreadable);
                     let took_ms = started.elapsed().as_millis() as u64;
-                    tracing::info!(partition = self.name, records, unreadable, took_ms, "loaded groups");
+                    tracing::info!(
+                        partition = self.name,
+                        records,
+                        unreadable,
+                        took_ms,
+                        "loaded groups"
+                    );
                 }
                 Ok((shard, deferred))
             }
@@ -356,24 +364,45 @@ fn note(partition: &str, event: &Event) {
             group_id,
             generation_id,
             reason,
-        } => tracing::info!(partition, group_id, generation_id, reason, "group rebalances"),
+        } => tracing::info!(
+            partition,
+            group_id,
+            generation_id,
+            reason,
+            "group rebalances"
+        ),
         Event::Formed {
             group_id,
             generation_id,
             members,
-        } => tracing::info!(partition, group_id, generation_id, members, "group has a new generation"),
+        } => tracing::info!(
+            partition,
+            group_id,
+            generation_id,
+            members,
+            "group has a new generation"
+        ),
         Event::Stabilized {
             group_id,
             generation_id,
         } => {
-            metrics::counter!("kafka_server_group_coordinator_metrics_group_completed_rebalance_total").increment(1);
+            metrics::counter!(
+                "kafka_server_group_coordinator_metrics_group_completed_rebalance_total"
+            )
+            .increment(1);
             tracing::info!(partition, group_id, generation_id, "group is stable");
         }
         Event::MemberRemoved {
             group_id,
             member_id,
             reason,
-        } => tracing::info!(partition, group_id, member_id, reason, "member left the group"),
+        } => tracing::info!(
+            partition,
+            group_id,
+            member_id,
+            reason,
+            "member left the group"
+        ),
         Event::Emptied {
             group_id,
             generation_id,
@@ -385,7 +414,13 @@ fn note(partition: &str, event: &Event) {
         } => {
             metrics::counter!("kafka_server_group_coordinator_metrics_offset_expiration_total")
                 .increment(*offsets as u64);
-            tracing::info!(partition, group_id, offsets, group_removed, "offsets expired");
+            tracing::info!(
+                partition,
+                group_id,
+                offsets,
+                group_removed,
+                "offsets expired"
+            );
         }
     }
 }
@@ -405,7 +440,13 @@ mod tests {
 
     #[test]
     fn batches_keep_the_order_and_the_bound() {
-        let sizes = [10, COORDINATOR_BATCH_BYTES, 5, COORDINATOR_BATCH_BYTES - 5, 1];
+        let sizes = [
+            10,
+            COORDINATOR_BATCH_BYTES,
+            5,
+            COORDINATOR_BATCH_BYTES - 5,
+            1,
+        ];
         let records = sizes.map(record);
         let split: Vec<usize> = batches(&records).map(<[Record]>::len).collect();
         assert_eq!(split, [1, 1, 2, 1]);

@@ -64,7 +64,7 @@ final class Configs {
         String node = ADMIN.describeCluster().controller().get().idString();
         Config found = describe(Type.BROKER, node);
         Suite.equal(ConfigEntry.ConfigSource.STATIC_BROKER_CONFIG, found.get("listeners").source());
-        Suite.check(found.get("listeners").isReadOnly(), "listeners is read-only");
+        Suite.check(found.get("log.dirs").isReadOnly(), "log.dirs is read-only");
         Suite.equal("2", found.get("num.partitions").value());
         Suite.equal("1048588", found.get("message.max.bytes").value());
         Suite.equal(ConfigEntry.ConfigType.INT, found.get("message.max.bytes").type());

@@ -74,7 +74,7 @@ final class Consuming {
 
     public static void aRecordAboveMaxBytesIsStillReturned() throws Exception {
         String topic = Clients.topic("max-bytes", 1);
-        try (KafkaProducer<String, String> producer = Clients.producer("batch.size", "0")) {
+        try (KafkaProducer<String, String> producer = Clients.producer("batch.size", "1")) {
             for (int i = 0; i < 5; i++) {
                 producer.send(new ProducerRecord<>(topic, "x".repeat(50_000)));
             }
@@ -86,7 +86,7 @@ final class Consuming {
 
     public static void maxBytesStarvesNoPartition() throws Exception {
         String topic = Clients.topic("starve", 20);
-        try (KafkaProducer<String, String> producer = Clients.producer("batch.size", "0")) {
+        try (KafkaProducer<String, String> producer = Clients.producer("batch.size", "1")) {
             for (int i = 0; i < 80; i++) {
                 producer.send(new ProducerRecord<>(topic, i % 20, null, "x".repeat(5000)));
             }
@@ -128,7 +128,7 @@ final class Consuming {
 
     public static void aWaitingFetchIsWokenByARecord() throws Exception {
         String topic = Clients.topic("wake", 1);
-        try (KafkaConsumer<String, String> consumer = Clients.at(topic, 0, "fetch.max.wait.ms", "20000")) {
+        try (KafkaConsumer<String, String> consumer = Clients.at(topic, 0, "fetch.max.wait.ms", "8000")) {
             Suite.equal(0, consumer.poll(Duration.ofMillis(1000)).count());
             long sent = System.nanoTime();
             Clients.fill(topic, 0, 1);

@@ -1,0 +1,59 @@
+# Ottla. `make run` and `make test` are all a fresh Debian machine needs; see README.md.
+
+SHELL := /bin/bash
+# One target directory for every build on this machine: RocksDB compiles once.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/ottla/target
+export OTTLA_TEST_CACHE ?= $(HOME)/.cache/ottla
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+CARGO_FLAGS := --release --workspace
+OTTLA := $(CARGO_TARGET_DIR)/release/ottla
+# kill -9s, fuzzing seconds per target: small in `make test`, any size by hand.
+KILLS ?= 100
+SOAK_KILLS ?= 5000
+FUZZ_SECONDS ?= 600
+FUZZ_TOOLS := $(OTTLA_TEST_CACHE)/tools
+
+.PHONY: run test unit clients verify fix build setup fuzz fuzz-short soak bench
+
+run: build ## builds, starts Ottla, shows its main job on real input, stays up
+	@deploy/demo $(OTTLA)
+
+build: setup
+	cargo build $(CARGO_FLAGS)
+
+setup: ## what the build needs from Debian, and a Rust compiler
+	@.ci/setup
+
+test: verify build unit fuzz-short clients ## everything CI runs
+
+unit: setup
+	OTTLA_BIN=$(OTTLA) OTTLA_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) --no-fail-fast
+
+clients: build ## the daily Kafka clients, against a broker of their own
+	OTTLA_BIN=$(OTTLA) tests/clients/run
+
+verify: setup ## never writes
+	cargo fmt --all --check
+	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	@.ci/generated --check
+
+fix: setup
+	cargo fmt --all
+	cargo clippy $(CARGO_FLAGS) --all-targets --fix --allow-dirty --allow-staged
+	@.ci/generated
+
+fuzz: FUZZ = $(FUZZ_SECONDS)
+fuzz-short: FUZZ = 20
+fuzz fuzz-short: setup
+	@command -v $(FUZZ_TOOLS)/bin/cargo-fuzz > /dev/null || \
+		CARGO_TARGET_DIR=$(FUZZ_TOOLS)/target cargo install --locked --root $(FUZZ_TOOLS) cargo-fuzz@0.13.2
+	for target in request batch; do \
+		RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(OTTLA_TEST_CACHE)/fuzz-target PATH=$(FUZZ_TOOLS)/bin:$$PATH \
+		cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target -- -max_total_time=$(FUZZ) || exit 1; \
+	done
+
+soak: build ## the kill -9 checker for as long as you like: SOAK_KILLS=20000 make soak
+	OTTLA_BIN=$(OTTLA) OTTLA_KILLS=$(SOAK_KILLS) cargo test $(CARGO_FLAGS) -p ottla-tests --test kill9 -- --nocapture
+
+bench: build ## real Apache Kafka and Ottla in one run; see docs/performance.md
+	$(CARGO_TARGET_DIR)/release/ottla-loadtest compare --ottla-bin $(OTTLA)
