@@ -59,7 +59,10 @@ fn serve(file: Option<&Path>, overrides: &[String]) -> ExitCode {
     if let Some(line) = config::notices_line(&notices) {
         tracing::info!("{line}");
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("no threads: {error}")),
     };
@@ -67,7 +70,8 @@ fn serve(file: Option<&Path>, overrides: &[String]) -> ExitCode {
 }
 
 async fn run_server(config: ServerConfig) -> ExitCode {
-    let signals = signal(SignalKind::terminate()).and_then(|t| Ok((t, signal(SignalKind::interrupt())?)));
+    let signals =
+        signal(SignalKind::terminate()).and_then(|t| Ok((t, signal(SignalKind::interrupt())?)));
     let (mut terminate, mut interrupt) = match signals {
         Ok(signals) => signals,
         Err(error) => return fail(&format!("no signals: {error}")),
@@ -90,17 +94,29 @@ async fn run_server(config: ServerConfig) -> ExitCode {
 /// What a person needs to know after a start.
 fn screen(config: &ServerConfig) -> String {
     let mut text = format!("Ottla {} is up.\n\n", env!("CARGO_PKG_VERSION"));
-    let addresses: Vec<String> = config.listeners.advertised.iter().map(|l| format!("{}:{}", l.host, l.port)).collect();
+    let addresses: Vec<String> = config
+        .listeners
+        .advertised
+        .iter()
+        .map(|l| format!("{}:{}", l.host, l.port))
+        .collect();
     let data = std::path::absolute(&config.log_dir).unwrap_or_else(|_| config.log_dir.clone());
     let _ = writeln!(text, "  clients  {}", addresses.join(", "));
     let _ = writeln!(text, "  data     {}", data.display());
     if let Some(metrics) = &config.metrics_listener {
-        let _ = writeln!(text, "  metrics  http://{}:{}/metrics", metrics.host, metrics.port);
+        let _ = writeln!(
+            text,
+            "  metrics  http://{}:{}/metrics",
+            metrics.host, metrics.port
+        );
     }
     if let Some(address) = addresses.first() {
         let _ = writeln!(text, "\nSend a first message, then read it back:\n");
         let _ = writeln!(text, "  echo hello | kcat -b {address} -t greetings -P");
-        let _ = writeln!(text, "  kcat -b {address} -t greetings -C -o beginning -e\n");
+        let _ = writeln!(
+            text,
+            "  kcat -b {address} -t greetings -C -o beginning -e\n"
+        );
     }
     text
 }
@@ -113,7 +129,10 @@ fn read(file: Option<&Path>) -> Result<Option<String>, String> {
     let read = std::fs::File::open(path).and_then(|f| f.take(limit).read_to_string(&mut text));
     read.map_err(|e| format!("{}: {e}", path.display()))?;
     if text.len() > MAX_FILE_BYTES {
-        return Err(format!("{}: longer than {MAX_FILE_BYTES} bytes", path.display()));
+        return Err(format!(
+            "{}: longer than {MAX_FILE_BYTES} bytes",
+            path.display()
+        ));
     }
     Ok(Some(text))
 }

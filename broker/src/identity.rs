@@ -34,7 +34,11 @@ pub enum IdentityError {
     #[error("{} is not empty and has no meta.properties: choose an empty log.dirs", .0.display())]
     NotOurs(PathBuf),
     #[error("{} belongs to node.id {found}, not {expected}", path.display())]
-    OtherNode { path: PathBuf, found: String, expected: i32 },
+    OtherNode {
+        path: PathBuf,
+        found: String,
+        expected: i32,
+    },
     #[error("{} has format {found}; this release reads format {FORMAT}", path.display())]
     Format { path: PathBuf, found: String },
     #[error("{}: {detail}", path.display())]
@@ -63,20 +67,44 @@ impl Identity {
 
     fn parse(folder: &Path, text: &str, node_id: i32) -> Result<Identity, IdentityError> {
         let path = || folder.join(FILE);
-        let malformed = |detail: String| IdentityError::Malformed { path: path(), detail };
+        let malformed = |detail: String| IdentityError::Malformed {
+            path: path(),
+            detail,
+        };
         let entries = properties::parse(text).map_err(|e| malformed(e.to_string()))?;
-        let values: BTreeMap<String, String> = entries.into_iter().map(|p| (p.key, p.value)).collect();
-        let get = |key: &str| values.get(key).cloned().ok_or_else(|| malformed(format!("{key} is missing")));
-        let Some(format) = values.get("ottla.format") else { return Err(IdentityError::OfKafka(folder.to_owned())) };
+        let values: BTreeMap<String, String> =
+            entries.into_iter().map(|p| (p.key, p.value)).collect();
+        let get = |key: &str| {
+            values
+                .get(key)
+                .cloned()
+                .ok_or_else(|| malformed(format!("{key} is missing")))
+        };
+        let Some(format) = values.get("ottla.format") else {
+            return Err(IdentityError::OfKafka(folder.to_owned()));
+        };
         if format != FORMAT {
-            return Err(IdentityError::Format { path: path(), found: format.clone() });
+            return Err(IdentityError::Format {
+                path: path(),
+                found: format.clone(),
+            });
         }
         let found = get("node.id")?;
         if found != node_id.to_string() {
-            return Err(IdentityError::OtherNode { path: path(), found, expected: node_id });
+            return Err(IdentityError::OtherNode {
+                path: path(),
+                found,
+                expected: node_id,
+            });
         }
-        let directory_id = get("directory.id")?.parse().map_err(|_| malformed("directory.id is no UUID".into()))?;
-        Ok(Identity { cluster_id: get("cluster.id")?, node_id, directory_id })
+        let directory_id = get("directory.id")?
+            .parse()
+            .map_err(|_| malformed("directory.id is no UUID".into()))?;
+        Ok(Identity {
+            cluster_id: get("cluster.id")?,
+            node_id,
+            directory_id,
+        })
     }
 }
 
@@ -92,7 +120,11 @@ fn format(folder: &Path, node_id: i32) -> Result<Identity, IdentityError> {
             return Err(IdentityError::NotOurs(folder.to_owned()));
         }
     }
-    let identity = Identity { cluster_id: random_cluster_id(), node_id, directory_id: Uuid::new_v4() };
+    let identity = Identity {
+        cluster_id: random_cluster_id(),
+        node_id,
+        directory_id: Uuid::new_v4(),
+    };
     let text = format!(
         "version=1\nottla.format={FORMAT}\ncluster.id={}\nnode.id={node_id}\ndirectory.id={}\n",
         identity.cluster_id, identity.directory_id
@@ -136,16 +168,25 @@ mod tests {
         let folder = parent.path().join("data");
         let first = Identity::load_or_format(&folder, 1).unwrap();
         assert_eq!(Identity::load_or_format(&folder, 1).unwrap(), first);
-        assert!(matches!(Identity::load_or_format(&folder, 2), Err(IdentityError::OtherNode { .. })));
+        assert!(matches!(
+            Identity::load_or_format(&folder, 2),
+            Err(IdentityError::OtherNode { .. })
+        ));
         fs::write(folder.join(FILE), "version=1\ncluster.id=x\nnode.id=1\n").unwrap();
-        assert!(matches!(Identity::load_or_format(&folder, 1), Err(IdentityError::OfKafka(_))));
+        assert!(matches!(
+            Identity::load_or_format(&folder, 1),
+            Err(IdentityError::OfKafka(_))
+        ));
     }
 
     #[test]
     fn a_foreign_folder_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("thesis.txt"), "precious").unwrap();
-        assert!(matches!(Identity::load_or_format(folder.path(), 1), Err(IdentityError::NotOurs(_))));
+        assert!(matches!(
+            Identity::load_or_format(folder.path(), 1),
+            Err(IdentityError::NotOurs(_))
+        ));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -44,7 +44,14 @@ impl Metadata {
         let partition = group.partition(METADATA_PARTITION);
         let (image, _) = watch::channel(Arc::new(Image::default()));
         let dynamic = RwLock::new(config.clone());
-        Metadata(Arc::new(Inner { group, partition, image, config: dynamic, static_config: config, clock }))
+        Metadata(Arc::new(Inner {
+            group,
+            partition,
+            image,
+            config: dynamic,
+            static_config: config,
+            clock,
+        }))
     }
 
     pub fn current(&self) -> Arc<Image> {
@@ -70,7 +77,10 @@ impl Metadata {
 
     /// Replays what is committed so far, then follows for ever. `caught_up` is told once the image
     /// has reached the high watermark that stood at the start.
-    pub async fn follow(&self, caught_up: tokio::sync::oneshot::Sender<()>) -> Result<(), Unreadable> {
+    pub async fn follow(
+        &self,
+        caught_up: tokio::sync::oneshot::Sender<()>,
+    ) -> Result<(), Unreadable> {
         let waiter = Arc::new(Waiter::default());
         self.0.partition.watch(&waiter);
         let mut next = 0;
@@ -91,17 +101,24 @@ impl Metadata {
         let unreadable = |offset, reason: String| Unreadable { offset, reason };
         let (group, partition) = (self.0.group.clone(), self.0.partition.clone());
         let read = move || group.read(&partition, next, end, FETCH_READ_BYTES);
-        let segments = tokio::task::spawn_blocking(read).await.map_err(|e| unreadable(next, e.to_string()))?;
+        let segments = tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|e| unreadable(next, e.to_string()))?;
         let segments = segments.map_err(|e| unreadable(next, e.to_string()))?;
         let bytes = bytes::Bytes::from(segments.concat());
         let mut reached = next;
         for batch in batch::split(bytes).map_err(|e| unreadable(next, e.to_string()))? {
-            let header = BatchHeader::parse(&batch).map_err(|e| unreadable(reached, e.to_string()))?;
-            self.replay_batch(&batch, &header).map_err(|e| unreadable(header.base_offset, e))?;
+            let header =
+                BatchHeader::parse(&batch).map_err(|e| unreadable(reached, e.to_string()))?;
+            self.replay_batch(&batch, &header)
+                .map_err(|e| unreadable(header.base_offset, e))?;
             reached = header.last_offset() + 1;
         }
         if reached == next {
-            return Err(unreadable(next, "no batch where the log should go on".into()));
+            return Err(unreadable(
+                next,
+                "no batch where the log should go on".into(),
+            ));
         }
         Ok(reached)
     }
@@ -113,8 +130,12 @@ impl Metadata {
             metadata::decode(record.value.unwrap_or_default()).map_err(|e| e.to_string())
         };
         let records = records.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
-        let image = metadata::replay_all(&self.current(), header.base_offset, &records).map_err(|e| e.to_string())?;
-        if records.iter().any(|r| matches!(r, MetadataRecord::Config(_))) {
+        let image = metadata::replay_all(&self.current(), header.base_offset, &records)
+            .map_err(|e| e.to_string())?;
+        if records
+            .iter()
+            .any(|r| matches!(r, MetadataRecord::Config(_)))
+        {
             self.apply_dynamic(&image);
         }
         self.0.image.send_replace(image);
@@ -125,10 +146,16 @@ impl Metadata {
         let empty = BTreeMap::new();
         let cluster = image.broker_configs(None);
         let own = image.broker_configs(Some(self.node_id()));
-        match self.0.static_config.with_dynamic(if cluster.is_empty() { &empty } else { cluster }, own) {
+        match self
+            .0
+            .static_config
+            .with_dynamic(if cluster.is_empty() { &empty } else { cluster }, own)
+        {
             Ok(config) => *self.0.config.write().expect("never poisoned") = Arc::new(config),
             // It was validated before it was committed; an older release may know it no more.
-            Err(error) => tracing::error!(%error, "a dynamic config is not understood and not in force"),
+            Err(error) => {
+                tracing::error!(%error, "a dynamic config is not understood and not in force")
+            }
         }
     }
 }
@@ -147,13 +174,25 @@ impl MetadataLog for Metadata {
         // A command that changes nothing takes its place behind everything proposed so far: once it
         // is applied, all of that is decided.
         let log_start_offset = self.0.partition.bounds().log_start_offset;
-        let nothing = Command::Trim { partition: METADATA_PARTITION, log_start_offset };
-        self.0.group.append(vec![nothing], 0, None).outcome().await.map_err(not_appended)?;
+        let nothing = Command::Trim {
+            partition: METADATA_PARTITION,
+            log_start_offset,
+        };
+        self.0
+            .group
+            .append(vec![nothing], 0, None)
+            .outcome()
+            .await
+            .map_err(not_appended)?;
         let end = self.0.partition.bounds().high_watermark;
         self.wait_for_offset(end - 1).await
     }
 
-    async fn append(&self, leader_epoch: i32, records: Vec<MetadataRecord>) -> Result<(), AppendError> {
+    async fn append(
+        &self,
+        leader_epoch: i32,
+        records: Vec<MetadataRecord>,
+    ) -> Result<(), AppendError> {
         let now_ms = (self.0.clock)();
         let mut builder = BatchBuilder::new();
         for record in &records {
@@ -163,12 +202,16 @@ impl MetadataLog for Metadata {
         let header = BatchHeader::parse(&batch).expect("the broker builds whole batches");
         let checked = append_command(METADATA_PARTITION, &batch, &header);
         self.check_leader(leader_epoch)?;
-        let ticket = self.0.group.append(vec![checked.command], checked.bytes, None);
+        let ticket = self
+            .0
+            .group
+            .append(vec![checked.command], checked.bytes, None);
         let outcomes = ticket.outcome().await.map_err(not_appended)?;
         let Some(Outcome::Appended { base_offset }) = outcomes.first() else {
             return Err(AppendError::Storage(format!("{outcomes:?}")));
         };
-        self.wait_for_offset(base_offset + records.len() as i64 - 1).await
+        self.wait_for_offset(base_offset + records.len() as i64 - 1)
+            .await
     }
 }
 
@@ -182,7 +225,11 @@ fn not_appended(error: ottla_raft::AppendError) -> AppendError {
 impl Metadata {
     fn check_leader(&self, leader_epoch: i32) -> Result<(), AppendError> {
         let leads = self.0.group.leader_epoch() == Some(leader_epoch);
-        if leads { Ok(()) } else { Err(AppendError::NotController) }
+        if leads {
+            Ok(())
+        } else {
+            Err(AppendError::NotController)
+        }
     }
 
     async fn wait_for_offset(&self, offset: i64) -> Result<(), AppendError> {

@@ -26,8 +26,15 @@ pub struct ProducerIds {
 }
 
 impl ProducerIds {
-    pub fn new(controller: Arc<Controller<Metadata>>, registration: Arc<Registration>) -> ProducerIds {
-        ProducerIds { controller, registration, block: Mutex::new(0..0) }
+    pub fn new(
+        controller: Arc<Controller<Metadata>>,
+        registration: Arc<Registration>,
+    ) -> ProducerIds {
+        ProducerIds {
+            controller,
+            registration,
+            block: Mutex::new(0..0),
+        }
     }
 
     pub async fn next(&self) -> Result<i64, ProducerIdError> {

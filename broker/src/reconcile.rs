@@ -50,15 +50,26 @@ impl Reconciler {
         }
     }
 
-    async fn adopt(&self, image: &Image, before: &Arc<ServerConfig>, config: &Arc<ServerConfig>, swept: &mut HashSet<GroupId>) {
+    async fn adopt(
+        &self,
+        image: &Image,
+        before: &Arc<ServerConfig>,
+        config: &Arc<ServerConfig>,
+        swept: &mut HashSet<GroupId>,
+    ) {
         self.start_groups(image, swept).await;
-        self.groups.set_producer_expiration_ms(config.transactions.producer_id_expiration_ms as i64);
-        let gone = self.topics.update(image, config, !Arc::ptr_eq(before, config));
+        self.groups
+            .set_producer_expiration_ms(config.transactions.producer_id_expiration_ms as i64);
+        let gone = self
+            .topics
+            .update(image, config, !Arc::ptr_eq(before, config));
         if !gone.is_empty() {
             self.remove(gone).await;
         }
-        metrics::gauge!("kafka_server_replicamanager_partitioncount").set(image.partition_count() as f64);
-        metrics::gauge!("kafka_controller_kafkacontroller_globaltopiccount").set(image.topic_count() as f64);
+        metrics::gauge!("kafka_server_replicamanager_partitioncount")
+            .set(image.partition_count() as f64);
+        metrics::gauge!("kafka_controller_kafkacontroller_globaltopiccount")
+            .set(image.topic_count() as f64);
     }
 
     async fn start_groups(&self, image: &Image, swept: &mut HashSet<GroupId>) {
@@ -74,11 +85,19 @@ impl Reconciler {
                     }
                 }
             }
-            let Some(running) = self.groups.get(group.id) else { continue };
+            let Some(running) = self.groups.get(group.id) else {
+                continue;
+            };
             let wait = Duration::from_millis(GROUP_START_WAIT_MS);
-            let Some(leader_epoch) = running.wait_for_leadership(wait).await else { continue };
+            let Some(leader_epoch) = running.wait_for_leadership(wait).await else {
+                continue;
+            };
             if (group.leader, group.leader_epoch) != (Some(me), leader_epoch) {
-                reports.push(LeaderReport { group: group.id, leader: Some(me), leader_epoch });
+                reports.push(LeaderReport {
+                    group: group.id,
+                    leader: Some(me),
+                    leader_epoch,
+                });
             }
             if swept.insert(group.id) {
                 self.sweep(image, group.id);
@@ -93,7 +112,10 @@ impl Reconciler {
     fn report(&self, reports: Vec<LeaderReport>) {
         let (controller, registration) = (self.controller.clone(), self.registration.clone());
         tokio::spawn(async move {
-            match controller.report_leaders(registration.node_id, registration.epoch(), &reports).await {
+            match controller
+                .report_leaders(registration.node_id, registration.epoch(), &reports)
+                .await
+            {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "leaders were not reported"),
                 Err(error) => tracing::warn!(%error, "leaders were not reported"),
@@ -103,9 +125,16 @@ impl Reconciler {
 
     /// Partitions that were deleted while this broker was away, or just before it stopped.
     fn sweep(&self, image: &Image, group: GroupId) {
-        let Some(group) = self.groups.get(group) else { return };
-        let gone = group.partition_ids().into_iter().filter(|id| image.is_removed_partition(*id));
-        let commands: Vec<_> = gone.map(|partition| Command::Remove { partition }).collect();
+        let Some(group) = self.groups.get(group) else {
+            return;
+        };
+        let gone = group
+            .partition_ids()
+            .into_iter()
+            .filter(|id| image.is_removed_partition(*id));
+        let commands: Vec<_> = gone
+            .map(|partition| Command::Remove { partition })
+            .collect();
         if !commands.is_empty() {
             tracing::info!(group = %group.id, partitions = commands.len(), "removing deleted partitions");
             drop(group.append(commands, 0, None));
@@ -115,9 +144,17 @@ impl Reconciler {
     async fn remove(&self, gone: Vec<Arc<ServedTopic>>) {
         for topic in &gone {
             for index in 0..topic.partitions() {
-                let Ok(replica) = topic.replica(index) else { continue };
+                let Ok(replica) = topic.replica(index) else {
+                    continue;
+                };
                 // Its place in the log is what counts; the outcome comes by itself.
-                drop(replica.group.append(vec![Command::Remove { partition: replica.partition.id }], 0, None));
+                drop(replica.group.append(
+                    vec![Command::Remove {
+                        partition: replica.partition.id,
+                    }],
+                    0,
+                    None,
+                ));
                 replica.partition.wake();
             }
         }
@@ -125,4 +162,3 @@ impl Reconciler {
         self.coordinators.topics_deleted(&names).await;
     }
 }
-

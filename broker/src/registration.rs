@@ -51,7 +51,12 @@ impl Registration {
             features: brokers::supported_features(),
         };
         let interval = Duration::from_millis(config.lifecycle.heartbeat_interval_ms);
-        Registration { node_id: config.node_id, epoch: AtomicI64::new(-1), request, interval }
+        Registration {
+            node_id: config.node_id,
+            epoch: AtomicI64::new(-1),
+            request,
+            interval,
+        }
     }
 
     /// The broker epoch of the current registration; -1 before the first.
@@ -59,8 +64,13 @@ impl Registration {
         self.epoch.load(Ordering::Acquire)
     }
 
-    pub async fn register(&self, controller: &Controller<Metadata>) -> Result<(), RegistrationError> {
-        let epoch = controller.register_broker(&self.request, Instant::now()).await??;
+    pub async fn register(
+        &self,
+        controller: &Controller<Metadata>,
+    ) -> Result<(), RegistrationError> {
+        let epoch = controller
+            .register_broker(&self.request, Instant::now())
+            .await??;
         self.epoch.store(epoch, Ordering::Release);
         self.beat(controller).await;
         Ok(())

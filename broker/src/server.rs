@@ -8,7 +8,9 @@ use ottla_controller::Controller;
 use ottla_log::{RocksStore, StoreOptions};
 use ottla_proto::config::{HostPort, ServerConfig};
 use ottla_proto::ids::METADATA_GROUP;
-use ottla_proto::limits::{FETCH_MEMORY_BYTES, GROUP_START_WAIT_MS, OPEN_FILES, REQUEST_MEMORY_BYTES, SHUTDOWN_WAIT_MS};
+use ottla_proto::limits::{
+    FETCH_MEMORY_BYTES, GROUP_START_WAIT_MS, OPEN_FILES, REQUEST_MEMORY_BYTES, SHUTDOWN_WAIT_MS,
+};
 use ottla_proto::peer::PeerInfo;
 use ottla_raft::Groups;
 use ottla_wire::guard::GuardLimits;
@@ -28,7 +30,11 @@ use crate::topics::Topics;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("{listener} can't listen on {address}: {source}")]
-    Bind { listener: String, address: String, source: io::Error },
+    Bind {
+        listener: String,
+        address: String,
+        source: io::Error,
+    },
     #[error("{0}")]
     NotBuilt(String),
     #[error(transparent)]
@@ -77,13 +83,18 @@ impl Server {
         raise_open_files();
         let telemetry = Telemetry::install().map_err(StartError::Telemetry)?;
         let path = Identity::database(&config.log_dir);
-        let opened = tokio::task::spawn_blocking(move || RocksStore::open(&path, &StoreOptions::default())).await;
+        let opened =
+            tokio::task::spawn_blocking(move || RocksStore::open(&path, &StoreOptions::default()))
+                .await;
         let store = Arc::new(opened.map_err(|e| StartError::Telemetry(e.to_string()))??);
         let clock: ottla_raft::Clock = Arc::new(now_ms);
         let groups = Arc::new(Groups::new(store.clone(), clock.clone()));
         groups.set_producer_expiration_ms(config.transactions.producer_id_expiration_ms as i64);
         if let Some(listener) = ports.metrics {
-            let sources = Arc::new(Sources { store: store.clone(), groups: groups.clone() });
+            let sources = Arc::new(Sources {
+                store: store.clone(),
+                groups: groups.clone(),
+            });
             tokio::spawn(telemetry.clone().serve(listener, sources));
         }
 
@@ -95,7 +106,8 @@ impl Server {
         tokio::spawn(registration.clone().keep_alive(controller.clone()));
 
         let topics = Arc::new(Topics::new(groups.clone(), clock.clone()));
-        let coordinators = Coordinators::new(topics.clone(), metadata.clone(), controller.clone(), clock);
+        let coordinators =
+            Coordinators::new(topics.clone(), metadata.clone(), controller.clone(), clock);
         let reconciler = Reconciler {
             metadata: metadata.clone(),
             controller: controller.clone(),
@@ -120,7 +132,6 @@ impl Server {
             controller,
             topics,
             coordinators,
-            store,
             guard_limits: GuardLimits::default(),
             fetch_permits: Arc::new(Semaphore::new(FETCH_MEMORY_BYTES)),
             request_permits: Arc::new(Semaphore::new(REQUEST_MEMORY_BYTES)),
@@ -133,7 +144,14 @@ impl Server {
         });
         let network = Network::start(ports.listeners, services.clone(), peers);
         telemetry.set_ready(true);
-        Ok(Server { config, services, groups, network, telemetry, stopping })
+        Ok(Server {
+            config,
+            services,
+            groups,
+            network,
+            telemetry,
+            stopping,
+        })
     }
 
     /// Stops accepting, answers what was asked, and leaves everything on disk.
@@ -142,7 +160,10 @@ impl Server {
         self.stopping.send_replace(true);
         self.services.coordinators.shutdown().await;
         let drained = self.network.shutdown();
-        if tokio::time::timeout(Duration::from_millis(SHUTDOWN_WAIT_MS), drained).await.is_err() {
+        if tokio::time::timeout(Duration::from_millis(SHUTDOWN_WAIT_MS), drained)
+            .await
+            .is_err()
+        {
             tracing::warn!("some connections did not take their answers in time");
         }
         self.groups.shutdown().await;
@@ -151,7 +172,11 @@ impl Server {
 
 /// One broker is a cluster of one; more are refused rather than run apart from each other.
 fn check_alone(config: &ServerConfig) -> Result<(), StartError> {
-    let refuse = |what: &str| Err(StartError::NotBuilt(format!("{what}: clusters of several nodes are not built yet")));
+    let refuse = |what: &str| {
+        Err(StartError::NotBuilt(format!(
+            "{what}: clusters of several nodes are not built yet"
+        )))
+    };
     if !(config.roles.broker && config.roles.controller) {
         return refuse("process.roles must be broker,controller");
     }
@@ -164,7 +189,11 @@ fn check_alone(config: &ServerConfig) -> Result<(), StartError> {
 /// Holds every port, and writes the real numbers where the system chose them.
 async fn bind(config: &mut ServerConfig) -> Result<Ports, StartError> {
     let backlog = config.connections.listen_backlog;
-    let all = config.listeners.broker.iter().chain(&config.listeners.controller);
+    let all = config
+        .listeners
+        .broker
+        .iter()
+        .chain(&config.listeners.controller);
     let mut listeners: Vec<Bound> = Vec::new();
     for listener in all {
         let bound = Bound::bind(&listener.name, &listener.host, listener.port, backlog).await;
@@ -174,9 +203,19 @@ async fn bind(config: &mut ServerConfig) -> Result<Ports, StartError> {
             source,
         })?);
     }
-    let real = |name: &str| listeners.iter().find(|b| &*b.name == name).map(|b| b.address.port());
+    let real = |name: &str| {
+        listeners
+            .iter()
+            .find(|b| &*b.name == name)
+            .map(|b| b.address.port())
+    };
     let told = &mut config.listeners;
-    for listener in told.broker.iter_mut().chain(&mut told.advertised).chain(&mut told.controller) {
+    for listener in told
+        .broker
+        .iter_mut()
+        .chain(&mut told.advertised)
+        .chain(&mut told.controller)
+    {
         if listener.port == 0 {
             listener.port = real(&listener.name).unwrap_or(0);
         }
@@ -184,11 +223,14 @@ async fn bind(config: &mut ServerConfig) -> Result<Ports, StartError> {
     let metrics = match &mut config.metrics_listener {
         None => None,
         Some(HostPort { host, port }) => {
-            let (listener, address) = telemetry::bind(host, *port).await.map_err(|source| StartError::Bind {
-                listener: "ottla.metrics.listener".into(),
-                address: format!("{host}:{port}"),
-                source,
-            })?;
+            let (listener, address) =
+                telemetry::bind(host, *port)
+                    .await
+                    .map_err(|source| StartError::Bind {
+                        listener: "ottla.metrics.listener".into(),
+                        address: format!("{host}:{port}"),
+                        source,
+                    })?;
             *port = address.port();
             Some(listener)
         }
@@ -203,9 +245,14 @@ async fn start_metadata(
     identity: &Identity,
     clock: ottla_raft::Clock,
 ) -> Result<Arc<Metadata>, StartError> {
-    let group = groups.start_alone(METADATA_GROUP, identity.replica_id()).await?;
+    let group = groups
+        .start_alone(METADATA_GROUP, identity.replica_id())
+        .await?;
     let wait = Duration::from_millis(GROUP_START_WAIT_MS);
-    group.wait_for_leadership(wait).await.ok_or(StartError::NoLeader)?;
+    group
+        .wait_for_leadership(wait)
+        .await
+        .ok_or(StartError::NoLeader)?;
     let metadata = Arc::new(Metadata::new(group, Arc::new(config.clone()), clock));
     let (caught_up, reached) = oneshot::channel();
     let follower = metadata.clone();
@@ -221,8 +268,11 @@ async fn start_metadata(
 }
 
 fn own_host() -> String {
-    let name = nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok());
-    name.filter(|n| !n.is_empty()).unwrap_or_else(|| "127.0.0.1".to_owned())
+    let name = nix::unistd::gethostname()
+        .ok()
+        .and_then(|n| n.into_string().ok());
+    name.filter(|n| !n.is_empty())
+        .unwrap_or_else(|| "127.0.0.1".to_owned())
 }
 
 /// Each connection takes a file: ask for what the system allows, up to `OPEN_FILES`.
@@ -230,7 +280,11 @@ fn raise_open_files() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         let wanted = OPEN_FILES.min(hard);
-        if soft >= wanted { Ok(()) } else { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) }
+        if soft >= wanted {
+            Ok(())
+        } else {
+            setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)
+        }
     });
     if let Err(error) = raised {
         tracing::warn!(%error, "the limit of open files stays as it is");
@@ -238,5 +292,7 @@ fn raise_open_files() {
 }
 
 fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as i64)
 }

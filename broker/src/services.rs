@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ottla_controller::Controller;
-use ottla_log::RocksStore;
 use ottla_proto::limits::{FETCH_MEMORY_BYTES, REQUEST_MEMORY_BYTES};
 use ottla_wire::guard::GuardLimits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -23,8 +22,6 @@ pub struct Services {
     /// Consumer groups whose coordinator is here.
     pub coordinators: Arc<Coordinators>,
     pub producer_ids: ProducerIds,
-    /// For sizes only (DescribeLogDirs, metrics).
-    pub store: Arc<RocksStore>,
     pub guard_limits: GuardLimits,
     /// Bytes that fetches may read from disk at a time, over all connections.
     pub fetch_permits: Arc<Semaphore>,
@@ -47,5 +44,9 @@ impl Services {
 }
 
 async fn reserve(permits: &Arc<Semaphore>, bytes: usize) -> OwnedSemaphorePermit {
-    permits.clone().acquire_many_owned(bytes as u32).await.expect("the semaphore is never closed")
+    permits
+        .clone()
+        .acquire_many_owned(bytes as u32)
+        .await
+        .expect("the semaphore is never closed")
 }

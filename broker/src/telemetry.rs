@@ -24,15 +24,20 @@ use tracing_subscriber::EnvFilter;
 
 /// Logs to standard error; `RUST_LOG` chooses levels, `info` by default.
 pub fn start_logs(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
     let human = match format {
         LogFormat::Human => true,
         LogFormat::Json => false,
         LogFormat::Auto => io::stderr().is_terminal(),
     };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     if human {
-        logs.with_target(false).with_ansi(io::stderr().is_terminal()).init();
+        logs.with_target(false)
+            .with_ansi(io::stderr().is_terminal())
+            .init();
     } else {
         logs.json().init();
     }
@@ -53,8 +58,13 @@ pub struct Sources {
 impl Telemetry {
     /// Installs the process-wide recorder.
     pub fn install() -> Result<Arc<Telemetry>, String> {
-        let handle = PrometheusBuilder::new().install_recorder().map_err(|e| e.to_string())?;
-        Ok(Arc::new(Telemetry { handle, ready: AtomicBool::new(false) }))
+        let handle = PrometheusBuilder::new()
+            .install_recorder()
+            .map_err(|e| e.to_string())?;
+        Ok(Arc::new(Telemetry {
+            handle,
+            ready: AtomicBool::new(false),
+        }))
     }
 
     pub fn set_ready(&self, ready: bool) {
@@ -65,7 +75,9 @@ impl Telemetry {
     pub async fn serve(self: Arc<Self>, listener: TcpListener, sources: Arc<Sources>) {
         let places = Arc::new(Semaphore::new(METRICS_CONNECTIONS));
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let Ok(place) = places.clone().acquire_owned().await else {
+                return;
+            };
             let Ok((stream, _)) = listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
@@ -77,7 +89,9 @@ impl Telemetry {
                     async move { Ok::<_, Infallible>(answer) }
                 });
                 let mut http = hyper::server::conn::http1::Builder::new();
-                http.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(METRICS_HEADER_WAIT_MS)).keep_alive(false);
+                http.timer(TokioTimer::new())
+                    .header_read_timeout(Duration::from_millis(METRICS_HEADER_WAIT_MS))
+                    .keep_alive(false);
                 let _ = http.serve_connection(TokioIo::new(stream), service).await;
                 drop(place);
             });
@@ -90,13 +104,22 @@ impl Telemetry {
             (&Method::GET, "/metrics") => (StatusCode::OK, self.render(sources)),
             (&Method::GET, "/health/live") => (StatusCode::OK, "live\n".to_owned()),
             (&Method::GET, "/health/ready") if ready => (StatusCode::OK, "ready\n".to_owned()),
-            (&Method::GET, "/health/ready") => (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n".to_owned()),
-            _ => (StatusCode::NOT_FOUND, "GET /metrics, /health/live or /health/ready\n".to_owned()),
+            (&Method::GET, "/health/ready") => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "starting or stopping\n".to_owned(),
+            ),
+            _ => (
+                StatusCode::NOT_FOUND,
+                "GET /metrics, /health/live or /health/ready\n".to_owned(),
+            ),
         };
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = status;
-        let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        response.headers_mut().insert(hyper::header::CONTENT_TYPE, kind);
+        let kind =
+            hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        response
+            .headers_mut()
+            .insert(hyper::header::CONTENT_TYPE, kind);
         response
     }
 

@@ -10,7 +10,9 @@ use ottla_proto::config::{self, ServerConfig, TopicConfig};
 use ottla_proto::ids::PartitionId;
 use ottla_proto::limits::DECOMPRESSED_BATCH_BYTES;
 use ottla_proto::metadata::{Image, Topic};
-use ottla_raft::{AppendError, BatchMeta, Command, Group, Groups, Outcome, Partition, ProducerMeta};
+use ottla_raft::{
+    AppendError, BatchMeta, Command, Group, Groups, Outcome, Partition, ProducerMeta,
+};
 use ottla_wire::batch::{self, BatchError, BatchHeader, Rules, TimestampType};
 use uuid::Uuid;
 
@@ -47,10 +49,21 @@ impl Replica {
     }
 
     /// Reads committed batches from the disk, off the reactor.
-    pub async fn read_cold(&self, offset: i64, end_offset: i64, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
+    pub async fn read_cold(
+        &self,
+        offset: i64,
+        end_offset: i64,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
         let replica = self.clone();
-        let read = move || replica.group.read(&replica.partition, offset, end_offset, max_bytes);
-        tokio::task::spawn_blocking(read).await.map_err(|e| StoreError::Io(e.to_string().into()))?
+        let read = move || {
+            replica
+                .group
+                .read(&replica.partition, offset, end_offset, max_bytes)
+        };
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(|e| StoreError::Io(e.to_string().into()))?
     }
 }
 
@@ -64,7 +77,9 @@ pub struct ServedTopic {
 impl ServedTopic {
     pub fn replica(&self, index: i32) -> Result<&Replica, Unavailable> {
         let index = usize::try_from(index).map_err(|_| Unavailable::UnknownPartition)?;
-        self.replicas.get(index).ok_or(Unavailable::UnknownPartition)
+        self.replicas
+            .get(index)
+            .ok_or(Unavailable::UnknownPartition)
     }
 
     pub fn partitions(&self) -> i32 {
@@ -96,7 +111,11 @@ pub struct Checked {
 
 impl Topics {
     pub fn new(groups: Arc<Groups>, clock: ottla_raft::Clock) -> Topics {
-        Topics { groups, clock, view: RwLock::default() }
+        Topics {
+            groups,
+            clock,
+            view: RwLock::default(),
+        }
     }
 
     pub fn groups(&self) -> &Groups {
@@ -108,24 +127,50 @@ impl Topics {
     }
 
     pub fn by_name(&self, name: &str) -> Result<Arc<ServedTopic>, Unavailable> {
-        self.view.read().expect("never poisoned").by_name.get(name).cloned().ok_or(Unavailable::UnknownTopic)
+        self.view
+            .read()
+            .expect("never poisoned")
+            .by_name
+            .get(name)
+            .cloned()
+            .ok_or(Unavailable::UnknownTopic)
     }
 
     pub fn by_id(&self, id: Uuid) -> Result<Arc<ServedTopic>, Unavailable> {
-        self.view.read().expect("never poisoned").by_id.get(&id).cloned().ok_or(Unavailable::UnknownTopicId)
+        self.view
+            .read()
+            .expect("never poisoned")
+            .by_id
+            .get(&id)
+            .cloned()
+            .ok_or(Unavailable::UnknownTopicId)
     }
 
     pub fn all(&self) -> Vec<Arc<ServedTopic>> {
-        self.view.read().expect("never poisoned").by_name.values().cloned().collect()
+        self.view
+            .read()
+            .expect("never poisoned")
+            .by_name
+            .values()
+            .cloned()
+            .collect()
     }
 
     /// Brings the view to an image. Returns the topics that are gone, whose data is to be removed.
     /// Unchanged topics cost a comparison of pointers.
-    pub fn update(&self, image: &Image, config: &ServerConfig, reconfigure: bool) -> Vec<Arc<ServedTopic>> {
+    pub fn update(
+        &self,
+        image: &Image,
+        config: &ServerConfig,
+        reconfigure: bool,
+    ) -> Vec<Arc<ServedTopic>> {
         let mut next = View::default();
         let old = self.view.read().expect("never poisoned");
         for topic in image.topics() {
-            let before = old.by_name.get(&topic.name).filter(|t| t.topic.id == topic.id);
+            let before = old
+                .by_name
+                .get(&topic.name)
+                .filter(|t| t.topic.id == topic.id);
             let same = before.filter(|t| Arc::ptr_eq(&t.topic, topic) && !reconfigure);
             let served = match same {
                 Some(same) => same.clone(),
@@ -134,13 +179,24 @@ impl Topics {
             next.by_name.insert(topic.name.clone(), served.clone());
             next.by_id.insert(topic.id, served);
         }
-        let gone = old.by_id.iter().filter(|(id, _)| !next.by_id.contains_key(*id)).map(|(_, t)| t.clone()).collect();
+        let gone = old
+            .by_id
+            .iter()
+            .filter(|(id, _)| !next.by_id.contains_key(*id))
+            .map(|(_, t)| t.clone())
+            .collect();
         drop(old);
         *self.view.write().expect("never poisoned") = next;
         gone
     }
 
-    fn serve(&self, topic: &Arc<Topic>, before: Option<&Arc<ServedTopic>>, image: &Image, config: &ServerConfig) -> ServedTopic {
+    fn serve(
+        &self,
+        topic: &Arc<Topic>,
+        before: Option<&Arc<ServedTopic>>,
+        image: &Image,
+        config: &ServerConfig,
+    ) -> ServedTopic {
         let effective = config::topic_config(config, image.topic_configs(&topic.name)).unwrap_or_else(|error| {
             // Validated before it was committed; an older release may not know a key.
             tracing::error!(topic = %topic.name, %error, "topic config not understood; the defaults are in force");
@@ -152,19 +208,35 @@ impl Topics {
                 tracing::error!(topic = %topic.name, group = %partition.group, "this replica does not run the group");
                 break;
             };
-            replicas.push(Replica { partition: group.partition(partition.id), group });
+            replicas.push(Replica {
+                partition: group.partition(partition.id),
+                group,
+            });
         }
-        ServedTopic { topic: topic.clone(), config: Arc::new(effective), replicas }
+        ServedTopic {
+            topic: topic.clone(),
+            config: Arc::new(effective),
+            replicas,
+        }
     }
 
     /// Checks what a producer sent for one partition: exactly one batch, intact and allowed.
-    pub fn check(&self, topic: &ServedTopic, partition: PartitionId, records: Bytes) -> Result<Checked, BatchError> {
+    pub fn check(
+        &self,
+        topic: &ServedTopic,
+        partition: PartitionId,
+        records: Bytes,
+    ) -> Result<Checked, BatchError> {
         let config = &topic.config;
         let log_append_time = config.message_timestamp_type == config::TimestampType::LogAppendTime;
         let rules = Rules {
             max_message_bytes: config.max_message_bytes as usize,
             max_decompressed_bytes: DECOMPRESSED_BATCH_BYTES,
-            timestamp_type: if log_append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
+            timestamp_type: if log_append_time {
+                TimestampType::LogAppendTime
+            } else {
+                TimestampType::CreateTime
+            },
             message_timestamp_before_max_ms: config.message_timestamp_before_max_ms as i64,
             message_timestamp_after_max_ms: config.message_timestamp_after_max_ms as i64,
             require_keys: config.cleanup_compact,
@@ -174,7 +246,9 @@ impl Topics {
         let batch = batch::exactly_one(records)?;
         let mut header = batch::validate(&batch, &rules, now_ms)?;
         if header.is_transactional() {
-            return Err(BatchError::InvalidRecord("transactional batches need a transaction, and none is open"));
+            return Err(BatchError::InvalidRecord(
+                "transactional batches need a transaction, and none is open",
+            ));
         }
         let batch = if log_append_time {
             let stamped = batch::with_append_time(&batch, now_ms)?;
@@ -184,7 +258,10 @@ impl Topics {
             batch
         };
         let log_append_time_ms = if log_append_time { now_ms } else { -1 };
-        Ok(Checked { log_append_time_ms, ..append_command(partition, &batch, &header) })
+        Ok(Checked {
+            log_append_time_ms,
+            ..append_command(partition, &batch, &header)
+        })
     }
 }
 
@@ -203,14 +280,14 @@ pub fn append_command(partition: PartitionId, batch: &Bytes, header: &BatchHeade
         size_bytes: batch.len() as u32,
         producer,
     };
-    let command = Command::Append { meta, body: batch.slice(BATCH_HEAD_BYTES..) };
-    Checked { command, bytes: batch.len(), records: header.record_count, log_append_time_ms: -1 }
-}
-
-/// Appends batches the broker itself built (coordinator records); the base offsets.
-pub async fn append_own(replica: &Replica, batch: Bytes) -> Result<Outcome, AppendError> {
-    let header = BatchHeader::parse(&batch).expect("the broker builds whole batches");
-    let checked = append_command(replica.partition.id, &batch, &header);
-    let outcomes = replica.group.append(vec![checked.command], checked.bytes, None).outcome().await?;
-    outcomes.into_iter().next().ok_or(AppendError::Unknown)
+    let command = Command::Append {
+        meta,
+        body: batch.slice(BATCH_HEAD_BYTES..),
+    };
+    Checked {
+        command,
+        bytes: batch.len(),
+        records: header.record_count,
+        log_append_time_ms: -1,
+    }
 }

@@ -1,1 +1,24 @@
-//! 
+//! What the end-to-end and fault tests are made of: a broker process that can be killed, a small
+//! client that speaks the Kafka protocol and nothing else, a history of what clients saw, and a
+//! checker that reads the history afterwards. See README.md.
+
+pub mod batch;
+pub mod broker;
+pub mod checker;
+pub mod client;
+pub mod history;
+pub mod load;
+pub mod producer;
+pub mod random;
+pub mod reader;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// Runs a test with a bound on its whole time, so that a hang is a failure with a name.
+pub async fn within<T>(seconds: u64, what: &str, test: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(Duration::from_secs(seconds), test).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: not done after {seconds} s"),
+    }
+}

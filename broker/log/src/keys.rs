@@ -30,7 +30,13 @@ pub enum Tag {
     Partition = 32,
 }
 
-const TAGS: [Tag; 5] = [Tag::Identity, Tag::Vote, Tag::Checkpoint, Tag::Purged, Tag::Partition];
+const TAGS: [Tag; 5] = [
+    Tag::Identity,
+    Tag::Vote,
+    Tag::Checkpoint,
+    Tag::Purged,
+    Tag::Partition,
+];
 
 /// A key of the `state` column family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,7 +48,11 @@ pub struct StateKey {
 
 impl StateKey {
     pub fn node(tag: Tag) -> StateKey {
-        StateKey { tag, group: GroupId(0), id: 0 }
+        StateKey {
+            tag,
+            group: GroupId(0),
+            id: 0,
+        }
     }
 
     pub fn group(tag: Tag, group: GroupId) -> StateKey {
@@ -50,7 +60,11 @@ impl StateKey {
     }
 
     pub fn partition(group: GroupId, partition: PartitionId) -> StateKey {
-        StateKey { tag: Tag::Partition, group, id: partition.0 }
+        StateKey {
+            tag: Tag::Partition,
+            group,
+            id: partition.0,
+        }
     }
 
     pub fn encode(&self) -> [u8; 13] {
@@ -83,7 +97,10 @@ pub(crate) fn raft(group: GroupId, index: u64) -> [u8; 12] {
 pub(crate) fn raft_index(key: &[u8]) -> Option<(GroupId, u64)> {
     let key: &[u8; 12] = key.try_into().ok()?;
     let group = u32::from_be_bytes(key[..4].try_into().ok()?);
-    Some((GroupId(group), u64::from_be_bytes(key[4..].try_into().ok()?)))
+    Some((
+        GroupId(group),
+        u64::from_be_bytes(key[4..].try_into().ok()?),
+    ))
 }
 
 /// Key of the `log` and `index` column families. Offsets are never negative on disk.
@@ -97,7 +114,10 @@ pub(crate) fn batch(partition: PartitionId, base_offset: i64) -> [u8; 16] {
 pub(crate) fn batch_offset(key: &[u8]) -> Option<(PartitionId, i64)> {
     let key: &[u8; 16] = key.try_into().ok()?;
     let partition = u64::from_be_bytes(key[..8].try_into().ok()?);
-    Some((PartitionId(partition), i64::from_be_bytes(key[8..].try_into().ok()?)))
+    Some((
+        PartitionId(partition),
+        i64::from_be_bytes(key[8..].try_into().ok()?),
+    ))
 }
 
 #[cfg(test)]

@@ -24,7 +24,9 @@ pub struct MemoryStore(Mutex<Tables>);
 
 impl MemoryStore {
     fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {
-        self.0.lock().expect("no code panics while it holds the tables")
+        self.0
+            .lock()
+            .expect("no code panics while it holds the tables")
     }
 }
 
@@ -32,9 +34,16 @@ fn apply(tables: &mut Tables, op: Op) {
     match op {
         Op::PutRaft { group, index, row } => drop(tables.raft.insert((group, index), row)),
         Op::DeleteRaft { group, from, to } => {
-            tables.raft.retain(|(g, i), _| *g != group || *i < from || *i >= to);
+            tables
+                .raft
+                .retain(|(g, i), _| *g != group || *i < from || *i >= to);
         }
-        Op::PutBatch { partition, base_offset, head, body } => {
+        Op::PutBatch {
+            partition,
+            base_offset,
+            head,
+            body,
+        } => {
             let mut batch = BytesMut::with_capacity(head.len() + body.len());
             batch.extend_from_slice(&head);
             batch.extend_from_slice(&body);
@@ -43,7 +52,11 @@ fn apply(tables: &mut Tables, op: Op) {
         Op::PutIndex { partition, row } => {
             tables.index.insert((partition, row.base_offset), row);
         }
-        Op::DeleteBatches { partition, from, to } => {
+        Op::DeleteBatches {
+            partition,
+            from,
+            to,
+        } => {
             let keep = |p: PartitionId, o: i64| p != partition || o < from || o >= to;
             tables.log.retain(|(p, o), _| keep(*p, *o));
             tables.index.retain(|(p, o), _| keep(*p, *o));
@@ -83,7 +96,10 @@ impl Store for MemoryStore {
 
     fn last_raft_row(&self, group: GroupId) -> Result<Option<(u64, Bytes)>, StoreError> {
         let tables = self.tables();
-        let last = tables.raft.range((group, 0)..=(group, u64::MAX)).next_back();
+        let last = tables
+            .raft
+            .range((group, 0)..=(group, u64::MAX))
+            .next_back();
         Ok(last.map(|((_, index), row)| (*index, row.clone())))
     }
 
@@ -95,11 +111,17 @@ impl Store for MemoryStore {
         max_bytes: usize,
     ) -> Result<Vec<Bytes>, StoreError> {
         let tables = self.tables();
-        let first = tables.log.range((partition, 0)..=(partition, offset)).next_back();
+        let first = tables
+            .log
+            .range((partition, 0)..=(partition, offset))
+            .next_back();
         let start = first.map_or(offset, |((_, base), _)| *base);
         let mut found = Vec::new();
         let mut bytes = 0;
-        for (_, batch) in tables.log.range((partition, start)..(partition, end_offset.max(start))) {
+        for (_, batch) in tables
+            .log
+            .range((partition, start)..(partition, end_offset.max(start)))
+        {
             if batch_span(batch).is_some_and(|(_, last)| last < offset) {
                 continue;
             }
@@ -112,9 +134,17 @@ impl Store for MemoryStore {
         Ok(found)
     }
 
-    fn index_at(&self, partition: PartitionId, offset: i64) -> Result<Option<IndexRow>, StoreError> {
+    fn index_at(
+        &self,
+        partition: PartitionId,
+        offset: i64,
+    ) -> Result<Option<IndexRow>, StoreError> {
         let tables = self.tables();
-        Ok(tables.index.range((partition, 0)..=(partition, offset)).next_back().map(|(_, r)| *r))
+        Ok(tables
+            .index
+            .range((partition, 0)..=(partition, offset))
+            .next_back()
+            .map(|(_, r)| *r))
     }
 
     fn index_rows(
@@ -124,7 +154,9 @@ impl Store for MemoryStore {
         max_rows: usize,
     ) -> Result<Vec<IndexRow>, StoreError> {
         let tables = self.tables();
-        let rows = tables.index.range((partition, from)..=(partition, i64::MAX));
+        let rows = tables
+            .index
+            .range((partition, from)..=(partition, i64::MAX));
         Ok(rows.take(max_rows).map(|(_, row)| *row).collect())
     }
 
@@ -133,7 +165,16 @@ impl Store for MemoryStore {
     }
 
     fn states(&self, tag: Tag, group: GroupId) -> Result<Vec<(u64, Bytes)>, StoreError> {
-        let range = StateKey { tag, group, id: 0 }..=StateKey { tag, group, id: u64::MAX };
-        Ok(self.tables().state.range(range).map(|(k, v)| (k.id, v.clone())).collect())
+        let range = StateKey { tag, group, id: 0 }..=StateKey {
+            tag,
+            group,
+            id: u64::MAX,
+        };
+        Ok(self
+            .tables()
+            .state
+            .range(range)
+            .map(|(k, v)| (k.id, v.clone()))
+            .collect())
     }
 }

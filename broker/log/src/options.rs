@@ -1,7 +1,9 @@
 //! RocksDB's settings. Measured with 64 KB batches, 2,000 partitions and one fsync per megabyte:
 //! these reach 0.84 to 0.96 of a raw fsynced file, RocksDB's defaults 0.3.
 
-use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options,
+};
 
 use crate::keys;
 
@@ -18,7 +20,11 @@ pub struct StoreOptions {
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        StoreOptions { memtable_bytes: 128 * MB, memtables: 4, block_cache_bytes: 64 * MB }
+        StoreOptions {
+            memtable_bytes: 128 * MB,
+            memtables: 4,
+            block_cache_bytes: 64 * MB,
+        }
     }
 }
 

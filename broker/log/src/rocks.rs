@@ -7,12 +7,16 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use ottla_proto::ids::{GroupId, PartitionId};
-use rocksdb::{BoundColumnFamily, DBWithThreadMode, Direction, IteratorMode, MultiThreaded, ReadOptions};
+use rocksdb::{
+    BoundColumnFamily, DBWithThreadMode, Direction, IteratorMode, MultiThreaded, ReadOptions,
+};
 
 use crate::keys::{self, StateKey};
 use crate::options::{self, StoreOptions};
 use crate::store::{IndexRow, Store, StoreError, Write, batch_span};
 use crate::{Tag, writer};
+
+type KeyValue = (Box<[u8]>, Box<[u8]>);
 
 pub(crate) struct Database {
     pub(crate) inner: DBWithThreadMode<MultiThreaded>,
@@ -20,7 +24,9 @@ pub(crate) struct Database {
 
 impl Database {
     fn family(&self, name: &str) -> Arc<BoundColumnFamily<'_>> {
-        self.inner.cf_handle(name).expect("every column family was opened with the database")
+        self.inner
+            .cf_handle(name)
+            .expect("every column family was opened with the database")
     }
     pub(crate) fn raft(&self) -> Arc<BoundColumnFamily<'_>> {
         self.family(keys::RAFT)
@@ -67,7 +73,12 @@ impl RocksStore {
             .spawn(move || writer::run(writer_db, receiver))
             .map_err(|e| StoreError::Io(e.to_string().into()))?;
         let writer = Mutex::new(Some(writer));
-        Ok(RocksStore { db, queue: Some(queue), writer, path: path.to_owned() })
+        Ok(RocksStore {
+            db,
+            queue: Some(queue),
+            writer,
+            path: path.to_owned(),
+        })
     }
 
     pub fn path(&self) -> &Path {
@@ -80,11 +91,18 @@ impl RocksStore {
                 .iter()
                 .filter_map(|name| {
                     let family = self.db.family(name);
-                    self.db.inner.property_int_value_cf(&family, property).ok().flatten()
+                    self.db
+                        .inner
+                        .property_int_value_cf(&family, property)
+                        .ok()
+                        .flatten()
                 })
                 .sum()
         };
-        let cache = self.db.inner.property_int_value_cf(&self.db.log(), "rocksdb.block-cache-usage");
+        let cache = self
+            .db
+            .inner
+            .property_int_value_cf(&self.db.log(), "rocksdb.block-cache-usage");
         StoreStats {
             disk_bytes: sum("rocksdb.total-sst-files-size") + sum("rocksdb.total-blob-file-size"),
             memtable_bytes: sum("rocksdb.size-all-mem-tables"),
@@ -97,11 +115,14 @@ impl RocksStore {
         family: &Arc<BoundColumnFamily<'a>>,
         from: &[u8],
         to: Vec<u8>,
-    ) -> impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), StoreError>> + 'a {
+    ) -> impl Iterator<Item = Result<KeyValue, StoreError>> + 'a {
         let mut options = ReadOptions::default();
         options.set_iterate_upper_bound(to);
         let mode = IteratorMode::From(from, Direction::Forward);
-        self.db.inner.iterator_cf_opt(family, options, mode).map(|item| item.map_err(io))
+        self.db
+            .inner
+            .iterator_cf_opt(family, options, mode)
+            .map(|item| item.map_err(io))
     }
 
     /// The last row of `family` at or below `key` that shares its first 8 bytes.
@@ -135,11 +156,19 @@ fn io(error: rocksdb::Error) -> StoreError {
 }
 
 fn damaged(what: &str, detail: impl std::fmt::Display) -> StoreError {
-    StoreError::Damaged { what: what.to_owned(), detail: detail.to_string() }
+    StoreError::Damaged {
+        what: what.to_owned(),
+        detail: detail.to_string(),
+    }
 }
 
 fn index_row(key: &[u8], value: &[u8]) -> Result<IndexRow, StoreError> {
-    let bad = || damaged("an index row", format!("key {key:02x?}, {} bytes", value.len()));
+    let bad = || {
+        damaged(
+            "an index row",
+            format!("key {key:02x?}, {} bytes", value.len()),
+        )
+    };
     let (_, base_offset) = keys::batch_offset(key).ok_or_else(bad)?;
     let value: &[u8; 16] = value.try_into().map_err(|_| bad())?;
     let (time, position) = value.split_at(8);
@@ -152,7 +181,9 @@ fn index_row(key: &[u8], value: &[u8]) -> Result<IndexRow, StoreError> {
 
 impl Store for RocksStore {
     fn submit(&self, write: Write) {
-        let Some(queue) = &self.queue else { return (write.done)(Err(StoreError::Closed)) };
+        let Some(queue) = &self.queue else {
+            return (write.done)(Err(StoreError::Closed));
+        };
         if let Err(refused) = queue.send(write) {
             (refused.0.done)(Err(StoreError::Closed));
         }
@@ -168,9 +199,14 @@ impl Store for RocksStore {
         let mut rows = Vec::new();
         let mut bytes = 0;
         let family = self.db.raft();
-        for item in self.scan(&family, &keys::raft(group, from), keys::raft(group, to).to_vec()) {
+        for item in self.scan(
+            &family,
+            &keys::raft(group, from),
+            keys::raft(group, to).to_vec(),
+        ) {
             let (key, row) = item?;
-            let (_, index) = keys::raft_index(&key).ok_or_else(|| damaged("a raft key", format!("{key:02x?}")))?;
+            let (_, index) = keys::raft_index(&key)
+                .ok_or_else(|| damaged("a raft key", format!("{key:02x?}")))?;
             if !rows.is_empty() && bytes + row.len() > max_bytes {
                 break;
             }
@@ -186,8 +222,11 @@ impl Store for RocksStore {
         let mut rows = self.db.inner.raw_iterator_cf_opt(&self.db.raft(), options);
         rows.seek_for_prev(keys::raft(group, u64::MAX));
         rows.status().map_err(io)?;
-        let Some((key, row)) = rows.item() else { return Ok(None) };
-        let (_, index) = keys::raft_index(key).ok_or_else(|| damaged("a raft key", format!("{key:02x?}")))?;
+        let Some((key, row)) = rows.item() else {
+            return Ok(None);
+        };
+        let (_, index) =
+            keys::raft_index(key).ok_or_else(|| damaged("a raft key", format!("{key:02x?}")))?;
         Ok(Some((index, Bytes::copy_from_slice(row))))
     }
 
@@ -230,9 +269,15 @@ impl Store for RocksStore {
         Ok(found)
     }
 
-    fn index_at(&self, partition: PartitionId, offset: i64) -> Result<Option<IndexRow>, StoreError> {
+    fn index_at(
+        &self,
+        partition: PartitionId,
+        offset: i64,
+    ) -> Result<Option<IndexRow>, StoreError> {
         let family = self.db.index();
-        let Some(key) = self.at_or_below(&family, &keys::batch(partition, offset))? else { return Ok(None) };
+        let Some(key) = self.at_or_below(&family, &keys::batch(partition, offset))? else {
+            return Ok(None);
+        };
         let value = self.db.inner.get_pinned_cf(&family, &key).map_err(io)?;
         value.map(|v| index_row(&key, &v)).transpose()
     }
@@ -245,24 +290,38 @@ impl Store for RocksStore {
     ) -> Result<Vec<IndexRow>, StoreError> {
         let family = self.db.index();
         let to = keys::batch(partition, i64::MAX).to_vec();
-        let rows = self.scan(&family, &keys::batch(partition, from), to).take(max_rows);
-        rows.map(|item| item.and_then(|(key, value)| index_row(&key, &value))).collect()
+        let rows = self
+            .scan(&family, &keys::batch(partition, from), to)
+            .take(max_rows);
+        rows.map(|item| item.and_then(|(key, value)| index_row(&key, &value)))
+            .collect()
     }
 
     fn state(&self, key: StateKey) -> Result<Option<Bytes>, StoreError> {
-        let value = self.db.inner.get_cf(&self.db.state(), key.encode()).map_err(io)?;
+        let value = self
+            .db
+            .inner
+            .get_cf(&self.db.state(), key.encode())
+            .map_err(io)?;
         Ok(value.map(Bytes::from))
     }
 
     fn states(&self, tag: Tag, group: GroupId) -> Result<Vec<(u64, Bytes)>, StoreError> {
         let from = StateKey { tag, group, id: 0 }.encode();
-        let mut to = StateKey { tag, group, id: u64::MAX }.encode().to_vec();
+        let mut to = StateKey {
+            tag,
+            group,
+            id: u64::MAX,
+        }
+        .encode()
+        .to_vec();
         to.push(0);
         let family = self.db.state();
         self.scan(&family, &from, to)
             .map(|item| {
                 let (key, value) = item?;
-                let key = StateKey::decode(&key).ok_or_else(|| damaged("a state key", format!("{key:02x?}")))?;
+                let key = StateKey::decode(&key)
+                    .ok_or_else(|| damaged("a state key", format!("{key:02x?}")))?;
                 Ok((key.id, Bytes::from(value)))
             })
             .collect()

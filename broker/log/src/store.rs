@@ -41,16 +41,41 @@ pub struct IndexRow {
 
 #[derive(Clone, Debug)]
 pub enum Op {
-    PutRaft { group: GroupId, index: u64, row: Bytes },
+    PutRaft {
+        group: GroupId,
+        index: u64,
+        row: Bytes,
+    },
     /// Raft rows `from..to`.
-    DeleteRaft { group: GroupId, from: u64, to: u64 },
+    DeleteRaft {
+        group: GroupId,
+        from: u64,
+        to: u64,
+    },
     /// One batch: `head` is its first 16 bytes, `body` the rest.
-    PutBatch { partition: PartitionId, base_offset: i64, head: Bytes, body: Bytes },
-    PutIndex { partition: PartitionId, row: IndexRow },
+    PutBatch {
+        partition: PartitionId,
+        base_offset: i64,
+        head: Bytes,
+        body: Bytes,
+    },
+    PutIndex {
+        partition: PartitionId,
+        row: IndexRow,
+    },
     /// Batches and index rows with base offsets `from..to`.
-    DeleteBatches { partition: PartitionId, from: i64, to: i64 },
-    PutState { key: StateKey, value: Bytes },
-    DeleteState { key: StateKey },
+    DeleteBatches {
+        partition: PartitionId,
+        from: i64,
+        to: i64,
+    },
+    PutState {
+        key: StateKey,
+        value: Bytes,
+    },
+    DeleteState {
+        key: StateKey,
+    },
 }
 
 impl Op {
@@ -84,7 +109,11 @@ pub trait Store: Send + Sync + 'static {
     fn write(&self, ops: Vec<Op>) -> Result<(), StoreError> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let done = Box::new(move |result| drop(sender.send(result)));
-        self.submit(Write { ops, sync: true, done });
+        self.submit(Write {
+            ops,
+            sync: true,
+            done,
+        });
         receiver.recv().map_err(|_| StoreError::Closed)?
     }
 
@@ -111,7 +140,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Vec<Bytes>, StoreError>;
 
     /// The last index row at or below `offset`.
-    fn index_at(&self, partition: PartitionId, offset: i64) -> Result<Option<IndexRow>, StoreError>;
+    fn index_at(&self, partition: PartitionId, offset: i64)
+    -> Result<Option<IndexRow>, StoreError>;
 
     /// Index rows from base offset `from` on, at most `max_rows`.
     fn index_rows(

@@ -48,7 +48,9 @@ pub(crate) fn run(db: Arc<Database>, queue: Receiver<Write>) {
 fn commit(db: &Database, batch: &WriteBatch, sync: bool) -> Result<(), StoreError> {
     let mut options = WriteOptions::default();
     options.set_sync(sync);
-    db.inner.write_opt(batch, &options).map_err(|e| StoreError::Io(e.to_string().into()))
+    db.inner
+        .write_opt(batch, &options)
+        .map_err(|e| StoreError::Io(e.to_string().into()))
 }
 
 /// The only way into a `WriteBatch`. The two puts that copy payload take it in its parts, so that a
@@ -59,9 +61,18 @@ fn add(db: &Database, batch: &mut WriteBatch, op: &Op) {
             batch.put_cf(&db.raft(), keys::raft(*group, *index), row);
         }
         Op::DeleteRaft { group, from, to } => {
-            batch.delete_range_cf(&db.raft(), keys::raft(*group, *from), keys::raft(*group, *to));
+            batch.delete_range_cf(
+                &db.raft(),
+                keys::raft(*group, *from),
+                keys::raft(*group, *to),
+            );
         }
-        Op::PutBatch { partition, base_offset, head, body } => {
+        Op::PutBatch {
+            partition,
+            base_offset,
+            head,
+            body,
+        } => {
             let key = keys::batch(*partition, *base_offset);
             batch
                 .put_cf_vectored(
@@ -77,7 +88,11 @@ fn add(db: &Database, batch: &mut WriteBatch, op: &Op) {
             value[8..].copy_from_slice(&row.position_bytes.to_be_bytes());
             batch.put_cf(&db.index(), keys::batch(*partition, row.base_offset), value);
         }
-        Op::DeleteBatches { partition, from, to } => {
+        Op::DeleteBatches {
+            partition,
+            from,
+            to,
+        } => {
             let (from, to) = (keys::batch(*partition, *from), keys::batch(*partition, *to));
             batch.delete_range_cf(&db.log(), from, to);
             batch.delete_range_cf(&db.index(), from, to);

@@ -60,9 +60,15 @@ macro_rules! read {
 }
 
 impl<'a> RowReader<'a> {
-    pub fn new(what: &'static str, version: u8, row: &'a [u8]) -> Result<RowReader<'a>, StoreError> {
+    pub fn new(
+        what: &'static str,
+        version: u8,
+        row: &'a [u8],
+    ) -> Result<RowReader<'a>, StoreError> {
         let mut reader = RowReader { what, rest: row };
-        let Some((body, crc)) = row.split_last_chunk::<4>() else { return Err(reader.damaged("too short")) };
+        let Some((body, crc)) = row.split_last_chunk::<4>() else {
+            return Err(reader.damaged("too short"));
+        };
         if crc32fast::hash(body) != u32::from_be_bytes(*crc) {
             return Err(reader.damaged("its checksum does not match"));
         }
@@ -85,10 +91,17 @@ impl<'a> RowReader<'a> {
     }
 
     pub fn end(&self) -> Result<(), StoreError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(self.damaged("bytes are left over")) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(self.damaged("bytes are left over"))
+        }
     }
 
     pub fn damaged(&self, detail: &str) -> StoreError {
-        StoreError::Damaged { what: self.what.to_owned(), detail: detail.to_owned() }
+        StoreError::Damaged {
+            what: self.what.to_owned(),
+            detail: detail.to_owned(),
+        }
     }
 }

@@ -33,7 +33,10 @@ pub enum Command {
     /// Appends one batch. `body` is the batch after its 16-byte head, which the group writes.
     Append { meta: BatchMeta, body: Bytes },
     /// Raises the log start offset; records before it are gone.
-    Trim { partition: PartitionId, log_start_offset: i64 },
+    Trim {
+        partition: PartitionId,
+        log_start_offset: i64,
+    },
     /// Forgets the partition and its data.
     Remove { partition: PartitionId },
 }
@@ -41,12 +44,22 @@ pub enum Command {
 /// What a command did. The same on every replica, because it follows from the log before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Appended { base_offset: i64 },
+    Appended {
+        base_offset: i64,
+    },
     /// A retry of one of the producer's last batches, which stands at this offset.
-    Duplicate { base_offset: i64 },
-    OutOfOrderSequence { expected: i32 },
-    InvalidProducerEpoch { current: i16 },
-    Trimmed { log_start_offset: i64 },
+    Duplicate {
+        base_offset: i64,
+    },
+    OutOfOrderSequence {
+        expected: i32,
+    },
+    InvalidProducerEpoch {
+        current: i16,
+    },
+    Trimmed {
+        log_start_offset: i64,
+    },
     /// DeleteRecords beyond the log end offset.
     OffsetOutOfRange,
     Removed,
@@ -67,11 +80,19 @@ pub struct GroupEntry {
 
 impl GroupEntry {
     pub fn new(time_ms: i64, producer_expiration_ms: i64, commands: Vec<Command>) -> GroupEntry {
-        GroupEntry { time_ms, producer_expiration_ms, commands, outcomes: OnceLock::new() }
+        GroupEntry {
+            time_ms,
+            producer_expiration_ms,
+            commands,
+            outcomes: OnceLock::new(),
+        }
     }
 
     pub(crate) fn decided(self, outcomes: Vec<Outcome>) -> GroupEntry {
-        GroupEntry { outcomes: outcomes.into(), ..self }
+        GroupEntry {
+            outcomes: outcomes.into(),
+            ..self
+        }
     }
 
     pub(crate) fn set_outcomes(&self, outcomes: Vec<Outcome>) {
@@ -82,7 +103,9 @@ impl GroupEntry {
     }
 
     pub(crate) fn outcomes(&self) -> &[Outcome] {
-        self.outcomes.get().expect("an entry is appended, and so decided, before anyone reads it")
+        self.outcomes
+            .get()
+            .expect("an entry is appended, and so decided, before anyone reads it")
     }
 }
 

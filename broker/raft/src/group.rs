@@ -77,7 +77,8 @@ impl Groups {
 
     /// `producer.id.expiration.ms` for entries built from now on.
     pub fn set_producer_expiration_ms(&self, expiration_ms: i64) {
-        self.producer_expiration_ms.store(expiration_ms, Ordering::Relaxed);
+        self.producer_expiration_ms
+            .store(expiration_ms, Ordering::Relaxed);
     }
 
     /// Bytes of records in the tail cache.
@@ -88,11 +89,19 @@ impl Groups {
     /// Waits for room for `bytes` of records. Taking it before [`Group::append`] bounds what is queued.
     pub async fn reserve(&self, bytes: usize) -> OwnedSemaphorePermit {
         let bytes = bytes.min(APPEND_QUEUE_BYTES) as u32;
-        self.permits.clone().acquire_many_owned(bytes).await.expect("the semaphore is never closed")
+        self.permits
+            .clone()
+            .acquire_many_owned(bytes)
+            .await
+            .expect("the semaphore is never closed")
     }
 
     pub fn get(&self, id: GroupId) -> Option<Arc<Group>> {
-        self.groups.read().expect("never poisoned").get(&id).cloned()
+        self.groups
+            .read()
+            .expect("never poisoned")
+            .get(&id)
+            .cloned()
     }
 
     /// Starts a group whose only member is `replica`, or continues it if it was here before.
@@ -102,27 +111,55 @@ impl Groups {
         let log = Arc::new(opened.map_err(|e| GroupError::Start(id, e.to_string()))??);
         let fail = |e: String| GroupError::Start(id, e);
         let config = config(id).map_err(|e| fail(e.to_string()))?;
-        let raft = Raft::new(replica, config, NoPeers, LogStorage(log.clone()), StateMachine(log.clone()))
+        let raft = Raft::new(
+            replica,
+            config,
+            NoPeers,
+            LogStorage(log.clone()),
+            StateMachine(log.clone()),
+        )
+        .await
+        .map_err(|e| fail(e.to_string()))?;
+        if raft
+            .is_initialized()
             .await
-            .map_err(|e| fail(e.to_string()))?;
-        if raft.is_initialized().await.map_err(|e| fail(e.to_string()))? {
+            .map_err(|e| fail(e.to_string()))?
+        {
             // Alone in its group: nobody can be deposed by this.
-            raft.trigger().elect(false).await.map_err(|e| fail(e.to_string()))?;
+            raft.trigger()
+                .elect(false)
+                .await
+                .map_err(|e| fail(e.to_string()))?;
         } else {
             let members = BTreeMap::from([(replica, EmptyNode {})]);
-            raft.initialize(members).await.map_err(|e| fail(e.to_string()))?;
+            raft.initialize(members)
+                .await
+                .map_err(|e| fail(e.to_string()))?;
         }
         let (requests, receiver) = mpsc::unbounded_channel();
         let (clock, expiration) = (self.clock.clone(), self.producer_expiration_ms.clone());
         tokio::spawn(sequencer::run(raft.clone(), receiver, clock, expiration));
-        let group = Arc::new(Group { id, log, raft, requests });
-        self.groups.write().expect("never poisoned").insert(id, group.clone());
+        let group = Arc::new(Group {
+            id,
+            log,
+            raft,
+            requests,
+        });
+        self.groups
+            .write()
+            .expect("never poisoned")
+            .insert(id, group.clone());
         Ok(group)
     }
 
     /// Stops every group after a last checkpoint, so that the next start replays nothing.
     pub async fn shutdown(&self) {
-        let groups: Vec<_> = self.groups.write().expect("never poisoned").drain().collect();
+        let groups: Vec<_> = self
+            .groups
+            .write()
+            .expect("never poisoned")
+            .drain()
+            .collect();
         for (_, group) in groups {
             group.checkpoint().await;
             if let Err(error) = group.raft.shutdown().await {
@@ -195,30 +232,59 @@ impl Group {
     }
 
     /// Takes the next place in the group's order for these commands. `bytes` is their record data.
-    pub fn append(&self, commands: Vec<Command>, bytes: usize, permit: Option<OwnedSemaphorePermit>) -> Ticket {
+    pub fn append(
+        &self,
+        commands: Vec<Command>,
+        bytes: usize,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Ticket {
         let (reply, receiver) = oneshot::channel();
         // A refused send drops `reply`, and the ticket says that the group has stopped.
-        let _ = self.requests.send(Request { commands, bytes, reply, permit });
+        let _ = self.requests.send(Request {
+            commands,
+            bytes,
+            reply,
+            permit,
+        });
         Ticket(receiver)
     }
 
     /// Reads committed batches: the cache first, then the disk. Blocks on the disk; see
     /// [`Partition::read_cached`] for what is returned.
-    pub fn read(&self, partition: &Partition, offset: i64, end_offset: i64, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
+    pub fn read(
+        &self,
+        partition: &Partition,
+        offset: i64,
+        end_offset: i64,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
         match partition.read_cached(offset, end_offset, max_bytes) {
             Some(found) => Ok(found),
-            None => self.log.store().batches(partition.id, offset, end_offset, max_bytes),
+            None => self
+                .log
+                .store()
+                .batches(partition.id, offset, end_offset, max_bytes),
         }
     }
 
     /// The last row of the sparse index at or below `offset`. Blocks on the disk.
-    pub fn index_at(&self, partition: PartitionId, offset: i64) -> Result<Option<IndexRow>, StoreError> {
+    pub fn index_at(
+        &self,
+        partition: PartitionId,
+        offset: i64,
+    ) -> Result<Option<IndexRow>, StoreError> {
         self.log.store().index_at(partition, offset)
     }
 
     /// Where to begin to look for the first record with a timestamp of at least `timestamp_ms`: the
     /// base offset of a batch before which no record has one. Blocks on the disk.
-    pub fn seek_timestamp(&self, partition: PartitionId, timestamp_ms: i64, start: i64, end: i64) -> Result<i64, StoreError> {
+    pub fn seek_timestamp(
+        &self,
+        partition: PartitionId,
+        timestamp_ms: i64,
+        start: i64,
+        end: i64,
+    ) -> Result<i64, StoreError> {
         // A row's highest timestamp never falls, so the rows can be searched by halving. `found` is
         // the last row known to be too early; what follows it may hold the record.
         let (mut found, mut low, mut high) = (start, start, end);
@@ -242,12 +308,29 @@ impl Group {
         let store = self.log.store();
         // The batch that holds the log start offset stays whole.
         let first = store.batches(partition.id, start, start + 1, 1)?;
-        let keep_from = first.first().and_then(|b| ottla_log::batch_span(b)).map_or(start, |(base, _)| base.min(start));
+        let keep_from = first
+            .first()
+            .and_then(|b| ottla_log::batch_span(b))
+            .map_or(start, |(base, _)| base.min(start));
         let kept = store.index_at(partition.id, keep_from)?;
-        let everything = partition.with_state(|s| if s.log_end_offset == start { s.position_bytes } else { 0 });
+        let everything = partition.with_state(|s| {
+            if s.log_end_offset == start {
+                s.position_bytes
+            } else {
+                0
+            }
+        });
         partition.note_start_position(kept.map_or(0, |row| row.position_bytes).max(everything));
-        let ops = vec![Op::DeleteBatches { partition: partition.id, from: 0, to: keep_from }];
-        store.submit(Write { ops, sync: false, done: Box::new(|_| ()) });
+        let ops = vec![Op::DeleteBatches {
+            partition: partition.id,
+            from: 0,
+            to: keep_from,
+        }];
+        store.submit(Write {
+            ops,
+            sync: false,
+            done: Box::new(|_| ()),
+        });
         Ok(())
     }
 
@@ -256,7 +339,11 @@ impl Group {
         let (checkpoint, ops) = self.log.checkpoint_ops();
         let (sender, receiver) = oneshot::channel();
         let done = Box::new(move |result| drop(sender.send(result)));
-        self.log.store().submit(Write { ops, sync: true, done });
+        self.log.store().submit(Write {
+            ops,
+            sync: true,
+            done,
+        });
         match receiver.await {
             Ok(Ok(())) => self.log.checkpoint_stored(checkpoint),
             _ => tracing::error!(group = %self.id, "a checkpoint was not written"),

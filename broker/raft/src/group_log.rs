@@ -10,7 +10,7 @@ use ottla_log::{BATCH_HEAD_BYTES, Done, Op, StateKey, Store, StoreError, Tag, Wr
 use ottla_proto::ids::{GroupId, PartitionId};
 
 use crate::command::{BatchMeta, Command, GroupEntry, Outcome};
-use crate::partition::{Partition, TailCache};
+use crate::partition::{CachedAt, Partition, TailCache};
 use crate::rows::{self, Checkpoint};
 use crate::state::{EntryContext, PartitionState};
 use crate::types::{Entry, EntryPayload, LogId, StoredMembership, Vote};
@@ -49,7 +49,9 @@ pub(crate) struct GroupLog {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("no code panics while it holds a group's lock")
+    mutex
+        .lock()
+        .expect("no code panics while it holds a group's lock")
 }
 
 impl GroupLog {
@@ -60,13 +62,24 @@ impl GroupLog {
         tail_cache: Arc<TailCache>,
     ) -> Result<GroupLog, StoreError> {
         let read = |tag| store.state(StateKey::group(tag, id));
-        let checkpoint = read(Tag::Checkpoint)?.map(|r| rows::decode_checkpoint(&r)).transpose()?.unwrap_or_default();
-        let vote = read(Tag::Vote)?.map(|r| rows::decode_vote(&r)).transpose()?;
-        let purged = read(Tag::Purged)?.map(|r| rows::decode_purged(&r)).transpose()?.flatten();
+        let checkpoint = read(Tag::Checkpoint)?
+            .map(|r| rows::decode_checkpoint(&r))
+            .transpose()?
+            .unwrap_or_default();
+        let vote = read(Tag::Vote)?
+            .map(|r| rows::decode_vote(&r))
+            .transpose()?;
+        let purged = read(Tag::Purged)?
+            .map(|r| rows::decode_purged(&r))
+            .transpose()?
+            .flatten();
         let mut partitions = HashMap::new();
         for (number, row) in store.states(Tag::Partition, id)? {
             let partition = PartitionId(number);
-            partitions.insert(partition, Arc::new(Partition::new(partition, id, rows::decode_partition(&row)?)));
+            partitions.insert(
+                partition,
+                Arc::new(Partition::new(partition, id, rows::decode_partition(&row)?)),
+            );
         }
         let last = match store.last_raft_row(id)? {
             Some((index, row)) => Some(rows::decode_log_id(index, &row)?),
@@ -78,8 +91,15 @@ impl GroupLog {
             store,
             tail_cache,
             partitions: RwLock::new(partitions),
-            tail: Mutex::new(Tail { last, purged, recent: VecDeque::new() }),
-            applied: Mutex::new(Applied { checkpoint: checkpoint.clone(), dirty: HashSet::new() }),
+            tail: Mutex::new(Tail {
+                last,
+                purged,
+                recent: VecDeque::new(),
+            }),
+            applied: Mutex::new(Applied {
+                checkpoint: checkpoint.clone(),
+                dirty: HashSet::new(),
+            }),
             vote: Mutex::new(vote),
             applied_term: AtomicU64::new(applied_term),
             stored_checkpoint: Mutex::new(checkpoint),
@@ -90,11 +110,16 @@ impl GroupLog {
 
     /// Brings every partition's tail from the high watermark to the end of the log.
     fn replay_tail(&self) -> Result<(), StoreError> {
-        let (applied, last) = (lock(&self.applied).checkpoint.applied, lock(&self.tail).last);
+        let (applied, last) = (
+            lock(&self.applied).checkpoint.applied,
+            lock(&self.tail).last,
+        );
         let mut next = applied.map_or(0, |id| id.index + 1);
         let end = last.map_or(0, |id| id.index + 1);
         while next < end {
-            let found = self.store.raft_rows(self.id, next, end, REPLAY_READ_BYTES)?;
+            let found = self
+                .store
+                .raft_rows(self.id, next, end, REPLAY_READ_BYTES)?;
             for (index, row) in &found {
                 if *index != next {
                     break;
@@ -103,14 +128,18 @@ impl GroupLog {
                 if let EntryPayload::Normal(payload) = &entry.payload {
                     let context = context(&entry, &payload.0);
                     for (command, outcome) in payload.0.commands.iter().zip(payload.0.outcomes()) {
-                        self.partition(partition_of(command)).stage(|s| advance(s, command, outcome, &context));
+                        self.partition(partition_of(command))
+                            .stage(|s| advance(s, command, outcome, &context));
                     }
                 }
                 next += 1;
             }
             if found.is_empty() || next < found.last().map_or(0, |(i, _)| *i) {
                 let detail = format!("entry {next} is missing, the log ends at {}", end - 1);
-                return Err(StoreError::Damaged { what: format!("the log of group {}", self.id), detail });
+                return Err(StoreError::Damaged {
+                    what: format!("the log of group {}", self.id),
+                    detail,
+                });
             }
         }
         Ok(())
@@ -127,7 +156,12 @@ impl GroupLog {
     }
 
     pub(crate) fn partition_ids(&self) -> Vec<PartitionId> {
-        self.partitions.read().expect("never poisoned").keys().copied().collect()
+        self.partitions
+            .read()
+            .expect("never poisoned")
+            .keys()
+            .copied()
+            .collect()
     }
 
     pub(crate) fn applied_term(&self) -> u64 {
@@ -140,7 +174,10 @@ impl GroupLog {
 
     pub(crate) fn save_vote(&self, vote: &Vote) -> Result<(), StoreError> {
         let key = StateKey::group(Tag::Vote, self.id);
-        self.store.write(vec![Op::PutState { key, value: rows::encode_vote(vote) }])?;
+        self.store.write(vec![Op::PutState {
+            key,
+            value: rows::encode_vote(vote),
+        }])?;
         *lock(&self.vote) = Some(*vote);
         Ok(())
     }
@@ -162,13 +199,21 @@ impl GroupLog {
                 self.decide(&entry, &payload.0, &mut ops, &mut cached);
             }
             let row = rows::encode_entry(&entry);
-            ops.push(Op::PutRaft { group: self.id, index: entry.log_id.index, row });
+            ops.push(Op::PutRaft {
+                group: self.id,
+                index: entry.log_id.index,
+                row,
+            });
             tail.last = Some(entry.log_id);
             tail.recent.push_back(entry);
         }
         drop(tail);
         self.tail_cache.added(cached.into_iter());
-        self.store.submit(Write { ops, sync: true, done });
+        self.store.submit(Write {
+            ops,
+            sync: true,
+            done,
+        });
     }
 
     fn decide(
@@ -176,7 +221,7 @@ impl GroupLog {
         entry: &Entry,
         group_entry: &GroupEntry,
         ops: &mut Vec<Op>,
-        cached: &mut Vec<(Arc<Partition>, i64, usize)>,
+        cached: &mut Vec<CachedAt>,
     ) {
         let context = context(entry, group_entry);
         // One allocation holds the heads of all batches of the entry.
@@ -190,12 +235,19 @@ impl GroupLog {
                 (outcome, advance(state, command, &outcome, &context))
             });
             outcomes.push(outcome);
-            if let (Command::Append { meta, body }, Outcome::Appended { base_offset }) = (command, outcome) {
+            if let (Command::Append { meta, body }, Outcome::Appended { base_offset }) =
+                (command, outcome)
+            {
                 let head = put_head(&mut heads, base_offset, meta, context.leader_epoch);
                 let last_offset = base_offset + meta.offsets as i64 - 1;
                 partition.cache(base_offset, last_offset, head.clone(), body.clone());
                 cached.push((partition, base_offset, BATCH_HEAD_BYTES + body.len()));
-                ops.push(Op::PutBatch { partition: id, base_offset, head, body: body.clone() });
+                ops.push(Op::PutBatch {
+                    partition: id,
+                    base_offset,
+                    head,
+                    body: body.clone(),
+                });
             }
             ops.extend(index_row.map(|row| Op::PutIndex { partition: id, row }));
         }
@@ -203,31 +255,54 @@ impl GroupLog {
     }
 
     /// Entries `from..to` as far as the log has them. Those read from disk come without bodies.
-    pub(crate) fn entries(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Entry>, StoreError> {
+    pub(crate) fn entries(
+        &self,
+        from: u64,
+        to: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
         let first_recent = {
             let tail = lock(&self.tail);
             let first = tail.recent.front().map_or(u64::MAX, |e| e.log_id.index);
             if from >= first {
                 let skip = (from - first) as usize;
                 let wanted = to.saturating_sub(from) as usize;
-                return Ok(within(tail.recent.iter().skip(skip).take(wanted).cloned(), max_bytes));
+                return Ok(within(
+                    tail.recent.iter().skip(skip).take(wanted).cloned(),
+                    max_bytes,
+                ));
             }
             first
         };
-        let found = self.store.raft_rows(self.id, from, to.min(first_recent), max_bytes)?;
-        found.iter().map(|(index, row)| rows::decode_entry(*index, row)).collect()
+        let found = self
+            .store
+            .raft_rows(self.id, from, to.min(first_recent), max_bytes)?;
+        found
+            .iter()
+            .map(|(index, row)| rows::decode_entry(*index, row))
+            .collect()
     }
 
     /// Cuts off everything after `last`. Blocks on the disk.
     pub(crate) fn truncate_after(&self, last: Option<LogId>) -> Result<(), StoreError> {
         let from = last.map_or(0, |id| id.index + 1);
-        let mut ops = vec![Op::DeleteRaft { group: self.id, from, to: u64::MAX }];
+        let mut ops = vec![Op::DeleteRaft {
+            group: self.id,
+            from,
+            to: u64::MAX,
+        }];
         for entry in self.entries(from, u64::MAX, usize::MAX)? {
-            let EntryPayload::Normal(payload) = entry.payload else { continue };
+            let EntryPayload::Normal(payload) = entry.payload else {
+                continue;
+            };
             for (command, outcome) in payload.0.commands.iter().zip(payload.0.outcomes()) {
                 if let Outcome::Appended { base_offset } = outcome {
                     let partition = partition_of(command);
-                    ops.push(Op::DeleteBatches { partition, from: *base_offset, to: i64::MAX });
+                    ops.push(Op::DeleteBatches {
+                        partition,
+                        from: *base_offset,
+                        to: i64::MAX,
+                    });
                 }
             }
         }
@@ -239,7 +314,13 @@ impl GroupLog {
             }
         }
         self.store.write(ops)?;
-        let all: Vec<_> = self.partitions.read().expect("never poisoned").values().cloned().collect();
+        let all: Vec<_> = self
+            .partitions
+            .read()
+            .expect("never poisoned")
+            .values()
+            .cloned()
+            .collect();
         all.iter().for_each(|p| p.rewind());
         self.replay_tail()
     }
@@ -249,11 +330,22 @@ impl GroupLog {
         lock(&self.tail).purged = Some(upto);
         let key = StateKey::group(Tag::Purged, self.id);
         let ops = vec![
-            Op::DeleteRaft { group: self.id, from: 0, to: upto.index + 1 },
-            Op::PutState { key, value: rows::encode_log_id(&upto) },
+            Op::DeleteRaft {
+                group: self.id,
+                from: 0,
+                to: upto.index + 1,
+            },
+            Op::PutState {
+                key,
+                value: rows::encode_log_id(&upto),
+            },
         ];
         // Losing this write leaves rows that the next purge removes.
-        self.store.submit(Write { ops, sync: false, done: Box::new(|_| ()) });
+        self.store.submit(Write {
+            ops,
+            sync: false,
+            done: Box::new(|_| ()),
+        });
     }
 
     /// Takes a committed entry into what clients see.
@@ -263,7 +355,8 @@ impl GroupLog {
         match &entry.payload {
             EntryPayload::Blank => {}
             EntryPayload::Membership(membership) => {
-                applied.checkpoint.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                applied.checkpoint.membership =
+                    StoredMembership::new(Some(entry.log_id), membership.clone());
             }
             EntryPayload::Normal(payload) => {
                 let context = context(entry, &payload.0);
@@ -279,10 +372,14 @@ impl GroupLog {
             }
         }
         applied.checkpoint.applied = Some(entry.log_id);
-        self.applied_term.store(entry.log_id.leader_id.term, Ordering::Release);
+        self.applied_term
+            .store(entry.log_id.leader_id.term, Ordering::Release);
         drop(applied);
         let recent = &mut lock(&self.tail).recent;
-        while recent.front().is_some_and(|e| e.log_id.index <= entry.log_id.index) {
+        while recent
+            .front()
+            .is_some_and(|e| e.log_id.index <= entry.log_id.index)
+        {
             recent.pop_front();
         }
         outcomes
@@ -291,8 +388,16 @@ impl GroupLog {
     /// A removed partition's rows go at once; trimmed ones when the owner asks (`Group::reclaim`).
     fn drop_data(&self, partition: &Partition, outcome: &Outcome) {
         if *outcome == Outcome::Removed {
-            let ops = vec![Op::DeleteBatches { partition: partition.id, from: 0, to: i64::MAX }];
-            self.store.submit(Write { ops, sync: false, done: Box::new(|_| ()) });
+            let ops = vec![Op::DeleteBatches {
+                partition: partition.id,
+                from: 0,
+                to: i64::MAX,
+            }];
+            self.store.submit(Write {
+                ops,
+                sync: false,
+                done: Box::new(|_| ()),
+            });
         }
     }
 
@@ -309,12 +414,18 @@ impl GroupLog {
         let mut applied = lock(&self.applied);
         let checkpoint = applied.checkpoint.clone();
         let key = StateKey::group(Tag::Checkpoint, self.id);
-        let mut ops = vec![Op::PutState { key, value: rows::encode_checkpoint(&checkpoint) }];
+        let mut ops = vec![Op::PutState {
+            key,
+            value: rows::encode_checkpoint(&checkpoint),
+        }];
         for id in applied.dirty.drain() {
             let key = StateKey::partition(self.id, id);
             ops.push(self.partition(id).with_state(|state| match state.removed {
                 true => Op::DeleteState { key },
-                false => Op::PutState { key, value: rows::encode_partition(state) },
+                false => Op::PutState {
+                    key,
+                    value: rows::encode_partition(state),
+                },
             }));
         }
         (checkpoint, ops)
@@ -332,7 +443,18 @@ impl GroupLog {
 fn within(entries: impl Iterator<Item = Entry>, max_bytes: usize) -> Vec<Entry> {
     let mut bytes = 0usize;
     let size = |entry: &Entry| match &entry.payload {
-        EntryPayload::Normal(p) => p.0.commands.iter().map(|c| if let Command::Append { body, .. } = c { body.len() } else { 0 }).sum(),
+        EntryPayload::Normal(p) => {
+            p.0.commands
+                .iter()
+                .map(|c| {
+                    if let Command::Append { body, .. } = c {
+                        body.len()
+                    } else {
+                        0
+                    }
+                })
+                .sum()
+        }
         _ => 0usize,
     };
     let fits = |entry: &Entry| {
@@ -362,7 +484,9 @@ fn context(entry: &Entry, group_entry: &GroupEntry) -> EntryContext {
 fn decide(state: &PartitionState, command: &Command, context: &EntryContext) -> Outcome {
     match command {
         Command::Append { meta, .. } => state.decide_append(meta, context),
-        Command::Trim { log_start_offset, .. } => state.decide_trim(*log_start_offset),
+        Command::Trim {
+            log_start_offset, ..
+        } => state.decide_trim(*log_start_offset),
         Command::Remove { .. } => Outcome::Removed,
     }
 }
@@ -379,11 +503,20 @@ fn advance(
             let position_bytes = state.position_bytes;
             let indexed = state.append(meta, *base_offset, context);
             let max_timestamp_ms = state.max_timestamp_ms;
-            return indexed.then_some(ottla_log::IndexRow { base_offset: *base_offset, max_timestamp_ms, position_bytes });
+            return indexed.then_some(ottla_log::IndexRow {
+                base_offset: *base_offset,
+                max_timestamp_ms,
+                position_bytes,
+            });
         }
-        (Command::Trim { .. }, Outcome::Trimmed { log_start_offset }) => state.trim(*log_start_offset),
+        (Command::Trim { .. }, Outcome::Trimmed { log_start_offset }) => {
+            state.trim(*log_start_offset)
+        }
         (Command::Remove { .. }, Outcome::Removed) => {
-            *state = PartitionState { removed: true, ..PartitionState::new() };
+            *state = PartitionState {
+                removed: true,
+                ..PartitionState::new()
+            };
         }
         _ => {}
     }

@@ -4,7 +4,9 @@ use std::future::Future;
 
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+};
 use openraft::type_config::alias::{SnapshotOf, VoteOf};
 use openraft::{AnyError, EmptyNode};
 
@@ -17,7 +19,10 @@ pub(crate) struct NoPeer(u64);
 
 impl NoPeer {
     fn unreachable(&self) -> Unreachable<TypeConfig> {
-        let message = format!("replica {} has no address: this group has one member", self.0);
+        let message = format!(
+            "replica {} has no address: this group has one member",
+            self.0
+        );
         Unreachable::new(&AnyError::error(message))
     }
 }

@@ -64,18 +64,27 @@ impl Partition {
             group,
             log_start_offset: AtomicI64::new(state.log_start_offset),
             high_watermark: AtomicI64::new(state.log_end_offset),
-            inner: Mutex::new(Inner { tail: state.clone(), applied: state, ..Default::default() }),
+            inner: Mutex::new(Inner {
+                tail: state.clone(),
+                applied: state,
+                ..Default::default()
+            }),
         }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("no code panics while it holds a partition")
+        self.inner
+            .lock()
+            .expect("no code panics while it holds a partition")
     }
 
     pub fn bounds(&self) -> Bounds {
         // Start before end: a trim between the two loads can only make the range look larger.
         let log_start_offset = self.log_start_offset.load(Ordering::Acquire);
-        Bounds { log_start_offset, high_watermark: self.high_watermark.load(Ordering::Acquire) }
+        Bounds {
+            log_start_offset,
+            high_watermark: self.high_watermark.load(Ordering::Acquire),
+        }
     }
 
     /// Looks at the state at the high watermark.
@@ -90,8 +99,16 @@ impl Partition {
 
     pub(crate) fn cache(&self, base_offset: i64, last_offset: i64, head: Bytes, body: Bytes) {
         let cache = &mut self.inner().cache;
-        assert!(cache.back().is_none_or(|b| b.last_offset < base_offset), "the cache is in order");
-        cache.push_back(CachedBatch { base_offset, last_offset, head, body });
+        assert!(
+            cache.back().is_none_or(|b| b.last_offset < base_offset),
+            "the cache is in order"
+        );
+        cache.push_back(CachedBatch {
+            base_offset,
+            last_offset,
+            head,
+            body,
+        });
     }
 
     /// Drops cached batches up to and with the one at `base_offset`.
@@ -106,8 +123,10 @@ impl Partition {
     pub(crate) fn commit(&self, change: impl FnOnce(&mut PartitionState)) {
         let mut inner = self.inner();
         change(&mut inner.applied);
-        self.log_start_offset.store(inner.applied.log_start_offset, Ordering::Release);
-        self.high_watermark.store(inner.applied.log_end_offset, Ordering::Release);
+        self.log_start_offset
+            .store(inner.applied.log_start_offset, Ordering::Release);
+        self.high_watermark
+            .store(inner.applied.log_end_offset, Ordering::Release);
         inner.waiters.iter().for_each(|w| w.0.notify_one());
     }
 
@@ -150,12 +169,20 @@ impl Partition {
     pub fn cached_bytes(&self, offset: i64, enough: usize) -> Option<usize> {
         let inner = self.inner();
         let first = inner.cache.partition_point(|b| b.last_offset < offset);
-        if inner.cache.get(first).is_none_or(|b| b.base_offset > offset) {
+        if inner
+            .cache
+            .get(first)
+            .is_none_or(|b| b.base_offset > offset)
+        {
             return None;
         }
         let end = inner.applied.log_end_offset;
         let mut bytes = 0;
-        for batch in inner.cache.range(first..).take_while(|b| b.base_offset < end) {
+        for batch in inner
+            .cache
+            .range(first..)
+            .take_while(|b| b.base_offset < end)
+        {
             bytes += BATCH_HEAD_BYTES + batch.body.len();
             if bytes >= enough {
                 break;
@@ -167,15 +194,28 @@ impl Partition {
     /// Whole batches from the one that holds `offset`, with base offsets below `end_offset`, as
     /// slices of what the producer sent. The first is returned whatever its size. `None` if `offset`
     /// lies before the cache. A caller that passes the high watermark as the end sees committed data.
-    pub fn read_cached(&self, offset: i64, end_offset: i64, max_bytes: usize) -> Option<Vec<Bytes>> {
+    pub fn read_cached(
+        &self,
+        offset: i64,
+        end_offset: i64,
+        max_bytes: usize,
+    ) -> Option<Vec<Bytes>> {
         let inner = self.inner();
         let first = inner.cache.partition_point(|b| b.last_offset < offset);
-        if inner.cache.get(first).is_none_or(|b| b.base_offset > offset) {
+        if inner
+            .cache
+            .get(first)
+            .is_none_or(|b| b.base_offset > offset)
+        {
             return None;
         }
         let mut found = Vec::new();
         let mut bytes = 0;
-        for batch in inner.cache.range(first..).take_while(|b| b.base_offset < end_offset) {
+        for batch in inner
+            .cache
+            .range(first..)
+            .take_while(|b| b.base_offset < end_offset)
+        {
             let size = BATCH_HEAD_BYTES + batch.body.len();
             if !found.is_empty() && bytes + size > max_bytes {
                 break;
@@ -188,37 +228,53 @@ impl Partition {
     }
 }
 
+/// Partition, base offset and size of a cached batch.
+pub(crate) type CachedAt = (Arc<Partition>, i64, usize);
+
 /// The byte budget that all partitions' cached batches share; the oldest go first.
 pub(crate) struct TailCache {
     budget_bytes: usize,
-    queue: Mutex<(VecDeque<(Arc<Partition>, i64, usize)>, usize)>,
+    queue: Mutex<(VecDeque<CachedAt>, usize)>,
 }
 
 impl TailCache {
     pub(crate) fn new(budget_bytes: usize) -> TailCache {
-        TailCache { budget_bytes, queue: Mutex::default() }
+        TailCache {
+            budget_bytes,
+            queue: Mutex::default(),
+        }
     }
 
     /// Accounts for batches that were just cached, and makes room.
-    pub(crate) fn added(&self, batches: impl Iterator<Item = (Arc<Partition>, i64, usize)>) {
+    pub(crate) fn added(&self, batches: impl Iterator<Item = CachedAt>) {
         let mut evicted = Vec::new();
         {
-            let mut guard = self.queue.lock().expect("no code panics while it holds the queue");
+            let mut guard = self
+                .queue
+                .lock()
+                .expect("no code panics while it holds the queue");
             let (queue, bytes) = &mut *guard;
             for batch in batches {
                 *bytes += batch.2;
                 queue.push_back(batch);
             }
             while *bytes > self.budget_bytes {
-                let Some(oldest) = queue.pop_front() else { break };
+                let Some(oldest) = queue.pop_front() else {
+                    break;
+                };
                 *bytes -= oldest.2;
                 evicted.push(oldest);
             }
         }
-        evicted.iter().for_each(|(partition, base_offset, _)| partition.evict(*base_offset));
+        evicted
+            .iter()
+            .for_each(|(partition, base_offset, _)| partition.evict(*base_offset));
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.queue.lock().expect("no code panics while it holds the queue").1
+        self.queue
+            .lock()
+            .expect("no code panics while it holds the queue")
+            .1
     }
 }

@@ -38,6 +38,10 @@ impl ProducerState {
 
 /// All producers of one partition. Empty costs eight bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::box_collection,
+    reason = "most partitions have none, and every partition pays for the field"
+)]
 pub struct Producers(Option<Box<HashMap<i64, ProducerState>>>);
 
 impl Producers {
@@ -48,17 +52,22 @@ impl Producers {
             return None;
         }
         if meta.epoch < state.epoch {
-            return Some(Outcome::InvalidProducerEpoch { current: state.epoch });
+            return Some(Outcome::InvalidProducerEpoch {
+                current: state.epoch,
+            });
         }
         if meta.epoch > state.epoch {
             let expected = 0;
-            return (meta.base_sequence != expected).then_some(Outcome::OutOfOrderSequence { expected });
+            return (meta.base_sequence != expected)
+                .then_some(Outcome::OutOfOrderSequence { expected });
         }
         let same = |b: &&RememberedBatch| {
             b.base_sequence == meta.base_sequence && b.last_sequence == meta.last_sequence
         };
         if let Some(batch) = state.batches.iter().find(same) {
-            return Some(Outcome::Duplicate { base_offset: batch.base_offset });
+            return Some(Outcome::Duplicate {
+                base_offset: batch.base_offset,
+            });
         }
         let expected = next_sequence(state.last_sequence()?);
         (meta.base_sequence != expected).then_some(Outcome::OutOfOrderSequence { expected })
@@ -111,7 +120,14 @@ impl Producers {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (i64, &ProducerState)> {
-        self.0.iter().flat_map(|m| m.iter()).map(|(id, state)| (*id, state))
+        self.0
+            .iter()
+            .flat_map(|m| m.iter())
+            .map(|(id, state)| (*id, state))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     pub fn len(&self) -> usize {
@@ -136,7 +152,11 @@ fn forget_oldest(producers: &mut HashMap<i64, ProducerState>, now_ms: i64, expir
 
 /// Sequences wrap from `i32::MAX` to 0.
 pub fn next_sequence(sequence: i32) -> i32 {
-    if sequence == i32::MAX { 0 } else { sequence + 1 }
+    if sequence == i32::MAX {
+        0
+    } else {
+        sequence + 1
+    }
 }
 
 #[cfg(test)]
@@ -146,14 +166,24 @@ mod tests {
     const EXPIRATION_MS: i64 = 1000;
 
     fn meta(epoch: i16, base_sequence: i32, last_sequence: i32) -> ProducerMeta {
-        ProducerMeta { id: 7, epoch, base_sequence, last_sequence }
+        ProducerMeta {
+            id: 7,
+            epoch,
+            base_sequence,
+            last_sequence,
+        }
     }
 
     fn append(p: &mut Producers, m: ProducerMeta, base_offset: i64, now_ms: i64) {
         assert_eq!(p.check(&m, now_ms, EXPIRATION_MS), None);
         let (base_sequence, last_sequence) = (m.base_sequence, m.last_sequence);
         let offsets = last_sequence - base_sequence + 1;
-        let batch = RememberedBatch { base_sequence, last_sequence, base_offset, offsets };
+        let batch = RememberedBatch {
+            base_sequence,
+            last_sequence,
+            base_offset,
+            offsets,
+        };
         p.remember(&m, batch, 0, now_ms, EXPIRATION_MS);
     }
 
@@ -164,11 +194,19 @@ mod tests {
             append(&mut p, meta(0, i * 10, i * 10 + 9), 100 + i as i64 * 10, 0);
         }
         for i in 1..6 {
-            let expected = Outcome::Duplicate { base_offset: 100 + i as i64 * 10 };
-            assert_eq!(p.check(&meta(0, i * 10, i * 10 + 9), 0, EXPIRATION_MS), Some(expected));
+            let expected = Outcome::Duplicate {
+                base_offset: 100 + i as i64 * 10,
+            };
+            assert_eq!(
+                p.check(&meta(0, i * 10, i * 10 + 9), 0, EXPIRATION_MS),
+                Some(expected)
+            );
         }
         let forgotten = p.check(&meta(0, 0, 9), 0, EXPIRATION_MS);
-        assert_eq!(forgotten, Some(Outcome::OutOfOrderSequence { expected: 60 }));
+        assert_eq!(
+            forgotten,
+            Some(Outcome::OutOfOrderSequence { expected: 60 })
+        );
         let gap = p.check(&meta(0, 70, 79), 0, EXPIRATION_MS);
         assert_eq!(gap, Some(Outcome::OutOfOrderSequence { expected: 60 }));
     }

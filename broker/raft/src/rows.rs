@@ -29,7 +29,8 @@ pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
         EntryPayload::Normal(payload) => {
             let group_entry = &payload.0;
             let mut row = header(entry, 1, 20 + group_entry.commands.len() * 64);
-            row.i64(group_entry.time_ms).i64(group_entry.producer_expiration_ms);
+            row.i64(group_entry.time_ms)
+                .i64(group_entry.producer_expiration_ms);
             row.u32(group_entry.commands.len() as u32);
             for (command, outcome) in group_entry.commands.iter().zip(group_entry.outcomes()) {
                 put_command(&mut row, command);
@@ -81,13 +82,22 @@ fn decode_group_entry(row: &mut RowReader) -> Result<GroupEntry> {
 fn put_command(row: &mut RowWriter, command: &Command) {
     match command {
         Command::Append { meta, .. } => {
-            row.u8(0).u64(meta.partition.0).i32(meta.offsets).i64(meta.max_timestamp_ms);
+            row.u8(0)
+                .u64(meta.partition.0)
+                .i32(meta.offsets)
+                .i64(meta.max_timestamp_ms);
             row.u32(meta.size_bytes).u8(meta.producer.is_some() as u8);
             if let Some(p) = &meta.producer {
-                row.i64(p.id).i16(p.epoch).i32(p.base_sequence).i32(p.last_sequence);
+                row.i64(p.id)
+                    .i16(p.epoch)
+                    .i32(p.base_sequence)
+                    .i32(p.last_sequence);
             }
         }
-        Command::Trim { partition, log_start_offset } => {
+        Command::Trim {
+            partition,
+            log_start_offset,
+        } => {
             row.u8(1).u64(partition.0).i64(*log_start_offset);
         }
         Command::Remove { partition } => {
@@ -111,10 +121,22 @@ fn get_command(row: &mut RowReader) -> Result<Command> {
                     last_sequence: row.i32()?,
                 }),
             };
-            let meta = BatchMeta { partition, offsets, max_timestamp_ms, size_bytes, producer };
-            Ok(Command::Append { meta, body: Bytes::new() })
+            let meta = BatchMeta {
+                partition,
+                offsets,
+                max_timestamp_ms,
+                size_bytes,
+                producer,
+            };
+            Ok(Command::Append {
+                meta,
+                body: Bytes::new(),
+            })
         }
-        1 => Ok(Command::Trim { partition, log_start_offset: row.i64()? }),
+        1 => Ok(Command::Trim {
+            partition,
+            log_start_offset: row.i64()?,
+        }),
         2 => Ok(Command::Remove { partition }),
         tag => Err(row.damaged(&format!("command {tag} is not known"))),
     }
@@ -139,9 +161,15 @@ fn get_outcome(row: &mut RowReader) -> Result<Outcome> {
     Ok(match tag {
         0 => Outcome::Appended { base_offset: value },
         1 => Outcome::Duplicate { base_offset: value },
-        2 => Outcome::OutOfOrderSequence { expected: value as i32 },
-        3 => Outcome::InvalidProducerEpoch { current: value as i16 },
-        4 => Outcome::Trimmed { log_start_offset: value },
+        2 => Outcome::OutOfOrderSequence {
+            expected: value as i32,
+        },
+        3 => Outcome::InvalidProducerEpoch {
+            current: value as i16,
+        },
+        4 => Outcome::Trimmed {
+            log_start_offset: value,
+        },
         5 => Outcome::OffsetOutOfRange,
         6 => Outcome::Removed,
         7 => Outcome::UnknownPartition,
@@ -164,7 +192,9 @@ fn put_membership(row: &mut RowWriter, membership: &Membership) {
 }
 
 fn get_membership(row: &mut RowReader) -> Result<Membership> {
-    let configs = (0..row.count(4)?).map(|_| get_ids(row)).collect::<Result<Vec<_>>>()?;
+    let configs = (0..row.count(4)?)
+        .map(|_| get_ids(row))
+        .collect::<Result<Vec<_>>>()?;
     let nodes = get_ids(row)?;
     types::membership(configs, nodes).ok_or_else(|| row.damaged("a voter is not a member"))
 }
@@ -196,14 +226,20 @@ pub(crate) fn decode_purged(row: &[u8]) -> Result<Option<LogId>> {
 pub(crate) fn encode_vote(vote: &Vote) -> Bytes {
     let mut row = RowWriter::new(VERSION, 17);
     let leader = vote.leader_id();
-    row.u64(leader.term()).u64(*leader.node_id()).u8(vote.is_committed() as u8);
+    row.u64(leader.term())
+        .u64(*leader.node_id())
+        .u8(vote.is_committed() as u8);
     row.finish()
 }
 
 pub(crate) fn decode_vote(row: &[u8]) -> Result<Vote> {
     let mut row = RowReader::new("a vote", VERSION, row)?;
     let (term, node, committed) = (row.u64()?, row.u64()?, row.u8()?);
-    Ok(if committed != 0 { Vote::new_committed(term, node) } else { Vote::new(term, node) })
+    Ok(if committed != 0 {
+        Vote::new_committed(term, node)
+    } else {
+        Vote::new(term, node)
+    })
 }
 
 /// A group's checkpoint: what its partitions' rows stand for.
@@ -227,14 +263,19 @@ pub(crate) fn decode_checkpoint(row: &[u8]) -> Result<Checkpoint> {
     let log_id = get_log_id(&mut row)?;
     let membership = StoredMembership::new(log_id, get_membership(&mut row)?);
     row.end()?;
-    Ok(Checkpoint { applied, membership })
+    Ok(Checkpoint {
+        applied,
+        membership,
+    })
 }
 
 pub(crate) fn encode_partition(state: &PartitionState) -> Bytes {
     let mut row = RowWriter::new(VERSION, 80 + state.producers.len() * 160);
     row.i64(state.log_start_offset).i64(state.log_end_offset);
-    row.i64(state.max_timestamp_ms).i64(state.max_timestamp_offset);
-    row.u64(state.position_bytes).u64(state.start_position_bytes);
+    row.i64(state.max_timestamp_ms)
+        .i64(state.max_timestamp_offset);
+    row.u64(state.position_bytes)
+        .u64(state.start_position_bytes);
     row.u64(state.indexed_position_bytes.map_or(u64::MAX, |p| p));
     row.u32(state.epochs.len() as u32);
     for e in &state.epochs {
@@ -242,10 +283,16 @@ pub(crate) fn encode_partition(state: &PartitionState) -> Bytes {
     }
     row.u32(state.producers.len() as u32);
     for (id, producer) in state.producers.iter() {
-        row.i64(id).i16(producer.epoch).i64(producer.last_time_ms).i64(producer.last_timestamp_ms);
+        row.i64(id)
+            .i16(producer.epoch)
+            .i64(producer.last_time_ms)
+            .i64(producer.last_timestamp_ms);
         row.u32(producer.batches.len() as u32);
         for b in &producer.batches {
-            row.i32(b.base_sequence).i32(b.last_sequence).i64(b.base_offset).i32(b.offsets);
+            row.i32(b.base_sequence)
+                .i32(b.last_sequence)
+                .i64(b.base_offset)
+                .i32(b.offsets);
         }
     }
     row.finish()
@@ -264,7 +311,10 @@ pub(crate) fn decode_partition(row: &[u8]) -> Result<PartitionState> {
         ..PartitionState::new()
     };
     for _ in 0..row.count(12)? {
-        state.epochs.push(EpochStart { epoch: row.i32()?, start_offset: row.i64()? });
+        state.epochs.push(EpochStart {
+            epoch: row.i32()?,
+            start_offset: row.i64()?,
+        });
     }
     for _ in 0..row.count(30)? {
         let id = row.i64()?;
@@ -294,21 +344,45 @@ mod tests {
     use proptest::prelude::*;
 
     fn producer() -> impl Strategy<Value = Option<ProducerMeta>> {
-        prop::option::of((any::<i64>(), any::<i16>(), any::<i32>(), any::<i32>()).prop_map(
-            |(id, epoch, base_sequence, last_sequence)| ProducerMeta { id, epoch, base_sequence, last_sequence },
-        ))
+        prop::option::of(
+            (any::<i64>(), any::<i16>(), any::<i32>(), any::<i32>()).prop_map(
+                |(id, epoch, base_sequence, last_sequence)| ProducerMeta {
+                    id,
+                    epoch,
+                    base_sequence,
+                    last_sequence,
+                },
+            ),
+        )
     }
 
     fn command() -> impl Strategy<Value = Command> {
-        let append = (any::<u64>(), any::<i32>(), any::<i64>(), any::<u32>(), producer()).prop_map(
-            |(p, offsets, max_timestamp_ms, size_bytes, producer)| Command::Append {
-                meta: BatchMeta { partition: PartitionId(p), offsets, max_timestamp_ms, size_bytes, producer },
-                body: Bytes::new(),
-            },
-        );
-        let trim = (any::<u64>(), any::<i64>())
-            .prop_map(|(p, o)| Command::Trim { partition: PartitionId(p), log_start_offset: o });
-        let remove = any::<u64>().prop_map(|p| Command::Remove { partition: PartitionId(p) });
+        let append = (
+            any::<u64>(),
+            any::<i32>(),
+            any::<i64>(),
+            any::<u32>(),
+            producer(),
+        )
+            .prop_map(|(p, offsets, max_timestamp_ms, size_bytes, producer)| {
+                Command::Append {
+                    meta: BatchMeta {
+                        partition: PartitionId(p),
+                        offsets,
+                        max_timestamp_ms,
+                        size_bytes,
+                        producer,
+                    },
+                    body: Bytes::new(),
+                }
+            });
+        let trim = (any::<u64>(), any::<i64>()).prop_map(|(p, o)| Command::Trim {
+            partition: PartitionId(p),
+            log_start_offset: o,
+        });
+        let remove = any::<u64>().prop_map(|p| Command::Remove {
+            partition: PartitionId(p),
+        });
         prop_oneof![append, trim, remove]
     }
 
@@ -370,9 +444,18 @@ mod tests {
         }
         let nodes: BTreeSet<u64> = [1, 2, 3].into();
         let configs = vec![[1, 2].into(), [2, 3].into()];
-        let membership = StoredMembership::new(Some(types::log_id(2, 5)), types::membership(configs, nodes).unwrap());
-        let checkpoint = Checkpoint { applied: Some(types::log_id(2, 8)), membership };
+        let membership = StoredMembership::new(
+            Some(types::log_id(2, 5)),
+            types::membership(configs, nodes).unwrap(),
+        );
+        let checkpoint = Checkpoint {
+            applied: Some(types::log_id(2, 8)),
+            membership,
+        };
         let read = decode_checkpoint(&encode_checkpoint(&checkpoint)).unwrap();
-        assert_eq!((read.applied, read.membership), (checkpoint.applied, checkpoint.membership));
+        assert_eq!(
+            (read.applied, read.membership),
+            (checkpoint.applied, checkpoint.membership)
+        );
     }
 }

@@ -26,7 +26,11 @@ pub(crate) struct Request {
 }
 
 /// Requests of one entry, in its order, with how many commands each brought.
-type Replies = Vec<(usize, oneshot::Sender<Result<Vec<Outcome>, AppendError>>, Option<OwnedSemaphorePermit>)>;
+type Replies = Vec<(
+    usize,
+    oneshot::Sender<Result<Vec<Outcome>, AppendError>>,
+    Option<OwnedSemaphorePermit>,
+)>;
 type InFlight = FuturesOrdered<BoxFuture<'static, (Replies, Result<Vec<Outcome>, AppendError>)>>;
 
 pub(crate) async fn run(
@@ -51,7 +55,8 @@ pub(crate) async fn run(
             push(&mut waiting, &mut waiting_bytes, request);
         }
         let may_send = |in_flight: &InFlight, bytes: usize| {
-            in_flight.is_empty() || (bytes >= GROUP_ENTRY_BYTES && in_flight.len() < GROUP_ENTRIES_IN_FLIGHT)
+            in_flight.is_empty()
+                || (bytes >= GROUP_ENTRY_BYTES && in_flight.len() < GROUP_ENTRIES_IN_FLIGHT)
         };
         while !waiting.is_empty() && may_send(&in_flight, waiting_bytes) {
             let (commands, replies) = take_entry(&mut waiting, &mut waiting_bytes);
@@ -68,16 +73,22 @@ fn push(waiting: &mut VecDeque<Request>, waiting_bytes: &mut usize, request: Req
 }
 
 /// Whole requests from the front, up to the size of an entry, at least one.
-fn take_entry(waiting: &mut VecDeque<Request>, waiting_bytes: &mut usize) -> (Vec<Command>, Replies) {
+fn take_entry(
+    waiting: &mut VecDeque<Request>,
+    waiting_bytes: &mut usize,
+) -> (Vec<Command>, Replies) {
     let mut commands = Vec::new();
     let mut replies = Vec::new();
     let mut bytes = 0;
     while let Some(next) = waiting.front() {
-        let full = bytes + next.bytes > GROUP_ENTRY_BYTES || commands.len() + next.commands.len() > GROUP_ENTRY_BATCHES;
+        let full = bytes + next.bytes > GROUP_ENTRY_BYTES
+            || commands.len() + next.commands.len() > GROUP_ENTRY_BATCHES;
         if full && !commands.is_empty() {
             break;
         }
-        let Some(request) = waiting.pop_front() else { break };
+        let Some(request) = waiting.pop_front() else {
+            break;
+        };
         bytes += request.bytes;
         replies.push((request.commands.len(), request.reply, request.permit));
         commands.extend(request.commands);
@@ -98,7 +109,9 @@ async fn propose(
             Err(_) => Err(AppendError::Stopped),
             Ok(mut results) => match results.next().await {
                 Some(Ok(Ok(written))) => Ok(written.response),
-                Some(Ok(Err(openraft::errors::ClientWriteError::ForwardToLeader(_)))) => Err(AppendError::NotLeader),
+                Some(Ok(Err(openraft::errors::ClientWriteError::ForwardToLeader(_)))) => {
+                    Err(AppendError::NotLeader)
+                }
                 Some(Ok(Err(_))) => Err(AppendError::Unknown),
                 Some(Err(_)) | None => Err(AppendError::Stopped),
             },

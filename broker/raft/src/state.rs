@@ -46,7 +46,11 @@ pub struct PartitionState {
 
 impl PartitionState {
     pub fn new() -> PartitionState {
-        PartitionState { max_timestamp_ms: -1, max_timestamp_offset: -1, ..Default::default() }
+        PartitionState {
+            max_timestamp_ms: -1,
+            max_timestamp_offset: -1,
+            ..Default::default()
+        }
     }
 
     /// What an append of this batch becomes. Changes nothing.
@@ -54,26 +58,44 @@ impl PartitionState {
         if self.removed {
             return Outcome::UnknownPartition;
         }
-        let check = |p| self.producers.check(&p, context.time_ms, context.producer_expiration_ms);
+        let check = |p| {
+            self.producers
+                .check(&p, context.time_ms, context.producer_expiration_ms)
+        };
         let refused = meta.producer.and_then(check);
-        refused.unwrap_or(Outcome::Appended { base_offset: self.log_end_offset })
+        refused.unwrap_or(Outcome::Appended {
+            base_offset: self.log_end_offset,
+        })
     }
 
     /// What a trim to `offset` becomes; -1 stands for the log end offset.
     pub fn decide_trim(&self, offset: i64) -> Outcome {
-        let offset = if offset == -1 { self.log_end_offset } else { offset };
+        let offset = if offset == -1 {
+            self.log_end_offset
+        } else {
+            offset
+        };
         match offset {
             _ if self.removed => Outcome::UnknownPartition,
             o if o < 0 || o > self.log_end_offset => Outcome::OffsetOutOfRange,
-            o => Outcome::Trimmed { log_start_offset: o.max(self.log_start_offset) },
+            o => Outcome::Trimmed {
+                log_start_offset: o.max(self.log_start_offset),
+            },
         }
     }
 
     /// Takes in a batch that was decided to stand at `base_offset`. True if it gets an index row.
     pub fn append(&mut self, meta: &BatchMeta, base_offset: i64, context: &EntryContext) -> bool {
         assert_eq!(base_offset, self.log_end_offset, "offsets are dense");
-        if self.epochs.last().is_none_or(|e| e.epoch < context.leader_epoch) {
-            self.epochs.push(EpochStart { epoch: context.leader_epoch, start_offset: base_offset });
+        if self
+            .epochs
+            .last()
+            .is_none_or(|e| e.epoch < context.leader_epoch)
+        {
+            self.epochs.push(EpochStart {
+                epoch: context.leader_epoch,
+                start_offset: base_offset,
+            });
         }
         if let Some(producer) = &meta.producer {
             let batch = RememberedBatch {
@@ -83,7 +105,13 @@ impl PartitionState {
                 offsets: meta.offsets,
             };
             let (now_ms, expiration_ms) = (context.time_ms, context.producer_expiration_ms);
-            self.producers.remember(producer, batch, meta.max_timestamp_ms, now_ms, expiration_ms);
+            self.producers.remember(
+                producer,
+                batch,
+                meta.max_timestamp_ms,
+                now_ms,
+                expiration_ms,
+            );
         }
         if meta.max_timestamp_ms > self.max_timestamp_ms {
             self.max_timestamp_ms = meta.max_timestamp_ms;
@@ -102,13 +130,16 @@ impl PartitionState {
 
     pub fn trim(&mut self, log_start_offset: i64) {
         self.log_start_offset = self.log_start_offset.max(log_start_offset);
-        let kept = self.epochs.partition_point(|e| e.start_offset <= self.log_start_offset);
+        let kept = self
+            .epochs
+            .partition_point(|e| e.start_offset <= self.log_start_offset);
         self.epochs.drain(..kept.saturating_sub(1));
     }
 
     /// Bytes between log start offset and log end offset, to the grain of the index.
     pub fn size_bytes(&self) -> u64 {
-        self.position_bytes.saturating_sub(self.start_position_bytes)
+        self.position_bytes
+            .saturating_sub(self.start_position_bytes)
     }
 
     /// The last epoch at or below `epoch` and the offset where it ended (KIP-101, KIP-279):
@@ -119,7 +150,10 @@ impl PartitionState {
         }
         let next = self.epochs.partition_point(|e| e.epoch <= epoch);
         let found = self.epochs.get(next.checked_sub(1)?)?;
-        let end = self.epochs.get(next).map_or(self.log_end_offset, |e| e.start_offset);
+        let end = self
+            .epochs
+            .get(next)
+            .map_or(self.log_end_offset, |e| e.start_offset);
         Some((found.epoch, end))
     }
 
@@ -138,12 +172,22 @@ mod tests {
     use proptest::prelude::*;
 
     fn context(leader_epoch: i32) -> EntryContext {
-        EntryContext { leader_epoch, time_ms: 0, producer_expiration_ms: 1000 }
+        EntryContext {
+            leader_epoch,
+            time_ms: 0,
+            producer_expiration_ms: 1000,
+        }
     }
 
     fn meta(offsets: i32) -> BatchMeta {
         let partition = PartitionId(1);
-        BatchMeta { partition, offsets, max_timestamp_ms: 5, size_bytes: 100, producer: None }
+        BatchMeta {
+            partition,
+            offsets,
+            max_timestamp_ms: 5,
+            size_bytes: 100,
+            producer: None,
+        }
     }
 
     #[test]
@@ -161,7 +205,13 @@ mod tests {
         assert_eq!(s.epoch_end(7, 6), None);
         assert_eq!((s.epoch_at(0), s.epoch_at(14), s.epoch_at(15)), (1, 1, 4));
         s.trim(16);
-        assert_eq!(s.epochs, vec![EpochStart { epoch: 4, start_offset: 15 }]);
+        assert_eq!(
+            s.epochs,
+            vec![EpochStart {
+                epoch: 4,
+                start_offset: 15
+            }]
+        );
     }
 
     #[test]
@@ -170,9 +220,19 @@ mod tests {
         s.append(&meta(10), 0, &context(1));
         assert_eq!(s.decide_trim(11), Outcome::OffsetOutOfRange);
         assert_eq!(s.decide_trim(-2), Outcome::OffsetOutOfRange);
-        assert_eq!(s.decide_trim(-1), Outcome::Trimmed { log_start_offset: 10 });
+        assert_eq!(
+            s.decide_trim(-1),
+            Outcome::Trimmed {
+                log_start_offset: 10
+            }
+        );
         s.trim(4);
-        assert_eq!(s.decide_trim(2), Outcome::Trimmed { log_start_offset: 4 });
+        assert_eq!(
+            s.decide_trim(2),
+            Outcome::Trimmed {
+                log_start_offset: 4
+            }
+        );
     }
 
     proptest! {

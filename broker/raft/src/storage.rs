@@ -50,7 +50,11 @@ impl RaftLogReader<TypeConfig> for LogStorage {
         Ok(self.0.vote())
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
         Ok(self.0.entries(start, end, RAFT_READ_BYTES)?)
     }
 }
@@ -60,7 +64,10 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
         let (last_purged_log_id, last_log_id) = self.0.log_state();
-        Ok(LogState { last_purged_log_id, last_log_id })
+        Ok(LogState {
+            last_purged_log_id,
+            last_log_id,
+        })
     }
 
     async fn get_log_reader(&mut self) -> LogStorage {
@@ -72,12 +79,18 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         blocking(move || log.save_vote(&vote)).await
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<TypeConfig>,
+    ) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let done = Box::new(move |result: Result<(), _>| callback.io_completed(result.map_err(io::Error::from)));
+        let done = Box::new(move |result: Result<(), _>| {
+            callback.io_completed(result.map_err(io::Error::from))
+        });
         self.0.append(entries, done);
         Ok(())
     }
@@ -96,7 +109,10 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ottla_log::StoreError> + Send + 'static,
 ) -> Result<T, io::Error> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?.map_err(io::Error::from)
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
+        .map_err(io::Error::from)
 }
 
 /// The state machine: applying moves high watermarks. Its snapshot is the group's checkpoint.
@@ -130,7 +146,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> CheckpointBuilder {
         let (checkpoint, ops) = self.0.checkpoint_ops();
-        CheckpointBuilder { log: self.0.clone(), checkpoint, ops }
+        CheckpointBuilder {
+            log: self.0.clone(),
+            checkpoint,
+            ops,
+        }
     }
 
     async fn install_snapshot(
@@ -138,10 +158,15 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         _meta: &SnapshotMetaOf<TypeConfig>,
         _snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "a group of one replica receives no snapshot"))
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "a group of one replica receives no snapshot",
+        ))
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
         let checkpoint = self.0.stored_checkpoint();
         Ok(checkpoint.applied.is_some().then(|| snapshot(&checkpoint)))
     }
@@ -160,7 +185,11 @@ impl RaftSnapshotBuilder<TypeConfig> for CheckpointBuilder {
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let done = Box::new(move |result| drop(sender.send(result)));
-        self.log.store().submit(Write { ops: std::mem::take(&mut self.ops), sync: true, done });
+        self.log.store().submit(Write {
+            ops: std::mem::take(&mut self.ops),
+            sync: true,
+            done,
+        });
         receiver.await.map_err(io::Error::other)??;
         self.log.checkpoint_stored(self.checkpoint.clone());
         Ok(snapshot(&self.checkpoint))

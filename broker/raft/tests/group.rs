@@ -18,8 +18,14 @@ fn clock() -> ottla_raft::Clock {
 
 async fn start(store: Arc<dyn Store>) -> (Groups, Arc<Group>) {
     let groups = Groups::new(store, clock());
-    let group = groups.start_alone(GROUP, 7).await.expect("the group starts");
-    group.wait_for_leadership(WAIT).await.expect("alone, it leads");
+    let group = groups
+        .start_alone(GROUP, 7)
+        .await
+        .expect("the group starts");
+    group
+        .wait_for_leadership(WAIT)
+        .await
+        .expect("alone, it leads");
     (groups, group)
 }
 
@@ -49,27 +55,51 @@ fn batch(partition: u64, offsets: i32, fill: u8, producer: Option<ProducerMeta>)
         size_bytes: 100,
         producer,
     };
-    Command::Append { meta, body: body.into() }
+    Command::Append {
+        meta,
+        body: body.into(),
+    }
 }
 
 fn producer(base_sequence: i32, count: i32) -> Option<ProducerMeta> {
-    Some(ProducerMeta { id: 5, epoch: 0, base_sequence, last_sequence: base_sequence + count - 1 })
+    Some(ProducerMeta {
+        id: 5,
+        epoch: 0,
+        base_sequence,
+        last_sequence: base_sequence + count - 1,
+    })
 }
 
 async fn append(group: &Group, commands: Vec<Command>) -> Vec<Outcome> {
-    group.append(commands, 100, None).outcome().await.expect("appended")
+    group
+        .append(commands, 100, None)
+        .outcome()
+        .await
+        .expect("appended")
 }
 
 fn read(group: &Group, partition: u64, offset: i64) -> Vec<u8> {
     let p = group.partition(PartitionId(partition));
-    let found = group.read(&p, offset, p.bounds().high_watermark, usize::MAX).expect("read");
+    let found = group
+        .read(&p, offset, p.bounds().high_watermark, usize::MAX)
+        .expect("read");
     found.concat()
 }
 
 async fn story(open: impl Fn() -> Arc<dyn Store>) {
     let (groups, group) = start(open()).await;
-    let outcomes = append(&group, vec![batch(1, 3, b'a', producer(0, 3)), batch(2, 1, b'b', None)]).await;
-    assert_eq!(outcomes, [Outcome::Appended { base_offset: 0 }, Outcome::Appended { base_offset: 0 }]);
+    let outcomes = append(
+        &group,
+        vec![batch(1, 3, b'a', producer(0, 3)), batch(2, 1, b'b', None)],
+    )
+    .await;
+    assert_eq!(
+        outcomes,
+        [
+            Outcome::Appended { base_offset: 0 },
+            Outcome::Appended { base_offset: 0 }
+        ]
+    );
     let outcomes = append(&group, vec![batch(1, 2, b'c', producer(3, 2))]).await;
     assert_eq!(outcomes, [Outcome::Appended { base_offset: 3 }]);
     let before = read(&group, 1, 0);
@@ -79,29 +109,77 @@ async fn story(open: impl Fn() -> Arc<dyn Store>) {
     drop((groups, group));
     // Not shut down: as after a crash, everything comes from the rows.
     let (groups, group) = start(open()).await;
-    assert!(group.leader_epoch().unwrap() > first_epoch, "a new life is a new leader epoch");
+    assert!(
+        group.leader_epoch().unwrap() > first_epoch,
+        "a new life is a new leader epoch"
+    );
     let p = group.partition(PartitionId(1));
     assert_eq!(p.bounds().high_watermark, 5);
     assert_eq!(read(&group, 1, 0), before);
-    assert_eq!(read(&group, 1, 4), &before[100..], "a middle offset brings its whole batch");
-    let again = append(&group, vec![batch(1, 2, b'c', producer(3, 2)), batch(1, 2, b'c', producer(9, 2))]).await;
-    let expected = [Outcome::Duplicate { base_offset: 3 }, Outcome::OutOfOrderSequence { expected: 5 }];
+    assert_eq!(
+        read(&group, 1, 4),
+        &before[100..],
+        "a middle offset brings its whole batch"
+    );
+    let again = append(
+        &group,
+        vec![
+            batch(1, 2, b'c', producer(3, 2)),
+            batch(1, 2, b'c', producer(9, 2)),
+        ],
+    )
+    .await;
+    let expected = [
+        Outcome::Duplicate { base_offset: 3 },
+        Outcome::OutOfOrderSequence { expected: 5 },
+    ];
     assert_eq!(again, expected);
 
-    let trimmed = append(&group, vec![Command::Trim { partition: PartitionId(1), log_start_offset: 4 }]).await;
-    assert_eq!(trimmed, [Outcome::Trimmed { log_start_offset: 4 }]);
+    let trimmed = append(
+        &group,
+        vec![Command::Trim {
+            partition: PartitionId(1),
+            log_start_offset: 4,
+        }],
+    )
+    .await;
+    assert_eq!(
+        trimmed,
+        [Outcome::Trimmed {
+            log_start_offset: 4
+        }]
+    );
     group.reclaim(&p).unwrap();
     assert_eq!(p.bounds().log_start_offset, 4);
-    assert_eq!(append(&group, vec![Command::Remove { partition: PartitionId(2) }]).await, [Outcome::Removed]);
-    assert_eq!(append(&group, vec![batch(2, 1, b'd', None)]).await, [Outcome::UnknownPartition]);
+    assert_eq!(
+        append(
+            &group,
+            vec![Command::Remove {
+                partition: PartitionId(2)
+            }]
+        )
+        .await,
+        [Outcome::Removed]
+    );
+    assert_eq!(
+        append(&group, vec![batch(2, 1, b'd', None)]).await,
+        [Outcome::UnknownPartition]
+    );
     groups.shutdown().await;
     drop((groups, group));
 
     let (groups, group) = start(open()).await;
     let p = group.partition(PartitionId(1));
-    assert_eq!((p.bounds().log_start_offset, p.bounds().high_watermark), (4, 5));
+    assert_eq!(
+        (p.bounds().log_start_offset, p.bounds().high_watermark),
+        (4, 5)
+    );
     assert_eq!(read(&group, 1, 4), &before[100..]);
-    assert_eq!(group.partition(PartitionId(2)).bounds().high_watermark, 0, "a removed partition is gone");
+    assert_eq!(
+        group.partition(PartitionId(2)).bounds().high_watermark,
+        0,
+        "a removed partition is gone"
+    );
     groups.shutdown().await;
 }
 
@@ -129,7 +207,9 @@ async fn concurrent_appends_are_dense() {
             let mut answered = Vec::new();
             for i in 0..50 {
                 let outcome = append(&group, vec![batch(3, 1 + i % 3, writer, None)]).await;
-                let Outcome::Appended { base_offset } = outcome[0] else { panic!("{outcome:?}") };
+                let Outcome::Appended { base_offset } = outcome[0] else {
+                    panic!("{outcome:?}")
+                };
                 answered.push((base_offset, base_offset + 1 + (i % 3) as i64, writer));
             }
             answered
@@ -137,7 +217,10 @@ async fn concurrent_appends_are_dense() {
     }
     let mut answered: Vec<_> = tasks.join_all().await.concat();
     answered.sort();
-    assert!(answered.windows(2).all(|w| w[0].1 == w[1].0), "no hole, no overlap");
+    assert!(
+        answered.windows(2).all(|w| w[0].1 == w[1].0),
+        "no hole, no overlap"
+    );
     let log = Bytes::from(read(&group, 3, 0));
     assert_eq!(log.len(), answered.len() * 100);
     for (batch, (base, _, writer)) in log.chunks(100).zip(&answered) {
@@ -168,5 +251,10 @@ async fn checkpoints_survive_restarts() {
 
 fn producer_of(i: u64) -> Option<ProducerMeta> {
     let sequence = (i / 5) as i32;
-    Some(ProducerMeta { id: 9, epoch: 0, base_sequence: sequence, last_sequence: sequence })
+    Some(ProducerMeta {
+        id: 9,
+        epoch: 0,
+        base_sequence: sequence,
+        last_sequence: sequence,
+    })
 }

@@ -10,15 +10,26 @@ use super::RequestContext;
 use super::configs::{self, Answer, Asked};
 use crate::services::Services;
 
-pub(super) async fn handle(services: &Services, _: &RequestContext, request: AlterConfigsRequest) -> AlterConfigsResponse {
+pub(super) async fn handle(
+    services: &Services,
+    _: &RequestContext,
+    request: AlterConfigsRequest,
+) -> AlterConfigsResponse {
     let asked = request.resources.into_iter().map(asked).collect();
     let answers = configs::alter(services, asked, request.validate_only).await;
     AlterConfigsResponse::default().with_responses(answers.into_iter().map(response).collect())
 }
 
 fn asked(resource: AlterConfigsResource) -> Asked {
-    let owned = resource.configs.into_iter().map(|c| (c.name.to_string(), c.value.map(|value| value.to_string())));
-    Asked { kind: resource.resource_type, name: resource.resource_name, change: Ok(Change::Replace(owned.collect())) }
+    let owned = resource
+        .configs
+        .into_iter()
+        .map(|c| (c.name.to_string(), c.value.map(|value| value.to_string())));
+    Asked {
+        kind: resource.resource_type,
+        name: resource.resource_name,
+        change: Ok(Change::Replace(owned.collect())),
+    }
 }
 
 fn response(answer: Answer) -> AlterConfigsResourceResponse {

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
+use kafka_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::StrBytes;
 use ottla_proto::metadata::SUPPORTED_FEATURES;
@@ -13,10 +15,16 @@ use ottla_proto::metadata::SUPPORTED_FEATURES;
 use super::{APIS, Malformed, Pending, Reply, RequestContext};
 use crate::services::Services;
 
-pub(super) async fn handle(services: &Services, context: &RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse {
-    let invalid = context.version >= 3 && !(named(&request.client_software_name) && named(&request.client_software_version));
+pub(super) async fn handle(
+    services: &Services,
+    context: &RequestContext,
+    request: ApiVersionsRequest,
+) -> ApiVersionsResponse {
+    let invalid = context.version >= 3
+        && !(named(&request.client_software_name) && named(&request.client_software_version));
     if invalid {
-        return ApiVersionsResponse::default().with_error_code(ResponseError::InvalidRequest.code());
+        return ApiVersionsResponse::default()
+            .with_error_code(ResponseError::InvalidRequest.code());
     }
     let response = ApiVersionsResponse::default().with_api_keys(api_keys());
     if context.version < 3 {
@@ -27,7 +35,11 @@ pub(super) async fn handle(services: &Services, context: &RequestContext, reques
         SupportedFeatureKey::default()
             .with_name(StrBytes::from_static_str(f.name))
             // Versions before 4 have no way to tell a minimum of 0 (KIP-1022).
-            .with_min_version(if context.version < 4 { f.min_level.max(1) } else { f.min_level })
+            .with_min_version(if context.version < 4 {
+                f.min_level.max(1)
+            } else {
+                f.min_level
+            })
             .with_max_version(f.max_level)
     });
     let finalized = image.features().map(|(name, level)| {
@@ -44,7 +56,10 @@ pub(super) async fn handle(services: &Services, context: &RequestContext, reques
 
 fn api_keys() -> Vec<ApiVersion> {
     let key = |api: &super::Api| {
-        ApiVersion::default().with_api_key(api.key as i16).with_min_version(api.advertised.0).with_max_version(api.advertised.1)
+        ApiVersion::default()
+            .with_api_key(api.key as i16)
+            .with_min_version(api.advertised.0)
+            .with_max_version(api.advertised.1)
     };
     APIS.iter().map(key).collect()
 }
@@ -58,9 +73,15 @@ fn named(text: &str) -> bool {
 
 /// A version that is not served: error 35 with what is, for ApiVersions; for others the connection
 /// closes, as Kafka's does.
-pub(super) fn unsupported(_services: &Arc<Services>, context: RequestContext) -> Result<Pending, Malformed> {
+pub(super) fn unsupported(
+    _services: &Arc<Services>,
+    context: RequestContext,
+) -> Result<Pending, Malformed> {
     if context.api.key != ApiKey::ApiVersions {
-        return Err(Malformed::Version { api: context.api.name, version: context.version });
+        return Err(Malformed::Version {
+            api: context.api.name,
+            version: context.version,
+        });
     }
     let response = ApiVersionsResponse::default()
         .with_error_code(ResponseError::UnsupportedVersion.code())

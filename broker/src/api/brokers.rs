@@ -68,15 +68,31 @@ pub(super) struct ClusterView<'a> {
 }
 
 impl<'a> ClusterView<'a> {
-    pub fn new(services: &'a Services, listener: &'a str, no_listener: ResponseError) -> ClusterView<'a> {
+    pub fn new(
+        services: &'a Services,
+        listener: &'a str,
+        no_listener: ResponseError,
+    ) -> ClusterView<'a> {
         let image = services.metadata.current();
-        ClusterView { image, services, listener, no_listener, leaders: HashMap::new(), placements: HashMap::new() }
+        ClusterView {
+            image,
+            services,
+            listener,
+            no_listener,
+            leaders: HashMap::new(),
+            placements: HashMap::new(),
+        }
     }
 
     /// Where these partitions of the topic are, by index.
     pub fn placements(&mut self, topic: &Topic, range: Range<usize>) -> Vec<(i32, Placement)> {
         let served = self.served_partitions(topic);
-        let partitions = topic.partitions.iter().enumerate().skip(range.start).take(range.len());
+        let partitions = topic
+            .partitions
+            .iter()
+            .enumerate()
+            .skip(range.start)
+            .take(range.len());
         let placed = partitions.map(|(index, partition)| {
             let mut placement = self.placement(partition.group);
             if index >= served && placement.leader.0 == self.services.metadata.node_id() {
@@ -111,9 +127,15 @@ impl<'a> ClusterView<'a> {
         if let Some(leader) = self.leaders.get(&id) {
             return *leader;
         }
-        let own_epoch = self.services.topics.groups().get(id).and_then(|group| group.leader_epoch());
+        let own_epoch = self
+            .services
+            .topics
+            .groups()
+            .get(id)
+            .and_then(|group| group.leader_epoch());
         let group = self.image.group(id);
-        let leader = group.map(|group| leader_of(group, self.services.metadata.node_id(), own_epoch));
+        let leader =
+            group.map(|group| leader_of(group, self.services.metadata.node_id(), own_epoch));
         let leader = leader.unwrap_or(Leader { id: None, epoch: 0 });
         self.leaders.insert(id, leader);
         leader
@@ -122,7 +144,9 @@ impl<'a> ClusterView<'a> {
     /// Whether clients can go to work on the first `partitions` of a topic. A topic that is gone has
     /// nothing left to wait for.
     fn is_served(&mut self, topic: Uuid, partitions: usize) -> bool {
-        let Some(topic) = self.image.topic_by_id(topic).cloned() else { return true };
+        let Some(topic) = self.image.topic_by_id(topic).cloned() else {
+            return true;
+        };
         let served = self.served_partitions(&topic);
         let own_id = self.services.metadata.node_id();
         let mut first = topic.partitions.iter().take(partitions).enumerate();
@@ -138,14 +162,26 @@ impl<'a> ClusterView<'a> {
 /// of a group needs no report.
 fn leader_of(group: &Group, own_id: NodeId, own_epoch: Option<i32>) -> Leader {
     if let Some(epoch) = own_epoch {
-        return Leader { id: Some(own_id), epoch };
+        return Leader {
+            id: Some(own_id),
+            epoch,
+        };
     }
     let alone = || (group.members.len() == 1).then(|| group.members[0]);
     let id = group.leader.or_else(alone).filter(|id| *id != own_id);
-    Leader { id, epoch: group.leader_epoch.max(0) }
+    Leader {
+        id,
+        epoch: group.leader_epoch.max(0),
+    }
 }
 
-fn place(image: &Image, group: &Group, leader: Leader, listener: &str, no_listener: ResponseError) -> Placement {
+fn place(
+    image: &Image,
+    group: &Group,
+    leader: Leader,
+    listener: &str,
+    no_listener: ResponseError,
+) -> Placement {
     let alive = |id: NodeId| image.broker(id).filter(|broker| !broker.fenced);
     let error = match leader.id.map(alive) {
         None | Some(None) => Some(ResponseError::LeaderNotAvailable),
@@ -154,7 +190,8 @@ fn place(image: &Image, group: &Group, leader: Leader, listener: &str, no_listen
     };
     let named = if error.is_none() { leader.id } else { None };
     let is_offline = |id: &&NodeId| alive(**id).is_none();
-    let ids = |members: &mut dyn Iterator<Item = &NodeId>| members.map(|id| BrokerId(*id)).collect();
+    let ids =
+        |members: &mut dyn Iterator<Item = &NodeId>| members.map(|id| BrokerId(*id)).collect();
     Placement {
         error_code: error.map_or(NONE, |e| e.code()),
         leader: BrokerId(named.unwrap_or(NOBODY)),
@@ -167,7 +204,10 @@ fn place(image: &Image, group: &Group, leader: Leader, listener: &str, no_listen
 
 /// Where clients of this listener reach the broker.
 fn endpoint<'b>(broker: &'b Broker, listener: &str) -> Option<&'b Listener> {
-    broker.listeners.iter().find(|l| l.name.eq_ignore_ascii_case(listener))
+    broker
+        .listeners
+        .iter()
+        .find(|l| l.name.eq_ignore_ascii_case(listener))
 }
 
 /// One broker as clients are told of it.
@@ -181,7 +221,9 @@ pub(super) struct Endpoint {
 
 /// The brokers that have the listener, in id order.
 pub(super) fn endpoints(image: &Image, listener: &str, with_fenced: bool) -> Vec<Endpoint> {
-    let told = image.brokers().filter(|broker| with_fenced || !broker.fenced);
+    let told = image
+        .brokers()
+        .filter(|broker| with_fenced || !broker.fenced);
     let endpoint = |broker: &Arc<Broker>| {
         let listener = endpoint(broker, listener)?;
         Some(Endpoint {
@@ -198,15 +240,26 @@ pub(super) fn endpoints(image: &Image, listener: &str, with_fenced: bool) -> Vec
 /// Where to send what only the controller decides: the metadata quorum's leader, or while nobody
 /// knows it, any broker that is alive.
 pub(super) fn controller_id(services: &Services, image: &Image) -> BrokerId {
-    let own = services.metadata.is_leader().then(|| services.metadata.node_id());
+    let own = services
+        .metadata
+        .is_leader()
+        .then(|| services.metadata.node_id());
     BrokerId(controller_of(image, own))
 }
 
 fn controller_of(image: &Image, own: Option<NodeId>) -> NodeId {
     let alive = |id: &NodeId| image.broker(*id).is_some_and(|broker| !broker.fenced);
     let reported = || image.group(METADATA_GROUP).and_then(|group| group.leader);
-    let any = || image.brokers().find(|broker| !broker.fenced).map(|broker| broker.id);
-    own.or_else(reported).filter(alive).or_else(any).unwrap_or(NOBODY)
+    let any = || {
+        image
+            .brokers()
+            .find(|broker| !broker.fenced)
+            .map(|broker| broker.id)
+    };
+    own.or_else(reported)
+        .filter(alive)
+        .or_else(any)
+        .unwrap_or(NOBODY)
 }
 
 pub(super) fn cluster_id(image: &Image) -> StrBytes {
@@ -216,7 +269,11 @@ pub(super) fn cluster_id(image: &Image) -> StrBytes {
 /// Waits until clients can go to work on new topics, given by id and number of partitions, but no
 /// longer than to the deadline. Answers those that are not there yet. What is waited for is the end
 /// of elections and of start-up work of other tasks, so it looks again every few milliseconds.
-pub(super) async fn wait_until_served(services: &Services, topics: Vec<(Uuid, usize)>, deadline: Instant) -> Vec<Uuid> {
+pub(super) async fn wait_until_served(
+    services: &Services,
+    topics: Vec<(Uuid, usize)>,
+    deadline: Instant,
+) -> Vec<Uuid> {
     let mut missing = topics;
     loop {
         let look = |missing: &mut Vec<(Uuid, usize)>| {
@@ -235,7 +292,9 @@ pub(super) async fn wait_until_served(services: &Services, topics: Vec<(Uuid, us
 pub(super) fn unknown_topic(name: &str) -> ResponseError {
     let legal = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
     match name.len() {
-        1..=249 if !matches!(name, "." | "..") && name.bytes().all(legal) => ResponseError::UnknownTopicOrPartition,
+        1..=249 if !matches!(name, "." | "..") && name.bytes().all(legal) => {
+            ResponseError::UnknownTopicOrPartition
+        }
         _ => ResponseError::InvalidTopicException,
     }
 }
@@ -275,7 +334,13 @@ pub(super) mod tests {
     }
 
     fn group(members: &[NodeId], leader: Option<NodeId>) -> Group {
-        Group { id: GroupId(1), members: members.into(), leader, leader_epoch: 7, partitions: 1 }
+        Group {
+            id: GroupId(1),
+            members: members.into(),
+            leader,
+            leader_epoch: 7,
+            partitions: 1,
+        }
     }
 
     #[test]
@@ -287,16 +352,26 @@ pub(super) mod tests {
     #[test]
     fn a_name_that_no_topic_can_have_is_invalid() {
         for name in ["a", "...", "__consumer_offsets", "A-9"] {
-            assert_eq!(unknown_topic(name), ResponseError::UnknownTopicOrPartition, "{name}");
+            assert_eq!(
+                unknown_topic(name),
+                ResponseError::UnknownTopicOrPartition,
+                "{name}"
+            );
         }
         for name in ["", ".", "..", "a b", "\u{e9}", &"a".repeat(250)] {
-            assert_eq!(unknown_topic(name), ResponseError::InvalidTopicException, "{name}");
+            assert_eq!(
+                unknown_topic(name),
+                ResponseError::InvalidTopicException,
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn its_own_word_on_leadership_counts_most() {
-        let leader = |members: &[NodeId], reported, own_epoch| leader_of(&group(members, reported), 1, own_epoch);
+        let leader = |members: &[NodeId], reported, own_epoch| {
+            leader_of(&group(members, reported), 1, own_epoch)
+        };
         let is = |id, epoch| Leader { id, epoch };
         assert_eq!(leader(&[1], None, Some(3)), is(Some(1), 3));
         assert_eq!(leader(&[1, 2, 3], Some(2), Some(9)), is(Some(1), 9));
@@ -306,7 +381,17 @@ pub(super) mod tests {
         assert_eq!(leader(&[1, 2, 3], Some(2), None), is(Some(2), 7));
         assert_eq!(leader(&[2], None, None), is(Some(2), 7));
         assert_eq!(leader(&[2, 3, 4], None, None), is(None, 7));
-        assert_eq!(leader_of(&Group { leader_epoch: -1, ..group(&[2], None) }, 1, None), is(Some(2), 0));
+        assert_eq!(
+            leader_of(
+                &Group {
+                    leader_epoch: -1,
+                    ..group(&[2], None)
+                },
+                1,
+                None
+            ),
+            is(Some(2), 0)
+        );
     }
 
     #[test]
@@ -314,12 +399,24 @@ pub(super) mod tests {
         let image = image(&[(1, false), (2, true), (3, false)]);
         let placed = |id, listener| {
             let leader = Leader { id, epoch: 5 };
-            place(&image, &group(&[1, 2, 4], id), leader, listener, ResponseError::ListenerNotFound)
+            place(
+                &image,
+                &group(&[1, 2, 4], id),
+                leader,
+                listener,
+                ResponseError::ListenerNotFound,
+            )
         };
         let fine = placed(Some(1), "plaintext");
-        assert_eq!((fine.error_code, fine.leader.0, fine.leader_epoch), (NONE, 1, 5));
+        assert_eq!(
+            (fine.error_code, fine.leader.0, fine.leader_epoch),
+            (NONE, 1, 5)
+        );
         assert_eq!(fine.replicas, [1, 2, 4].map(BrokerId));
-        assert_eq!((fine.in_sync, fine.offline), (vec![BrokerId(1)], [2, 4].map(BrokerId).to_vec()));
+        assert_eq!(
+            (fine.in_sync, fine.offline),
+            (vec![BrokerId(1)], [2, 4].map(BrokerId).to_vec())
+        );
         for (leader, listener, error) in [
             (Some(1), "SSL", ResponseError::ListenerNotFound),
             (Some(2), "PLAINTEXT", ResponseError::LeaderNotAvailable),
@@ -327,7 +424,10 @@ pub(super) mod tests {
             (None, "PLAINTEXT", ResponseError::LeaderNotAvailable),
         ] {
             let placement = placed(leader, listener);
-            assert_eq!((placement.error_code, placement.leader.0), (error.code(), NOBODY));
+            assert_eq!(
+                (placement.error_code, placement.leader.0),
+                (error.code(), NOBODY)
+            );
             assert_eq!(placement.leader_epoch, 5);
         }
     }
@@ -336,10 +436,16 @@ pub(super) mod tests {
     fn tells_of_brokers_that_are_alive() {
         let image = image(&[(1, true), (2, false), (3, false)]);
         let ids = |with_fenced| -> Vec<_> {
-            endpoints(&image, "PLAINTEXT", with_fenced).iter().map(|e| (e.id.0, e.port, e.fenced)).collect()
+            endpoints(&image, "PLAINTEXT", with_fenced)
+                .iter()
+                .map(|e| (e.id.0, e.port, e.fenced))
+                .collect()
         };
         assert_eq!(ids(false), [(2, 9002, false), (3, 9003, false)]);
-        assert_eq!(ids(true), [(1, 9001, true), (2, 9002, false), (3, 9003, false)]);
+        assert_eq!(
+            ids(true),
+            [(1, 9001, true), (2, 9002, false), (3, 9003, false)]
+        );
         assert!(endpoints(&image, "SSL", true).is_empty());
         assert_eq!(controller_of(&image, Some(3)), 3);
         assert_eq!(controller_of(&image, Some(1)), 2);

@@ -23,10 +23,14 @@ pub(super) fn resource(kind: i8, name: &str, node_id: NodeId) -> Result<Resource
         (BROKER, "") => Ok(Resource::Broker(None)),
         (BROKER, _) => match name.parse() {
             Ok(id) if id == node_id => Ok(Resource::Broker(Some(id))),
-            Ok(id) => invalid(format!("Unexpected broker id, expected {node_id} or empty string, but received {id}")),
+            Ok(id) => invalid(format!(
+                "Unexpected broker id, expected {node_id} or empty string, but received {id}"
+            )),
             Err(_) => invalid("Broker id must be an integer".to_owned()),
         },
-        (BROKER_LOGGER, _) => invalid("The log levels of this broker are set by RUST_LOG when it starts".to_owned()),
+        (BROKER_LOGGER, _) => {
+            invalid("The log levels of this broker are set by RUST_LOG when it starts".to_owned())
+        }
         (kind, _) => invalid(format!("Unsupported resource type: {kind}")),
     }
 }
@@ -48,9 +52,16 @@ pub(super) struct Answer {
 }
 
 /// Each resource is altered as a whole or not at all, whatever becomes of the others.
-pub(super) async fn alter(services: &Services, asked: Vec<Asked>, validate_only: bool) -> Vec<Answer> {
+pub(super) async fn alter(
+    services: &Services,
+    asked: Vec<Asked>,
+    validate_only: bool,
+) -> Vec<Answer> {
     let node_id = services.metadata.node_id();
-    let mut request = AlterConfigs { resources: Vec::new(), validate_only };
+    let mut request = AlterConfigs {
+        resources: Vec::new(),
+        validate_only,
+    };
     let mut answers = Vec::with_capacity(asked.len());
     // Positions of the answers that the controller gives, in its order.
     let mut decided = Vec::with_capacity(asked.len());
@@ -69,20 +80,34 @@ pub(super) async fn alter(services: &Services, asked: Vec<Asked>, validate_only:
     if !decided.is_empty() {
         match services.controller.alter_configs(&request).await {
             Ok(reply) => {
-                assert_eq!(reply.len(), decided.len(), "the controller answers for each resource");
+                assert_eq!(
+                    reply.len(),
+                    decided.len(),
+                    "the controller answers for each resource"
+                );
                 for (position, (_, result)) in decided.into_iter().zip(reply) {
                     answers[position].2 = result.err().map(|error| Refusal::from(&error));
                 }
             }
-            Err(error) => decided.into_iter().for_each(|position| answers[position].2 = Some(Refusal::from(&error))),
+            Err(error) => decided
+                .into_iter()
+                .for_each(|position| answers[position].2 = Some(Refusal::from(&error))),
         }
     }
-    answers.into_iter().map(|(kind, name, refusal)| answer(kind, name, refusal)).collect()
+    answers
+        .into_iter()
+        .map(|(kind, name, refusal)| answer(kind, name, refusal))
+        .collect()
 }
 
 fn answer(kind: i8, name: StrBytes, refusal: Option<Refusal>) -> Answer {
     let error_code = refusal.as_ref().map_or(NONE, |refusal| refusal.code);
-    Answer { kind, name, error_code, error_message: refusal.and_then(Refusal::text) }
+    Answer {
+        kind,
+        name,
+        error_code,
+        error_message: refusal.and_then(Refusal::text),
+    }
 }
 
 #[cfg(test)]
@@ -95,8 +120,20 @@ mod tests {
         assert_eq!(found(TOPIC, "a"), Ok(Resource::Topic("a".to_owned())));
         assert_eq!(found(BROKER, ""), Ok(Resource::Broker(None)));
         assert_eq!(found(BROKER, "3"), Ok(Resource::Broker(Some(3))));
-        for (kind, name) in [(BROKER, "4"), (BROKER, "x"), (BROKER_LOGGER, "3"), (16, "m"), (32, "g"), (0, ""), (-1, "a")] {
-            assert_eq!(found(kind, name), Err(ResponseError::InvalidRequest.code()), "{kind} {name}");
+        for (kind, name) in [
+            (BROKER, "4"),
+            (BROKER, "x"),
+            (BROKER_LOGGER, "3"),
+            (16, "m"),
+            (32, "g"),
+            (0, ""),
+            (-1, "a"),
+        ] {
+            assert_eq!(
+                found(kind, name),
+                Err(ResponseError::InvalidRequest.code()),
+                "{kind} {name}"
+            );
         }
     }
 }

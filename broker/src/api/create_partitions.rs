@@ -24,29 +24,42 @@ pub(super) async fn handle(
     let deadline = brokers::deadline(request.timeout_ms);
     let validate_only = request.validate_only;
     let topics: Vec<_> = request.topics.into_iter().map(more_partitions).collect();
-    let asked = CreatePartitions { topics, validate_only };
+    let asked = CreatePartitions {
+        topics,
+        validate_only,
+    };
     let reply = match services.controller.create_partitions(&asked).await {
         Ok(reply) => reply,
         Err(error) => {
-            let results = asked.topics.into_iter().map(|topic| result(topic.name, Some(Refusal::from(&error))));
+            let results = asked
+                .topics
+                .into_iter()
+                .map(|topic| result(topic.name, Some(Refusal::from(&error))));
             return CreatePartitionsResponse::default().with_results(results.collect());
         }
     };
-    let counts: HashMap<_, _> = asked.topics.iter().map(|topic| (topic.name.as_str(), topic.count)).collect();
+    let counts: HashMap<_, _> = asked
+        .topics
+        .iter()
+        .map(|topic| (topic.name.as_str(), topic.count))
+        .collect();
     let image = services.metadata.current();
     let id_of = |name: &str| image.topic(name).map_or(Uuid::nil(), |topic| topic.id);
     let mut late = Vec::new();
     if !validate_only {
         let grown = reply.iter().filter(|(_, result)| result.is_ok());
-        let grown = grown.map(|(name, _)| (id_of(name), counts[name.as_str()] as usize)).collect();
+        let grown = grown
+            .map(|(name, _)| (id_of(name), counts[name.as_str()] as usize))
+            .collect();
         late = brokers::wait_until_served(services, grown, deadline).await;
     }
     let results = reply.into_iter().map(|(name, grown)| {
         let refusal = match grown {
             Err(error) => Some(Refusal::from(&error)),
-            Ok(()) if late.contains(&id_of(&name)) => {
-                Some(Refusal::new(ResponseError::RequestTimedOut, "The partitions are made, but not ready yet"))
-            }
+            Ok(()) if late.contains(&id_of(&name)) => Some(Refusal::new(
+                ResponseError::RequestTimedOut,
+                "The partitions are made, but not ready yet",
+            )),
             Ok(()) => None,
         };
         result(name, refusal)
@@ -61,7 +74,11 @@ fn more_partitions(topic: CreatePartitionsTopic) -> MorePartitions {
         };
         assignments.into_iter().map(ids).collect()
     };
-    MorePartitions { name: topic.name.to_string(), count: topic.count, assignments: topic.assignments.map(replicas) }
+    MorePartitions {
+        name: topic.name.to_string(),
+        count: topic.count,
+        assignments: topic.assignments.map(replicas),
+    }
 }
 
 fn result(name: String, refusal: Option<Refusal>) -> CreatePartitionsTopicResult {
@@ -79,11 +96,15 @@ mod tests {
 
     #[test]
     fn no_assignments_are_not_an_empty_list() {
-        let topic = CreatePartitionsTopic::default().with_name(TopicName(StrBytes::from_static_str("a"))).with_count(3);
-        let read = |assignments| more_partitions(topic.clone().with_assignments(assignments)).assignments;
+        let topic = CreatePartitionsTopic::default()
+            .with_name(TopicName(StrBytes::from_static_str("a")))
+            .with_count(3);
+        let read =
+            |assignments| more_partitions(topic.clone().with_assignments(assignments)).assignments;
         assert_eq!(read(None), None);
         assert_eq!(read(Some(vec![])), Some(vec![]));
-        let one = CreatePartitionsAssignment::default().with_broker_ids(vec![BrokerId(2), BrokerId(1)]);
+        let one =
+            CreatePartitionsAssignment::default().with_broker_ids(vec![BrokerId(2), BrokerId(1)]);
         assert_eq!(read(Some(vec![one])), Some(vec![vec![2, 1]]));
     }
 }

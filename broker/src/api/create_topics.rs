@@ -6,7 +6,9 @@
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use kafka_protocol::messages::create_topics_response::{
+    CreatableTopicConfigs, CreatableTopicResult,
+};
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use ottla_controller::create_topics::{CreateTopics, CreatedTopic, NewTopic};
@@ -17,21 +19,33 @@ use super::brokers;
 use super::errors::{NONE, Refusal};
 use crate::services::Services;
 
-pub(super) async fn handle(services: &Services, context: &RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub(super) async fn handle(
+    services: &Services,
+    context: &RequestContext,
+    request: CreateTopicsRequest,
+) -> CreateTopicsResponse {
     let deadline = brokers::deadline(request.timeout_ms);
     let validate_only = request.validate_only;
-    let asked = CreateTopics { topics: request.topics.into_iter().map(new_topic).collect(), validate_only };
+    let asked = CreateTopics {
+        topics: request.topics.into_iter().map(new_topic).collect(),
+        validate_only,
+    };
     let reply = match services.controller.create_topics(&asked).await {
         Ok(reply) => reply,
         Err(error) => {
-            let topics = asked.topics.into_iter().map(|topic| refused(topic.name, Refusal::from(&error)));
+            let topics = asked
+                .topics
+                .into_iter()
+                .map(|topic| refused(topic.name, Refusal::from(&error)));
             return CreateTopicsResponse::default().with_topics(topics.collect());
         }
     };
     let mut late = Vec::new();
     if !validate_only {
         let made = reply.iter().filter_map(|(_, result)| result.as_ref().ok());
-        let made = made.map(|topic| (topic.topic_id, topic.num_partitions as usize)).collect();
+        let made = made
+            .map(|topic| (topic.topic_id, topic.num_partitions as usize))
+            .collect();
         late = brokers::wait_until_served(services, made, deadline).await;
     }
     let server = services.metadata.config();
@@ -56,7 +70,10 @@ fn new_topic(topic: CreatableTopic) -> NewTopic {
         let replicas = assignment.broker_ids.into_iter().map(|id| id.0).collect();
         (assignment.partition_index, replicas)
     });
-    let configs = topic.configs.into_iter().map(|c| (c.name.to_string(), c.value.map(|value| value.to_string())));
+    let configs = topic
+        .configs
+        .into_iter()
+        .map(|c| (c.name.to_string(), c.value.map(|value| value.to_string())));
     NewTopic {
         name: topic.name.to_string(),
         num_partitions: topic.num_partitions,
@@ -77,11 +94,20 @@ fn refused(name: String, refusal: Refusal) -> CreatableTopicResult {
         .with_configs(Some(Vec::new()))
 }
 
-fn created(version: i16, server: &ServerConfig, name: String, topic: CreatedTopic) -> CreatableTopicResult {
+fn created(
+    version: i16,
+    server: &ServerConfig,
+    name: String,
+    topic: CreatedTopic,
+) -> CreatableTopicResult {
     if let Some(note) = &topic.note {
         tracing::warn!(topic = %name, "{note}");
     }
-    let entries = if version >= 5 { config::describe_topic(server, &topic.configs) } else { Vec::new() };
+    let entries = if version >= 5 {
+        config::describe_topic(server, &topic.configs)
+    } else {
+        Vec::new()
+    };
     CreatableTopicResult::default()
         .with_name(TopicName(StrBytes::from_string(name)))
         .with_topic_id(topic.topic_id)
@@ -104,7 +130,9 @@ fn described(entry: ConfigEntry) -> CreatableTopicConfigs {
 mod tests {
     use super::*;
     use kafka_protocol::messages::BrokerId;
-    use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
+    use kafka_protocol::messages::create_topics_request::{
+        CreatableReplicaAssignment, CreatableTopicConfig,
+    };
     use kafka_protocol::protocol::{Decodable, Encodable};
     use uuid::Uuid;
 
@@ -115,8 +143,12 @@ mod tests {
     #[test]
     fn reads_assignments_and_configs() {
         let name = StrBytes::from_static_str;
-        let assignment = CreatableReplicaAssignment::default().with_partition_index(0).with_broker_ids(vec![BrokerId(2), BrokerId(1)]);
-        let config = CreatableTopicConfig::default().with_name(name("retention.ms")).with_value(Some(name("5")));
+        let assignment = CreatableReplicaAssignment::default()
+            .with_partition_index(0)
+            .with_broker_ids(vec![BrokerId(2), BrokerId(1)]);
+        let config = CreatableTopicConfig::default()
+            .with_name(name("retention.ms"))
+            .with_value(Some(name("5")));
         let topic = CreatableTopic::default()
             .with_name(TopicName(name("a")))
             .with_num_partitions(-1)
@@ -145,17 +177,29 @@ mod tests {
         for version in 2..=7 {
             let results = vec![
                 created(version, &server(), "a".to_owned(), topic.clone()),
-                refused("b".to_owned(), Refusal::new(ResponseError::InvalidPartitions, "no")),
+                refused(
+                    "b".to_owned(),
+                    Refusal::new(ResponseError::InvalidPartitions, "no"),
+                ),
             ];
             let mut bytes = bytes::BytesMut::new();
-            CreateTopicsResponse::default().with_topics(results).encode(&mut bytes, version).unwrap();
+            CreateTopicsResponse::default()
+                .with_topics(results)
+                .encode(&mut bytes, version)
+                .unwrap();
             let read = CreateTopicsResponse::decode(&mut bytes, version).unwrap();
             assert_eq!(read.topics[0].topic_id.is_nil(), version < 7);
             if version >= 5 {
                 assert!(read.topics.iter().all(|topic| topic.configs.is_some()));
                 let configs = read.topics[0].configs.as_ref().unwrap();
-                let retention = configs.iter().find(|config| &*config.name == "retention.ms").unwrap();
-                assert_eq!((retention.value.as_deref(), retention.config_source), (Some("5"), 1));
+                let retention = configs
+                    .iter()
+                    .find(|config| &*config.name == "retention.ms")
+                    .unwrap();
+                assert_eq!(
+                    (retention.value.as_deref(), retention.config_source),
+                    (Some("5"), 1)
+                );
             }
         }
     }

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
+use kafka_protocol::messages::delete_records_response::{
+    DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
+};
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use ottla_proto::config::TopicConfig;
 use ottla_proto::metadata::is_internal_topic;
@@ -22,13 +24,22 @@ use crate::topics::{Replica, ServedTopic, Unavailable};
 const NO_LOW_WATERMARK: i64 = -1;
 const HIGH_WATERMARK: i64 = -1;
 
-pub(super) async fn handle(services: &Services, _: &RequestContext, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
+pub(super) async fn handle(
+    services: &Services,
+    _: &RequestContext,
+    request: DeleteRecordsRequest,
+) -> DeleteRecordsResponse {
     let deadline = brokers::deadline(request.timeout_ms);
     // All are on their way before the first is waited for.
     let mut started = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let served = services.topics.by_name(&topic.name);
-        let trims = topic.partitions.into_iter().map(|p| (p.partition_index, trim(&served, p.partition_index, p.offset)));
+        let trims = topic.partitions.into_iter().map(|p| {
+            (
+                p.partition_index,
+                trim(&served, p.partition_index, p.offset),
+            )
+        });
         started.push((topic.name, trims.collect::<Vec<_>>()));
     }
     let mut topics = Vec::with_capacity(started.len());
@@ -41,19 +52,33 @@ pub(super) async fn handle(services: &Services, _: &RequestContext, request: Del
             };
             partitions.push(result(index, outcome));
         }
-        topics.push(DeleteRecordsTopicResult::default().with_name(name).with_partitions(partitions));
+        topics.push(
+            DeleteRecordsTopicResult::default()
+                .with_name(name)
+                .with_partitions(partitions),
+        );
     }
     DeleteRecordsResponse::default().with_topics(topics)
 }
 
-fn trim(topic: &Result<Arc<ServedTopic>, Unavailable>, index: i32, offset: i64) -> Result<(Replica, Ticket), Refusal> {
+fn trim(
+    topic: &Result<Arc<ServedTopic>, Unavailable>,
+    index: i32,
+    offset: i64,
+) -> Result<(Replica, Ticket), Refusal> {
     let topic = topic.as_ref().map_err(|error| *error)?;
     let replica = topic.replica(index)?;
     replica.lead(-1)?;
     check(&topic.topic.name, &topic.config)?;
     let log_start_offset = target(offset, replica.partition.bounds().high_watermark)?;
-    let command = Command::Trim { partition: replica.partition.id, log_start_offset };
-    Ok((replica.clone(), replica.group.append(vec![command], 0, None)))
+    let command = Command::Trim {
+        partition: replica.partition.id,
+        log_start_offset,
+    };
+    Ok((
+        replica.clone(),
+        replica.group.append(vec![command], 0, None),
+    ))
 }
 
 /// Records that only compaction may take, and the coordinators' own, are not deleted.
@@ -82,7 +107,9 @@ async fn finish(replica: Replica, ticket: Ticket, deadline: Instant) -> Result<i
         Ok(outcomes) => outcomes?,
         Err(_) => return Err(ResponseError::RequestTimedOut.into()),
     };
-    let log_start_offset = outcomes.first().map_or(Err(ResponseError::UnknownServerError.into()), offset_of)?;
+    let log_start_offset = outcomes
+        .first()
+        .map_or(Err(ResponseError::UnknownServerError.into()), offset_of)?;
     tokio::task::spawn_blocking(move || {
         if let Err(error) = replica.group.reclaim(&replica.partition) {
             tracing::error!(%error, partition = %replica.partition.id, "the space of deleted records was not freed");
@@ -121,11 +148,19 @@ mod tests {
         let server = ServerConfig::load(None, [], &[]).unwrap().0;
         let refused = |topic: &str, policy: &str| {
             let own = [("cleanup.policy".to_owned(), policy.to_owned())].into();
-            check(topic, &topic_config(&server, &own).unwrap()).err().map(|refusal| refusal.code)
+            check(topic, &topic_config(&server, &own).unwrap())
+                .err()
+                .map(|refusal| refusal.code)
         };
         assert_eq!(refused("a", "delete"), None);
         assert_eq!(refused("a", "compact,delete"), None);
-        assert_eq!(refused("a", "compact"), Some(ResponseError::PolicyViolation.code()));
-        assert_eq!(refused("__consumer_offsets", "delete"), Some(ResponseError::InvalidTopicException.code()));
+        assert_eq!(
+            refused("a", "compact"),
+            Some(ResponseError::PolicyViolation.code())
+        );
+        assert_eq!(
+            refused("__consumer_offsets", "delete"),
+            Some(ResponseError::InvalidTopicException.code())
+        );
     }
 }

@@ -25,7 +25,11 @@ pub(super) async fn handle(
             .with_error_message(refusal.text());
     }
     let image = services.metadata.current();
-    let told = brokers::endpoints(&image, &context.peer.listener, request.include_fenced_brokers);
+    let told = brokers::endpoints(
+        &image,
+        &context.peer.listener,
+        request.include_fenced_brokers,
+    );
     let asked_operations = request.include_cluster_authorized_operations;
     DescribeClusterResponse::default()
         .with_error_code(NONE)
@@ -33,7 +37,11 @@ pub(super) async fn handle(
         .with_cluster_id(brokers::cluster_id(&image))
         .with_controller_id(brokers::controller_id(services, &image))
         .with_brokers(told.into_iter().map(broker).collect())
-        .with_cluster_authorized_operations(if asked_operations { brokers::CLUSTER_OPERATIONS } else { brokers::NOT_ASKED })
+        .with_cluster_authorized_operations(if asked_operations {
+            brokers::CLUSTER_OPERATIONS
+        } else {
+            brokers::NOT_ASKED
+        })
 }
 
 fn check(endpoint_type: i8) -> Result<(), Refusal> {
@@ -43,7 +51,10 @@ fn check(endpoint_type: i8) -> Result<(), Refusal> {
             let message = "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER";
             Err(Refusal::new(ResponseError::MismatchedEndpointType, message))
         }
-        other => Err(Refusal::new(ResponseError::UnsupportedEndpointType, format!("Unsupported endpoint type {other}"))),
+        other => Err(Refusal::new(
+            ResponseError::UnsupportedEndpointType,
+            format!("Unsupported endpoint type {other}"),
+        )),
     }
 }
 
@@ -70,7 +81,10 @@ mod tests {
             (0, ResponseError::UnsupportedEndpointType),
             (3, ResponseError::UnsupportedEndpointType),
         ] {
-            assert_eq!(check(endpoint_type).err().map(|refusal| refusal.code), Some(error.code()));
+            assert_eq!(
+                check(endpoint_type).err().map(|refusal| refusal.code),
+                Some(error.code())
+            );
         }
     }
 
@@ -79,8 +93,11 @@ mod tests {
         let image = brokers::tests::image(&[(1, false), (2, true)]);
         for version in 0..=2 {
             let told = brokers::endpoints(&image, "PLAINTEXT", version >= 2);
-            let response = DescribeClusterResponse::default().with_brokers(told.into_iter().map(broker).collect());
-            response.encode(&mut bytes::BytesMut::new(), version).unwrap();
+            let response = DescribeClusterResponse::default()
+                .with_brokers(told.into_iter().map(broker).collect());
+            response
+                .encode(&mut bytes::BytesMut::new(), version)
+                .unwrap();
         }
     }
 }

@@ -20,10 +20,20 @@ use super::configs;
 use super::errors::{NONE, Refusal};
 use crate::services::Services;
 
-pub(super) async fn handle(services: &Services, _: &RequestContext, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+pub(super) async fn handle(
+    services: &Services,
+    _: &RequestContext,
+    request: DescribeConfigsRequest,
+) -> DescribeConfigsResponse {
     let mut seen = HashSet::new();
-    let shown = Shown { synonyms: request.include_synonyms, documentation: request.include_documentation };
-    let first = request.resources.into_iter().filter(|r| seen.insert((r.resource_type, r.resource_name.clone())));
+    let shown = Shown {
+        synonyms: request.include_synonyms,
+        documentation: request.include_documentation,
+    };
+    let first = request
+        .resources
+        .into_iter()
+        .filter(|r| seen.insert((r.resource_type, r.resource_name.clone())));
     let results = first.map(|resource| {
         let entries = entries(services, &resource);
         result(resource, entries, &shown)
@@ -31,10 +41,17 @@ pub(super) async fn handle(services: &Services, _: &RequestContext, request: Des
     DescribeConfigsResponse::default().with_results(results.collect())
 }
 
-fn entries(services: &Services, asked: &DescribeConfigsResource) -> Result<Vec<ConfigEntry>, Refusal> {
+fn entries(
+    services: &Services,
+    asked: &DescribeConfigsResource,
+) -> Result<Vec<ConfigEntry>, Refusal> {
     let image = services.metadata.current();
     let server = services.metadata.config();
-    match configs::resource(asked.resource_type, &asked.resource_name, services.metadata.node_id())? {
+    match configs::resource(
+        asked.resource_type,
+        &asked.resource_name,
+        services.metadata.node_id(),
+    )? {
         Resource::Topic(name) if image.topic(&name).is_none() => Err(unknown_topic(&name).into()),
         Resource::Topic(name) => Ok(config::describe_topic(&server, image.topic_configs(&name))),
         Resource::Broker(Some(_)) => Ok(config::describe_broker(&server)),
@@ -58,22 +75,35 @@ fn result(
         .with_resource_name(asked.resource_name);
     let entries = match entries {
         Ok(entries) => entries,
-        Err(refusal) => return result.with_error_code(refusal.code).with_error_message(refusal.text()),
+        Err(refusal) => {
+            return result
+                .with_error_code(refusal.code)
+                .with_error_message(refusal.text());
+        }
     };
     // Null asks for all, and so does, as in Kafka, an empty list.
     let keys: HashSet<StrBytes> = asked.configuration_keys.into_iter().flatten().collect();
-    let wanted = |entry: &ConfigEntry| keys.is_empty() || keys.contains(&StrBytes::from_static_str(entry.name));
-    let entries = entries.into_iter().filter(wanted).map(|entry| described(entry, shown));
+    let wanted = |entry: &ConfigEntry| {
+        keys.is_empty() || keys.contains(&StrBytes::from_static_str(entry.name))
+    };
+    let entries = entries
+        .into_iter()
+        .filter(wanted)
+        .map(|entry| described(entry, shown));
     result.with_error_code(NONE).with_configs(entries.collect())
 }
 
 fn described(entry: ConfigEntry, shown: &Shown) -> DescribeConfigsResourceResult {
-    let synonyms = entry.synonyms.into_iter().filter(|_| shown.synonyms).map(|synonym| {
-        DescribeConfigsSynonym::default()
-            .with_name(StrBytes::from_static_str(synonym.name))
-            .with_value(synonym.value.map(StrBytes::from_string))
-            .with_source(synonym.source as i8)
-    });
+    let synonyms = entry
+        .synonyms
+        .into_iter()
+        .filter(|_| shown.synonyms)
+        .map(|synonym| {
+            DescribeConfigsSynonym::default()
+                .with_name(StrBytes::from_static_str(synonym.name))
+                .with_value(synonym.value.map(StrBytes::from_string))
+                .with_source(synonym.source as i8)
+        });
     DescribeConfigsResourceResult::default()
         .with_name(StrBytes::from_static_str(entry.name))
         .with_value(entry.value.map(StrBytes::from_string))
@@ -82,7 +112,11 @@ fn described(entry: ConfigEntry, shown: &Shown) -> DescribeConfigsResourceResult
         .with_is_sensitive(entry.is_sensitive)
         .with_synonyms(synonyms.collect())
         .with_config_type(entry.kind as i8)
-        .with_documentation(shown.documentation.then(|| StrBytes::from_static_str(entry.doc)))
+        .with_documentation(
+            shown
+                .documentation
+                .then(|| StrBytes::from_static_str(entry.doc)),
+        )
 }
 
 #[cfg(test)]
@@ -103,21 +137,38 @@ mod tests {
             read_only: false,
             kind: Kind::Long,
             doc: "How long.",
-            synonyms: vec![ConfigSynonym { name, value: None, source }],
+            synonyms: vec![ConfigSynonym {
+                name,
+                value: None,
+                source,
+            }],
         }
     }
 
     fn ask(keys: Option<&[&'static str]>) -> DescribeConfigsResource {
-        let keys = keys.map(|keys| keys.iter().map(|key| StrBytes::from_static_str(key)).collect());
-        DescribeConfigsResource::default().with_resource_type(2).with_configuration_keys(keys)
+        let keys = keys.map(|keys| {
+            keys.iter()
+                .map(|key| StrBytes::from_static_str(key))
+                .collect()
+        });
+        DescribeConfigsResource::default()
+            .with_resource_type(2)
+            .with_configuration_keys(keys)
     }
 
     #[test]
     fn keys_choose() {
-        let shown = Shown { synonyms: false, documentation: false };
+        let shown = Shown {
+            synonyms: false,
+            documentation: false,
+        };
         let names = |keys: Option<&[&'static str]>| -> Vec<String> {
             let described = result(ask(keys), Ok(vec![entry("a"), entry("b")]), &shown);
-            described.configs.iter().map(|config| config.name.to_string()).collect()
+            described
+                .configs
+                .iter()
+                .map(|config| config.name.to_string())
+                .collect()
         };
         assert_eq!(names(None), ["a", "b"]);
         assert_eq!(names(Some(&[])), ["a", "b"]);
@@ -127,15 +178,23 @@ mod tests {
     #[test]
     fn tells_what_is_asked_for_in_every_version() {
         for (synonyms, documentation) in [(false, false), (true, true)] {
-            let shown = Shown { synonyms, documentation };
+            let shown = Shown {
+                synonyms,
+                documentation,
+            };
             let found = result(ask(None), Ok(vec![entry("a")]), &shown);
             let config = &found.configs[0];
             assert_eq!((config.config_source, config.config_type), (1, 5));
-            assert_eq!((!config.synonyms.is_empty(), config.documentation.is_some()), (synonyms, documentation));
+            assert_eq!(
+                (!config.synonyms.is_empty(), config.documentation.is_some()),
+                (synonyms, documentation)
+            );
             let refused = result(ask(None), Err(ResponseError::InvalidRequest.into()), &shown);
             let response = DescribeConfigsResponse::default().with_results(vec![found, refused]);
             for version in 1..=4 {
-                response.encode(&mut bytes::BytesMut::new(), version).unwrap();
+                response
+                    .encode(&mut bytes::BytesMut::new(), version)
+                    .unwrap();
             }
         }
     }

@@ -26,7 +26,11 @@ struct Volume {
     usable_bytes: i64,
 }
 
-pub(super) async fn handle(services: &Services, _: &RequestContext, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+pub(super) async fn handle(
+    services: &Services,
+    _: &RequestContext,
+    request: DescribeLogDirsRequest,
+) -> DescribeLogDirsResponse {
     let dir = services.metadata.config().log_dir.clone();
     let looked = tokio::task::spawn_blocking(move || look(dir)).await;
     let volume = looked.unwrap_or_else(|error| Err(io::Error::other(error)));
@@ -38,19 +42,28 @@ pub(super) async fn handle(services: &Services, _: &RequestContext, request: Des
             .with_total_bytes(volume.total_bytes)
             .with_usable_bytes(volume.usable_bytes),
         Err(error) => {
-            let dir = services.metadata.config().log_dir.to_string_lossy().into_owned();
+            let dir = services
+                .metadata
+                .config()
+                .log_dir
+                .to_string_lossy()
+                .into_owned();
             tracing::error!(%error, dir, "the log directory cannot be looked at");
             DescribeLogDirsResult::default()
                 .with_error_code(ResponseError::KafkaStorageError.code())
                 .with_log_dir(StrBytes::from_string(dir))
         }
     };
-    DescribeLogDirsResponse::default().with_error_code(NONE).with_results(vec![result])
+    DescribeLogDirsResponse::default()
+        .with_error_code(NONE)
+        .with_results(vec![result])
 }
 
 fn look(dir: PathBuf) -> io::Result<Volume> {
     let volume = statvfs(&dir)?;
-    let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(volume.fragment_size())).unwrap_or(i64::MAX);
+    let bytes = |blocks: u64| {
+        i64::try_from(blocks.saturating_mul(volume.fragment_size())).unwrap_or(i64::MAX)
+    };
     Ok(Volume {
         path: std::path::absolute(&dir)?.to_string_lossy().into_owned(),
         total_bytes: bytes(volume.blocks()),
@@ -59,13 +72,25 @@ fn look(dir: PathBuf) -> io::Result<Volume> {
 }
 
 /// Null asks for all. What is not here is not in the answer.
-fn topics(services: &Services, asked: Option<Vec<DescribableLogDirTopic>>) -> Vec<DescribeLogDirsTopic> {
+fn topics(
+    services: &Services,
+    asked: Option<Vec<DescribableLogDirTopic>>,
+) -> Vec<DescribeLogDirsTopic> {
     match asked {
-        None => services.topics.all().iter().map(|topic| describe(topic, 0..topic.partitions())).collect(),
+        None => services
+            .topics
+            .all()
+            .iter()
+            .map(|topic| describe(topic, 0..topic.partitions()))
+            .collect(),
         Some(asked) => {
             let wanted = wanted(asked).into_iter();
-            let found = wanted.filter_map(|(name, partitions)| Some((services.topics.by_name(&name).ok()?, partitions)));
-            found.map(|(topic, partitions)| describe(&topic, partitions)).collect()
+            let found = wanted.filter_map(|(name, partitions)| {
+                Some((services.topics.by_name(&name).ok()?, partitions))
+            });
+            found
+                .map(|(topic, partitions)| describe(&topic, partitions))
+                .collect()
         }
     }
 }
@@ -74,19 +99,35 @@ fn topics(services: &Services, asked: Option<Vec<DescribableLogDirTopic>>) -> Ve
 fn wanted(asked: Vec<DescribableLogDirTopic>) -> HashMap<StrBytes, BTreeSet<i32>> {
     let mut wanted: HashMap<_, BTreeSet<_>> = HashMap::new();
     for topic in asked {
-        wanted.entry(topic.topic.0).or_default().extend(topic.partitions);
+        wanted
+            .entry(topic.topic.0)
+            .or_default()
+            .extend(topic.partitions);
     }
     wanted
 }
 
-fn describe(topic: &ServedTopic, partitions: impl IntoIterator<Item = i32>) -> DescribeLogDirsTopic {
+fn describe(
+    topic: &ServedTopic,
+    partitions: impl IntoIterator<Item = i32>,
+) -> DescribeLogDirsTopic {
     let partition = |index| {
-        let size_bytes = topic.replica(index).ok()?.partition.with_state(|state| state.size_bytes());
+        let size_bytes = topic
+            .replica(index)
+            .ok()?
+            .partition
+            .with_state(|state| state.size_bytes());
         let partition = DescribeLogDirsPartition::default().with_partition_index(index);
-        Some(partition.with_partition_size(i64::try_from(size_bytes).unwrap_or(i64::MAX)).with_offset_lag(0))
+        Some(
+            partition
+                .with_partition_size(i64::try_from(size_bytes).unwrap_or(i64::MAX))
+                .with_offset_lag(0),
+        )
     };
     DescribeLogDirsTopic::default()
-        .with_name(TopicName(StrBytes::from_string(topic.topic.name.to_string())))
+        .with_name(TopicName(StrBytes::from_string(
+            topic.topic.name.to_string(),
+        )))
         .with_partitions(partitions.into_iter().filter_map(partition).collect())
 }
 
@@ -107,11 +148,22 @@ mod tests {
     fn each_partition_once() {
         let topic = |name, partitions: &[i32]| {
             let name = TopicName(StrBytes::from_static_str(name));
-            DescribableLogDirTopic::default().with_topic(name).with_partitions(partitions.to_vec())
+            DescribableLogDirTopic::default()
+                .with_topic(name)
+                .with_partitions(partitions.to_vec())
         };
-        let wanted = wanted(vec![topic("a", &[1, 0, 1]), topic("b", &[0]), topic("a", &[1, 2])]);
+        let wanted = wanted(vec![
+            topic("a", &[1, 0, 1]),
+            topic("b", &[0]),
+            topic("a", &[1, 2]),
+        ]);
         let expected = [("a", vec![0, 1, 2]), ("b", vec![0])];
-        let expected = expected.map(|(name, partitions)| (StrBytes::from_static_str(name), partitions.into_iter().collect()));
+        let expected = expected.map(|(name, partitions)| {
+            (
+                StrBytes::from_static_str(name),
+                partitions.into_iter().collect(),
+            )
+        });
         assert_eq!(wanted, HashMap::from(expected));
     }
 }

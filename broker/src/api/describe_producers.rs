@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
+use kafka_protocol::messages::describe_producers_response::{
+    PartitionResponse, ProducerState, TopicResponse,
+};
 use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
 
 use super::RequestContext;
@@ -12,16 +14,31 @@ use super::errors::{NONE, Refusal};
 use crate::services::Services;
 use crate::topics::{ServedTopic, Unavailable};
 
-pub(super) async fn handle(services: &Services, _: &RequestContext, request: DescribeProducersRequest) -> DescribeProducersResponse {
-    let expiration_ms = services.metadata.config().transactions.producer_id_expiration_ms as i64;
+pub(super) async fn handle(
+    services: &Services,
+    _: &RequestContext,
+    request: DescribeProducersRequest,
+) -> DescribeProducersResponse {
+    let expiration_ms = services
+        .metadata
+        .config()
+        .transactions
+        .producer_id_expiration_ms as i64;
     let silent_since_ms = services.topics.now_ms().saturating_sub(expiration_ms);
     let mut answered = BTreeSet::new();
     let topics = request.topics.into_iter().map(|topic| {
         let served = services.topics.by_name(&topic.name);
         // Each partition once: a partition can have many producers.
-        let first = topic.partition_indexes.into_iter().filter(|index| answered.insert((topic.name.clone(), *index)));
-        let partitions = first.map(|index| partition(index, producers(&served, index, silent_since_ms))).collect();
-        TopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions)
+        let first = topic
+            .partition_indexes
+            .into_iter()
+            .filter(|index| answered.insert((topic.name.clone(), *index)));
+        let partitions = first
+            .map(|index| partition(index, producers(&served, index, silent_since_ms)))
+            .collect();
+        TopicResponse::default()
+            .with_name(topic.name.clone())
+            .with_partitions(partitions)
     });
     DescribeProducersResponse::default().with_topics(topics.collect())
 }
@@ -34,8 +51,13 @@ fn producers(
     let replica = topic.as_ref().map_err(|error| *error)?.replica(index)?;
     replica.lead(-1)?;
     Ok(replica.partition.with_state(|state| {
-        let active = state.producers.iter().filter(|(_, producer)| producer.last_time_ms > silent_since_ms);
-        active.map(|(id, producer)| described(id, producer)).collect()
+        let active = state
+            .producers
+            .iter()
+            .filter(|(_, producer)| producer.last_time_ms > silent_since_ms);
+        active
+            .map(|(id, producer)| described(id, producer))
+            .collect()
     }))
 }
 
@@ -52,8 +74,12 @@ fn described(id: i64, producer: &ottla_raft::ProducerState) -> ProducerState {
 fn partition(index: i32, producers: Result<Vec<ProducerState>, Refusal>) -> PartitionResponse {
     let response = PartitionResponse::default().with_partition_index(index);
     match producers {
-        Ok(producers) => response.with_error_code(NONE).with_active_producers(producers),
-        Err(refusal) => response.with_error_code(refusal.code).with_error_message(refusal.text()),
+        Ok(producers) => response
+            .with_error_code(NONE)
+            .with_active_producers(producers),
+        Err(refusal) => response
+            .with_error_code(refusal.code)
+            .with_error_message(refusal.text()),
     }
 }
 
@@ -66,15 +92,35 @@ mod tests {
 
     #[test]
     fn tells_where_a_producer_stands() {
-        let batch = RememberedBatch { base_sequence: 5, last_sequence: 9, base_offset: 100, offsets: 5 };
+        let batch = RememberedBatch {
+            base_sequence: 5,
+            last_sequence: 9,
+            base_offset: 100,
+            offsets: 5,
+        };
         let batches = [batch].into();
-        let producer = ottla_raft::ProducerState { epoch: 2, last_time_ms: 50, last_timestamp_ms: 40, batches };
+        let producer = ottla_raft::ProducerState {
+            epoch: 2,
+            last_time_ms: 50,
+            last_timestamp_ms: 40,
+            batches,
+        };
         let described = described(7, &producer);
         assert_eq!((described.producer_id.0, described.producer_epoch), (7, 2));
         assert_eq!((described.last_sequence, described.last_timestamp), (9, 40));
-        assert_eq!((described.coordinator_epoch, described.current_txn_start_offset), (-1, -1));
-        let partitions = vec![partition(0, Ok(vec![described])), partition(1, Err(ResponseError::NotLeaderOrFollower.into()))];
-        let response = DescribeProducersResponse::default().with_topics(vec![TopicResponse::default().with_partitions(partitions)]);
+        assert_eq!(
+            (
+                described.coordinator_epoch,
+                described.current_txn_start_offset
+            ),
+            (-1, -1)
+        );
+        let partitions = vec![
+            partition(0, Ok(vec![described])),
+            partition(1, Err(ResponseError::NotLeaderOrFollower.into())),
+        ];
+        let response = DescribeProducersResponse::default()
+            .with_topics(vec![TopicResponse::default().with_partitions(partitions)]);
         response.encode(&mut bytes::BytesMut::new(), 0).unwrap();
     }
 }

@@ -7,9 +7,12 @@ use std::ops::Range;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::describe_topic_partitions_request::Cursor;
 use kafka_protocol::messages::describe_topic_partitions_response::{
-    Cursor as NextCursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+    Cursor as NextCursor, DescribeTopicPartitionsResponsePartition,
+    DescribeTopicPartitionsResponseTopic,
 };
-use kafka_protocol::messages::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName};
+use kafka_protocol::messages::{
+    DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 use ottla_proto::metadata::{Image, Topic, is_internal_topic};
 use uuid::Uuid;
@@ -24,15 +27,30 @@ pub(super) async fn handle(
     context: &RequestContext,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
-    let limit = request.response_partition_limit.min(services.metadata.config().fetch.describe_partitions_max as i32).max(1);
-    let names: Vec<_> = request.topics.into_iter().map(|topic| topic.name.0).collect();
+    let limit = request
+        .response_partition_limit
+        .min(services.metadata.config().fetch.describe_partitions_max as i32)
+        .max(1);
+    let names: Vec<_> = request
+        .topics
+        .into_iter()
+        .map(|topic| topic.name.0)
+        .collect();
     if !is_valid(&names, request.cursor.as_ref()) {
-        let topics = names.into_iter().map(|name| refused(name, ResponseError::InvalidRequest));
+        let topics = names
+            .into_iter()
+            .map(|name| refused(name, ResponseError::InvalidRequest));
         return DescribeTopicPartitionsResponse::default().with_topics(topics.collect());
     }
-    let mut view = ClusterView::new(services, &context.peer.listener, ResponseError::ListenerNotFound);
+    let mut view = ClusterView::new(
+        services,
+        &context.peer.listener,
+        ResponseError::ListenerNotFound,
+    );
     let image = view.image.clone();
-    let start = request.cursor.map(|cursor| (cursor.topic_name.0, cursor.partition_index as usize));
+    let start = request
+        .cursor
+        .map(|cursor| (cursor.topic_name.0, cursor.partition_index as usize));
     let page = page(&image, names, start, limit as usize);
     let topics = page.topics.into_iter().map(|entry| match entry {
         Entry::Found(topic, range) => described(topic, view.placements(topic, range)),
@@ -43,14 +61,20 @@ pub(super) async fn handle(
     });
     let topics = topics.collect();
     let next = page.next.map(|(name, index)| {
-        NextCursor::default().with_topic_name(TopicName(name)).with_partition_index(index as i32)
+        NextCursor::default()
+            .with_topic_name(TopicName(name))
+            .with_partition_index(index as i32)
     });
-    DescribeTopicPartitionsResponse::default().with_topics(topics).with_next_cursor(next)
+    DescribeTopicPartitionsResponse::default()
+        .with_topics(topics)
+        .with_next_cursor(next)
 }
 
 /// A cursor is one of the topics asked for, if any are.
 fn is_valid(names: &[StrBytes], cursor: Option<&Cursor>) -> bool {
-    cursor.is_none_or(|cursor| cursor.partition_index >= 0 && (names.is_empty() || names.contains(&cursor.topic_name.0)))
+    cursor.is_none_or(|cursor| {
+        cursor.partition_index >= 0 && (names.is_empty() || names.contains(&cursor.topic_name.0))
+    })
 }
 
 #[derive(Debug, PartialEq)]
@@ -67,15 +91,36 @@ struct Page<'a> {
 }
 
 /// Up to `limit` partitions from `start` on; of all topics if none is named.
-fn page(image: &Image, names: Vec<StrBytes>, start: Option<(StrBytes, usize)>, limit: usize) -> Page<'_> {
+fn page(
+    image: &Image,
+    names: Vec<StrBytes>,
+    start: Option<(StrBytes, usize)>,
+    limit: usize,
+) -> Page<'_> {
     let (from, first_index) = start.unwrap_or_default();
     let first_index = |name: &str| if *name == *from { first_index } else { 0 };
-    let mut page = Page { topics: Vec::new(), left: limit, next: None };
+    let mut page = Page {
+        topics: Vec::new(),
+        left: limit,
+        next: None,
+    };
     if names.is_empty() {
-        image.topics_from(&from).all(|topic| page.take(&topic.name, Some(topic), first_index(&topic.name)));
+        image
+            .topics_from(&from)
+            .all(|topic| page.take(&topic.name, Some(topic), first_index(&topic.name)));
     } else {
-        let names: BTreeSet<_> = names.iter().map(|name| &**name).filter(|name| *name >= &*from).collect();
-        names.into_iter().all(|name| page.take(name, image.topic(name).map(|topic| &**topic), first_index(name)));
+        let names: BTreeSet<_> = names
+            .iter()
+            .map(|name| &**name)
+            .filter(|name| *name >= &*from)
+            .collect();
+        names.into_iter().all(|name| {
+            page.take(
+                name,
+                image.topic(name).map(|topic| &**topic),
+                first_index(name),
+            )
+        });
     }
     page
 }
@@ -102,7 +147,10 @@ impl<'a> Page<'a> {
     }
 }
 
-fn described(topic: &Topic, partitions: Vec<(i32, Placement)>) -> DescribeTopicPartitionsResponseTopic {
+fn described(
+    topic: &Topic,
+    partitions: Vec<(i32, Placement)>,
+) -> DescribeTopicPartitionsResponseTopic {
     let partition = |(index, placement): (i32, Placement)| {
         DescribeTopicPartitionsResponsePartition::default()
             .with_error_code(placement.error_code)
@@ -118,7 +166,9 @@ fn described(topic: &Topic, partitions: Vec<(i32, Placement)>) -> DescribeTopicP
     };
     DescribeTopicPartitionsResponseTopic::default()
         .with_error_code(NONE)
-        .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))
+        .with_name(Some(TopicName(StrBytes::from_string(
+            topic.name.to_string(),
+        ))))
         .with_topic_id(topic.id)
         .with_is_internal(is_internal_topic(&topic.name))
         .with_partitions(partitions.into_iter().map(partition).collect())
@@ -143,12 +193,19 @@ mod tests {
 
     /// Topics a, b and c with 3, 1 and 4 partitions.
     fn image() -> Arc<Image> {
-        let group = records::Group { group_id: 1, members: vec![1] };
+        let group = records::Group {
+            group_id: 1,
+            members: vec![1],
+            removed: false,
+        };
         let mut all = vec![MetadataRecord::Group(group)];
         let mut partition_id = 0;
         for (topic, (name, partitions)) in (1..).zip([("a", 3), ("b", 1), ("c", 4)]) {
             let topic_id = Uuid::from_u128(topic);
-            all.push(MetadataRecord::Topic(records::Topic { name: name.to_owned(), topic_id: Some(topic_id.into()) }));
+            all.push(MetadataRecord::Topic(records::Topic {
+                name: name.to_owned(),
+                topic_id: Some(topic_id.into()),
+            }));
             for index in 0..partitions {
                 partition_id += 1;
                 all.push(MetadataRecord::Partition(records::Partition {
@@ -167,23 +224,44 @@ mod tests {
     }
 
     /// The page in words, and where the next begins.
-    fn show(names: &[&'static str], start: Option<(&'static str, usize)>, limit: usize) -> (Vec<String>, Option<(String, usize)>) {
+    fn show(
+        names: &[&'static str],
+        start: Option<(&'static str, usize)>,
+        limit: usize,
+    ) -> (Vec<String>, Option<(String, usize)>) {
         let image = image();
         let names = names.iter().map(|name| text(name)).collect();
-        let page = page(&image, names, start.map(|(name, index)| (text(name), index)), limit);
+        let page = page(
+            &image,
+            names,
+            start.map(|(name, index)| (text(name), index)),
+            limit,
+        );
         let show = |entry: &Entry| match entry {
             Entry::Found(topic, range) => format!("{} {range:?}", topic.name),
             Entry::Unknown(name) => format!("{} unknown", &**name),
         };
-        (page.topics.iter().map(show).collect(), page.next.map(|(name, index)| (name.to_string(), index)))
+        (
+            page.topics.iter().map(show).collect(),
+            page.next.map(|(name, index)| (name.to_string(), index)),
+        )
     }
 
     #[test]
     fn pages_follow_each_other() {
         let next = |name: &str, index| Some((name.to_owned(), index));
-        assert_eq!(show(&[], None, 2), (vec!["a 0..2".to_owned()], next("a", 2)));
-        assert_eq!(show(&[], Some(("a", 2)), 2), (vec!["a 2..3".to_owned(), "b 0..1".to_owned()], next("c", 0)));
-        assert_eq!(show(&[], Some(("c", 0)), 4), (vec!["c 0..4".to_owned()], None));
+        assert_eq!(
+            show(&[], None, 2),
+            (vec!["a 0..2".to_owned()], next("a", 2))
+        );
+        assert_eq!(
+            show(&[], Some(("a", 2)), 2),
+            (vec!["a 2..3".to_owned(), "b 0..1".to_owned()], next("c", 0))
+        );
+        assert_eq!(
+            show(&[], Some(("c", 0)), 4),
+            (vec!["c 0..4".to_owned()], None)
+        );
         assert_eq!(show(&[], None, 100).0.len(), 3);
     }
 
@@ -195,13 +273,23 @@ mod tests {
         let (topics, _) = show(&["c", "x", "a"], Some(("c", 1)), 100);
         assert_eq!(topics, ["c 1..4", "x unknown"]);
         // The topic shrank by being made again, or went.
-        assert_eq!(show(&["a"], Some(("a", 9)), 5), (vec!["a 3..3".to_owned()], None));
-        assert_eq!(show(&[], Some(("bb", 9)), 5), (vec!["c 0..4".to_owned()], None));
+        assert_eq!(
+            show(&["a"], Some(("a", 9)), 5),
+            (vec!["a 3..3".to_owned()], None)
+        );
+        assert_eq!(
+            show(&[], Some(("bb", 9)), 5),
+            (vec!["c 0..4".to_owned()], None)
+        );
     }
 
     #[test]
     fn a_cursor_is_one_of_the_topics() {
-        let cursor = |name, index| Cursor::default().with_topic_name(TopicName(text(name))).with_partition_index(index);
+        let cursor = |name, index| {
+            Cursor::default()
+                .with_topic_name(TopicName(text(name)))
+                .with_partition_index(index)
+        };
         assert!(is_valid(&[], None));
         assert!(is_valid(&[], Some(&cursor("z", 0))));
         assert!(is_valid(&[text("a")], Some(&cursor("a", 3))));
@@ -211,9 +299,14 @@ mod tests {
 
     #[test]
     fn encodes() {
-        let topics = vec![described(image().topic("a").unwrap(), vec![]), refused(text("x"), ResponseError::InvalidRequest)];
+        let topics = vec![
+            described(image().topic("a").unwrap(), vec![]),
+            refused(text("x"), ResponseError::InvalidRequest),
+        ];
         let next = Some(NextCursor::default());
-        let response = DescribeTopicPartitionsResponse::default().with_topics(topics).with_next_cursor(next);
+        let response = DescribeTopicPartitionsResponse::default()
+            .with_topics(topics)
+            .with_next_cursor(next);
         response.encode(&mut bytes::BytesMut::new(), 0).unwrap();
     }
 }

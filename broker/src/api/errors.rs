@@ -28,7 +28,10 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub fn new(error: ResponseError, message: impl Into<String>) -> Refusal {
-        Refusal { code: error.code(), message: Some(message.into()) }
+        Refusal {
+            code: error.code(),
+            message: Some(message.into()),
+        }
     }
 
     /// The message as it goes out. What quotes a request can be longer than its field.
@@ -41,7 +44,10 @@ impl Refusal {
 
 impl From<ResponseError> for Refusal {
     fn from(error: ResponseError) -> Refusal {
-        Refusal { code: error.code(), message: None }
+        Refusal {
+            code: error.code(),
+            message: None,
+        }
     }
 }
 
@@ -62,9 +68,15 @@ impl From<BatchError> for Refusal {
     fn from(error: BatchError) -> Refusal {
         let code = match &error {
             BatchError::Corrupt(_) => ResponseError::CorruptMessage,
-            BatchError::TooLarge { .. } | BatchError::DecompressedTooLarge { .. } => ResponseError::MessageTooLarge,
-            BatchError::InvalidRecord(_) | BatchError::UnsupportedMagic(_) => ResponseError::InvalidRecord,
-            BatchError::InvalidTimestamp { .. } | BatchError::InvalidTimestampType => ResponseError::InvalidTimestamp,
+            BatchError::TooLarge { .. } | BatchError::DecompressedTooLarge { .. } => {
+                ResponseError::MessageTooLarge
+            }
+            BatchError::InvalidRecord(_) | BatchError::UnsupportedMagic(_) => {
+                ResponseError::InvalidRecord
+            }
+            BatchError::InvalidTimestamp { .. } | BatchError::InvalidTimestampType => {
+                ResponseError::InvalidTimestamp
+            }
             BatchError::UnsupportedCompression(_) => ResponseError::UnsupportedCompressionType,
         };
         Refusal::new(code, error.to_string())
@@ -100,14 +112,19 @@ pub(super) fn offset_of(outcome: &Outcome) -> Result<i64, Refusal> {
         Outcome::Trimmed { log_start_offset } => Ok(*log_start_offset),
         Outcome::OutOfOrderSequence { expected } => {
             let message = format!("the next sequence number of this producer is {expected}");
-            Err(Refusal::new(ResponseError::OutOfOrderSequenceNumber, message))
+            Err(Refusal::new(
+                ResponseError::OutOfOrderSequenceNumber,
+                message,
+            ))
         }
         Outcome::InvalidProducerEpoch { current } => {
             let message = format!("this producer id is at epoch {current}");
             Err(Refusal::new(ResponseError::InvalidProducerEpoch, message))
         }
         Outcome::OffsetOutOfRange => Err(ResponseError::OffsetOutOfRange.into()),
-        Outcome::Removed | Outcome::UnknownPartition => Err(ResponseError::UnknownTopicOrPartition.into()),
+        Outcome::Removed | Outcome::UnknownPartition => {
+            Err(ResponseError::UnknownTopicOrPartition.into())
+        }
     }
 }
 
@@ -173,9 +190,15 @@ impl From<&CreateTopicError> for Refusal {
             CreateTopicError::Name(_) => ResponseError::InvalidTopicException,
             CreateTopicError::Prohibited => ResponseError::TopicAuthorizationFailed,
             CreateTopicError::Exists(_) => ResponseError::TopicAlreadyExists,
-            CreateTopicError::Duplicate | CreateTopicError::CountsWithAssignments => ResponseError::InvalidRequest,
-            CreateTopicError::NoPartitions(_) | CreateTopicError::TooManyPartitions(_) => ResponseError::InvalidPartitions,
-            CreateTopicError::RequestTooLarge | CreateTopicError::ClusterFull => ResponseError::PolicyViolation,
+            CreateTopicError::Duplicate | CreateTopicError::CountsWithAssignments => {
+                ResponseError::InvalidRequest
+            }
+            CreateTopicError::NoPartitions(_) | CreateTopicError::TooManyPartitions(_) => {
+                ResponseError::InvalidPartitions
+            }
+            CreateTopicError::RequestTooLarge | CreateTopicError::ClusterFull => {
+                ResponseError::PolicyViolation
+            }
             CreateTopicError::Assignment(_) => ResponseError::InvalidReplicaAssignment,
             CreateTopicError::Placement(e) => placement(e),
             CreateTopicError::Config(e) => config(e),
@@ -218,7 +241,9 @@ impl From<&AlterConfigError> for Refusal {
             AlterConfigError::UnknownBroker(_) => ResponseError::BrokerNotAvailable,
             AlterConfigError::Duplicate(_) => ResponseError::InvalidRequest,
             AlterConfigError::Config(e) => config(e),
-            AlterConfigError::Together(_) | AlterConfigError::TooLong { .. } => ResponseError::InvalidConfig,
+            AlterConfigError::Together(_) | AlterConfigError::TooLong { .. } => {
+                ResponseError::InvalidConfig
+            }
         };
         Refusal::new(code, error.to_string())
     }

@@ -41,32 +41,56 @@ struct AskedTopic {
     partitions: Vec<Asked>,
 }
 
-pub(super) async fn handle(services: Arc<Services>, context: RequestContext, request: FetchRequest) -> Result<Reply, Malformed> {
+pub(super) async fn handle(
+    services: Arc<Services>,
+    context: RequestContext,
+    request: FetchRequest,
+) -> Result<Reply, Malformed> {
     let version = context.version;
-    let (min_bytes, max_wait_ms) = (request.min_bytes.max(0) as usize, request.max_wait_ms.max(0) as u64);
+    let (min_bytes, max_wait_ms) = (
+        request.min_bytes.max(0) as usize,
+        request.max_wait_ms.max(0) as u64,
+    );
     let config = services.metadata.config();
     let max_bytes = (request.max_bytes.max(0) as usize).min(config.fetch.max_bytes as usize);
     let deadline = Instant::now() + Duration::from_millis(max_wait_ms);
     if request.session_id != 0 && request.session_epoch > 0 {
         let error_code = ResponseError::FetchSessionIdNotFound.code();
-        let response = fetch::FetchResponse { error_code, ..Default::default() };
-        return Ok(Reply::segments(fetch::encode(response, version, context.correlation_id).segments, None));
+        let response = fetch::FetchResponse {
+            error_code,
+            ..Default::default()
+        };
+        return Ok(Reply::segments(
+            fetch::encode(response, version, context.correlation_id).segments,
+            None,
+        ));
     }
     let topics = resolve(&services, version, request);
     wait_for_bytes(&services, &topics, min_bytes, deadline).await;
     let (answers, permit) = read(&services, &topics, max_bytes).await;
-    let response = fetch::FetchResponse { topics: answers, ..Default::default() };
+    let response = fetch::FetchResponse {
+        topics: answers,
+        ..Default::default()
+    };
     let encoded = fetch::encode(response, version, context.correlation_id);
     Ok(Reply::segments(encoded.segments, permit))
 }
 
 fn resolve(services: &Services, version: i16, request: FetchRequest) -> Vec<AskedTopic> {
-    let asked = |topic: &Result<Arc<crate::topics::ServedTopic>, Unavailable>, p: FetchPartition| {
-        let target = topic.as_ref().map_err(|e| Refusal::from(*e)).and_then(|topic| {
-            let replica = topic.replica(p.partition)?;
-            replica.lead(if version >= 9 { p.current_leader_epoch } else { -1 })?;
-            Ok(replica.clone())
-        });
+    let asked = |topic: &Result<Arc<crate::topics::ServedTopic>, Unavailable>,
+                 p: FetchPartition| {
+        let target = topic
+            .as_ref()
+            .map_err(|e| Refusal::from(*e))
+            .and_then(|topic| {
+                let replica = topic.replica(p.partition)?;
+                replica.lead(if version >= 9 {
+                    p.current_leader_epoch
+                } else {
+                    -1
+                })?;
+                Ok(replica.clone())
+            });
         Asked {
             index: p.partition,
             offset: p.fetch_offset,
@@ -76,9 +100,17 @@ fn resolve(services: &Services, version: i16, request: FetchRequest) -> Vec<Aske
         }
     };
     let topics = request.topics.into_iter().map(|t| {
-        let topic = if version >= 13 { services.topics.by_id(t.topic_id) } else { services.topics.by_name(&t.topic) };
+        let topic = if version >= 13 {
+            services.topics.by_id(t.topic_id)
+        } else {
+            services.topics.by_name(&t.topic)
+        };
         let partitions = t.partitions.into_iter().map(|p| asked(&topic, p)).collect();
-        AskedTopic { name: t.topic.0, id: t.topic_id, partitions }
+        AskedTopic {
+            name: t.topic.0,
+            id: t.topic_id,
+            partitions,
+        }
     });
     topics.collect()
 }
@@ -86,20 +118,34 @@ fn resolve(services: &Services, version: i16, request: FetchRequest) -> Vec<Aske
 impl Asked {
     /// Bytes that can be read now, up to `enough`. Anything to be told at once counts as enough.
     fn available(&self, enough: usize) -> usize {
-        let Ok(replica) = &self.target else { return enough };
+        let Ok(replica) = &self.target else {
+            return enough;
+        };
         let bounds = replica.partition.bounds();
-        if self.offset < bounds.log_start_offset || self.offset > bounds.high_watermark || replica.lead(-1).is_err() {
+        if self.offset < bounds.log_start_offset
+            || self.offset > bounds.high_watermark
+            || replica.lead(-1).is_err()
+        {
             return enough;
         }
         if self.offset == bounds.high_watermark {
             return 0;
         }
-        replica.partition.cached_bytes(self.offset, enough).unwrap_or(enough).min(self.max_bytes.max(1))
+        replica
+            .partition
+            .cached_bytes(self.offset, enough)
+            .unwrap_or(enough)
+            .min(self.max_bytes.max(1))
     }
 }
 
 /// Returns when `min_bytes` can be read, something is to be told, or the time is up.
-async fn wait_for_bytes(services: &Services, topics: &[AskedTopic], min_bytes: usize, deadline: Instant) {
+async fn wait_for_bytes(
+    services: &Services,
+    topics: &[AskedTopic],
+    min_bytes: usize,
+    deadline: Instant,
+) {
     let asked = || topics.iter().flat_map(|t| &t.partitions);
     let enough = || {
         let mut bytes = 0;
@@ -111,7 +157,12 @@ async fn wait_for_bytes(services: &Services, topics: &[AskedTopic], min_bytes: u
     if min_bytes == 0 || asked().next().is_none() || enough() {
         return;
     }
-    let watching = Watching::new(asked().filter_map(|a| a.target.as_ref().ok()).cloned().collect());
+    let watching = Watching::new(
+        asked()
+            .filter_map(|a| a.target.as_ref().ok())
+            .cloned()
+            .collect(),
+    );
     // Watching began after the first look: look again before the first wait.
     let mut stopping = services.stopping.clone();
     while !enough() {
@@ -139,7 +190,9 @@ impl Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        self.replicas.iter().for_each(|r| r.partition.unwatch(&self.waiter));
+        self.replicas
+            .iter()
+            .for_each(|r| r.partition.unwatch(&self.waiter));
     }
 }
 
@@ -155,7 +208,10 @@ struct Cold {
 
 impl Cold {
     async fn read(self) -> ((usize, usize), usize, Result<Vec<Bytes>, StoreError>) {
-        let result = self.replica.read_cold(self.offset, self.end, self.budget).await;
+        let result = self
+            .replica
+            .read_cold(self.offset, self.end, self.budget)
+            .await;
         (self.at, self.budget, result)
     }
 }
@@ -183,7 +239,13 @@ async fn read<'a>(
                         None => {
                             let budget = budget.min(FETCH_READ_BYTES);
                             left = left.saturating_sub(budget);
-                            cold.push(Cold { at: (t, p), replica: replica.clone(), offset: asked.offset, end, budget });
+                            cold.push(Cold {
+                                at: (t, p),
+                                replica: replica.clone(),
+                                offset: asked.offset,
+                                end,
+                                budget,
+                            });
                         }
                     }
                     let bytes: usize = answer.records.iter().map(Bytes::len).sum();
@@ -193,13 +255,24 @@ async fn read<'a>(
             }
             partitions.push(answer);
         }
-        answers.push(fetch::Topic { name: &topic.name, id: topic.id, partitions });
+        answers.push(fetch::Topic {
+            name: &topic.name,
+            id: topic.id,
+            partitions,
+        });
     }
     let mut permit = None;
     if !cold.is_empty() {
-        permit = Some(services.reserve_fetch(cold.iter().map(|c| c.budget.max(1)).sum()).await);
+        permit = Some(
+            services
+                .reserve_fetch(cold.iter().map(|c| c.budget.max(1)).sum())
+                .await,
+        );
         let first = cold[0].at;
-        let done: Vec<_> = stream::iter(cold.into_iter().map(Cold::read)).buffered(COLD_READS_PER_FETCH).collect().await;
+        let done: Vec<_> = stream::iter(cold.into_iter().map(Cold::read))
+            .buffered(COLD_READS_PER_FETCH)
+            .collect()
+            .await;
         for ((t, p), budget, result) in done {
             let answer = &mut answers[t].partitions[p];
             match result {
@@ -215,13 +288,20 @@ async fn read<'a>(
 /// A single batch that exceeds the budget goes out only where nothing else has.
 fn fitting(records: Vec<Bytes>, budget: usize, whatever_size: bool) -> Vec<Bytes> {
     let bytes: usize = records.iter().map(Bytes::len).sum();
-    if bytes > budget && !whatever_size { Vec::new() } else { records }
+    if bytes > budget && !whatever_size {
+        Vec::new()
+    } else {
+        records
+    }
 }
 
 impl Asked {
     /// The answer without records, and where to read them from up to which offset.
     fn begin(&self) -> (fetch::Partition, Option<(&Replica, i64)>) {
-        let mut answer = fetch::Partition { index: self.index, ..Default::default() };
+        let mut answer = fetch::Partition {
+            index: self.index,
+            ..Default::default()
+        };
         let replica = match &self.target {
             Ok(replica) => replica,
             Err(refusal) => {
@@ -239,21 +319,32 @@ impl Asked {
         answer.log_start_offset = bounds.log_start_offset;
         if self.offset < bounds.log_start_offset || self.offset > bounds.high_watermark {
             let removed = replica.partition.with_state(|s| s.removed);
-            let error = if removed { ResponseError::UnknownTopicOrPartition } else { ResponseError::OffsetOutOfRange };
+            let error = if removed {
+                ResponseError::UnknownTopicOrPartition
+            } else {
+                ResponseError::OffsetOutOfRange
+            };
             answer.error_code = error.code();
             return (answer, None);
         }
-        let readable = (self.offset < bounds.high_watermark).then_some((replica, bounds.high_watermark));
+        let readable =
+            (self.offset < bounds.high_watermark).then_some((replica, bounds.high_watermark));
         (answer, readable)
     }
 }
 
 fn count_bytes(topics: &[AskedTopic], answers: &[fetch::Topic]) {
     for (topic, answer) in topics.iter().zip(answers) {
-        let bytes: usize = answer.partitions.iter().flat_map(|p| &p.records).map(Bytes::len).sum();
+        let bytes: usize = answer
+            .partitions
+            .iter()
+            .flat_map(|p| &p.records)
+            .map(Bytes::len)
+            .sum();
         let name = topic.partitions.first().and_then(|p| p.topic.clone());
         if let (Some(name), 1..) = (name, bytes) {
-            metrics::counter!("kafka_server_brokertopicmetrics_bytesout_total", "topic" => name).increment(bytes as u64);
+            metrics::counter!("kafka_server_brokertopicmetrics_bytesout_total", "topic" => name)
+                .increment(bytes as u64);
         }
     }
 }

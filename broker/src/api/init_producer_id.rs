@@ -19,7 +19,11 @@ use crate::services::Services;
 const NO_PRODUCER_ID: i64 = -1;
 const NO_PRODUCER_EPOCH: i16 = -1;
 
-pub(super) async fn handle(services: &Services, _: &RequestContext, request: InitProducerIdRequest) -> InitProducerIdResponse {
+pub(super) async fn handle(
+    services: &Services,
+    _: &RequestContext,
+    request: InitProducerIdRequest,
+) -> InitProducerIdResponse {
     if let Err(error) = check(&request) {
         return refused(error);
     }
@@ -44,7 +48,11 @@ fn check(request: &InitProducerIdRequest) -> Result<(), ResponseError> {
     }
     let has_id = request.producer_id.0 != NO_PRODUCER_ID;
     let has_epoch = request.producer_epoch != NO_PRODUCER_EPOCH;
-    if has_id == has_epoch { Ok(()) } else { Err(ResponseError::InvalidRequest) }
+    if has_id == has_epoch {
+        Ok(())
+    } else {
+        Err(ResponseError::InvalidRequest)
+    }
 }
 
 fn refused(error: ResponseError) -> InitProducerIdResponse {
@@ -63,7 +71,10 @@ mod tests {
     #[test]
     fn producers_without_transactions_are_served() {
         let request = |id, epoch| {
-            InitProducerIdRequest::default().with_transactional_id(None).with_producer_id(ProducerId(id)).with_producer_epoch(epoch)
+            InitProducerIdRequest::default()
+                .with_transactional_id(None)
+                .with_producer_id(ProducerId(id))
+                .with_producer_epoch(epoch)
         };
         assert_eq!(check(&request(-1, -1)), Ok(()));
         assert_eq!(check(&request(7, 3)), Ok(()));
@@ -73,12 +84,17 @@ mod tests {
 
     #[test]
     fn transactional_ids_are_refused_for_good() {
-        let request = |id| InitProducerIdRequest::default().with_transactional_id(Some(TransactionalId(StrBytes::from_static_str(id))));
+        let request = |id| {
+            InitProducerIdRequest::default()
+                .with_transactional_id(Some(TransactionalId(StrBytes::from_static_str(id))))
+        };
         assert_eq!(check(&request("")), Err(ResponseError::InvalidRequest));
         let error = check(&request("t")).unwrap_err();
         assert!(!error.is_retriable());
         for version in 0..=5 {
-            refused(error).encode(&mut bytes::BytesMut::new(), version).unwrap();
+            refused(error)
+                .encode(&mut bytes::BytesMut::new(), version)
+                .unwrap();
         }
     }
 }

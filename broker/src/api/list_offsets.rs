@@ -6,7 +6,9 @@
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
-use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use ottla_log::StoreError;
 use ottla_proto::limits::{DECOMPRESSED_BATCH_BYTES, FETCH_READ_BYTES};
@@ -27,38 +29,69 @@ const LATEST_TIERED: i64 = -5;
 /// An offset with the timestamp of its record (-1 where the question was not about time).
 type Found = Option<(i64, i64)>;
 
-pub(super) async fn handle(services: &Services, context: &RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
+pub(super) async fn handle(
+    services: &Services,
+    context: &RequestContext,
+    request: ListOffsetsRequest,
+) -> ListOffsetsResponse {
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let served = services.topics.by_name(&topic.name);
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for asked in topic.partitions {
-            let replica = served.as_ref().map_err(|e| *e).and_then(|t| t.replica(asked.partition_index).cloned());
+            let replica = served
+                .as_ref()
+                .map_err(|e| *e)
+                .and_then(|t| t.replica(asked.partition_index).cloned());
             let answer = match replica {
                 Ok(replica) => find(services, context.version, &replica, &asked).await,
                 Err(error) => Err(error.into()),
             };
             partitions.push(respond(context.version, asked.partition_index, answer));
         }
-        topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
+        topics.push(
+            ListOffsetsTopicResponse::default()
+                .with_name(topic.name)
+                .with_partitions(partitions),
+        );
     }
     ListOffsetsResponse::default().with_topics(topics)
 }
 
-fn respond(version: i16, index: i32, answer: Result<(Found, i32), Refusal>) -> ListOffsetsPartitionResponse {
+fn respond(
+    version: i16,
+    index: i32,
+    answer: Result<(Found, i32), Refusal>,
+) -> ListOffsetsPartitionResponse {
     let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
     match answer {
-        Err(refusal) => response.with_error_code(refusal.code).with_offset(-1).with_timestamp(-1),
+        Err(refusal) => response
+            .with_error_code(refusal.code)
+            .with_offset(-1)
+            .with_timestamp(-1),
         Ok((found, epoch)) => {
             let (offset, timestamp) = found.unwrap_or((-1, -1));
             let response = response.with_offset(offset).with_timestamp(timestamp);
-            if version >= 4 { response.with_leader_epoch(if offset < 0 { -1 } else { epoch }) } else { response }
+            if version >= 4 {
+                response.with_leader_epoch(if offset < 0 { -1 } else { epoch })
+            } else {
+                response
+            }
         }
     }
 }
 
-async fn find(services: &Services, version: i16, replica: &Replica, asked: &ListOffsetsPartition) -> Result<(Found, i32), Refusal> {
-    let client_epoch = if version >= 4 { asked.current_leader_epoch } else { -1 };
+async fn find(
+    services: &Services,
+    version: i16,
+    replica: &Replica,
+    asked: &ListOffsetsPartition,
+) -> Result<(Found, i32), Refusal> {
+    let client_epoch = if version >= 4 {
+        asked.current_leader_epoch
+    } else {
+        -1
+    };
     let leader_epoch = replica.lead(client_epoch)?;
     let bounds = replica.partition.bounds();
     let found = match asked.timestamp {
@@ -69,23 +102,39 @@ async fn find(services: &Services, version: i16, replica: &Replica, asked: &List
         time if time >= 0 => first_at_or_after(services, replica, bounds, time).await?,
         _ => return Err(ResponseError::UnsupportedVersion.into()),
     };
-    let epoch = found.map_or(-1, |(offset, _)| replica.partition.with_state(|s| s.epoch_at(offset)));
+    let epoch = found.map_or(-1, |(offset, _)| {
+        replica.partition.with_state(|s| s.epoch_at(offset))
+    });
     Ok((found, if epoch < 0 { leader_epoch } else { epoch }))
 }
 
-async fn first_at_or_after(services: &Services, replica: &Replica, bounds: Bounds, time: i64) -> Result<Found, Refusal> {
+async fn first_at_or_after(
+    services: &Services,
+    replica: &Replica,
+    bounds: Bounds,
+    time: i64,
+) -> Result<Found, Refusal> {
     if replica.partition.with_state(|s| s.max_timestamp_ms) < time {
         return Ok(None);
     }
     let (group, id) = (replica.group.clone(), replica.partition.id);
-    let seek = move || group.seek_timestamp(id, time, bounds.log_start_offset, bounds.high_watermark);
-    let from = tokio::task::spawn_blocking(seek).await.map_err(|e| StoreError::Io(e.to_string().into()))??;
+    let seek =
+        move || group.seek_timestamp(id, time, bounds.log_start_offset, bounds.high_watermark);
+    let from = tokio::task::spawn_blocking(seek)
+        .await
+        .map_err(|e| StoreError::Io(e.to_string().into()))??;
     scan(services, replica, bounds, from, time).await
 }
 
 /// The first record that has the highest timestamp.
-async fn latest_record(services: &Services, replica: &Replica, bounds: Bounds) -> Result<Found, Refusal> {
-    let (time, from) = replica.partition.with_state(|s| (s.max_timestamp_ms, s.max_timestamp_offset));
+async fn latest_record(
+    services: &Services,
+    replica: &Replica,
+    bounds: Bounds,
+) -> Result<Found, Refusal> {
+    let (time, from) = replica
+        .partition
+        .with_state(|s| (s.max_timestamp_ms, s.max_timestamp_offset));
     if bounds.log_start_offset == bounds.high_watermark {
         return Ok(None);
     }
@@ -100,7 +149,12 @@ async fn latest_record(services: &Services, replica: &Replica, bounds: Bounds) -
         for batch in &batches {
             let header = batch::BatchHeader::parse(batch)?;
             if best.is_none_or(|(_, time)| header.max_timestamp > time) {
-                let found = batch::find_timestamp(batch, header.max_timestamp, next, DECOMPRESSED_BATCH_BYTES)?;
+                let found = batch::find_timestamp(
+                    batch,
+                    header.max_timestamp,
+                    next,
+                    DECOMPRESSED_BATCH_BYTES,
+                )?;
                 best = found.or(best);
             }
         }
@@ -110,7 +164,13 @@ async fn latest_record(services: &Services, replica: &Replica, bounds: Bounds) -
 }
 
 /// Looks from `from` on for the first record at or after `time`.
-async fn scan(services: &Services, replica: &Replica, bounds: Bounds, from: i64, time: i64) -> Result<Found, Refusal> {
+async fn scan(
+    services: &Services,
+    replica: &Replica,
+    bounds: Bounds,
+    from: i64,
+    time: i64,
+) -> Result<Found, Refusal> {
     let mut next = from.max(bounds.log_start_offset);
     while next < bounds.high_watermark {
         let (batches, after) = read(services, replica, next, bounds.high_watermark).await?;
@@ -118,7 +178,12 @@ async fn scan(services: &Services, replica: &Replica, bounds: Bounds, from: i64,
             if batch::BatchHeader::parse(batch)?.max_timestamp < time {
                 continue;
             }
-            if let Some(found) = batch::find_timestamp(batch, time, bounds.log_start_offset, DECOMPRESSED_BATCH_BYTES)? {
+            if let Some(found) = batch::find_timestamp(
+                batch,
+                time,
+                bounds.log_start_offset,
+                DECOMPRESSED_BATCH_BYTES,
+            )? {
                 return Ok(Some(found));
             }
         }
@@ -128,11 +193,19 @@ async fn scan(services: &Services, replica: &Replica, bounds: Bounds, from: i64,
 }
 
 /// Some batches from `offset` on, and the offset after them.
-async fn read(services: &Services, replica: &Replica, offset: i64, end: i64) -> Result<(Vec<bytes::Bytes>, i64), Refusal> {
+async fn read(
+    services: &Services,
+    replica: &Replica,
+    offset: i64,
+    end: i64,
+) -> Result<(Vec<bytes::Bytes>, i64), Refusal> {
     let _permit = services.reserve_fetch(FETCH_READ_BYTES).await;
     let segments = replica.read_cold(offset, end, FETCH_READ_BYTES).await?;
     let batches = batch::split(segments.concat().into())?;
-    let last = batches.last().map(|b| batch::BatchHeader::parse(b)).transpose()?;
+    let last = batches
+        .last()
+        .map(|b| batch::BatchHeader::parse(b))
+        .transpose()?;
     // Nothing there: compaction may have left a hole up to the end.
     Ok((batches, last.map_or(end, |header| header.last_offset() + 1)))
 }

@@ -36,19 +36,34 @@ enum Asked {
     Neither(MetadataRequestTopic),
 }
 
-pub(super) async fn handle(services: &Services, context: &RequestContext, request: MetadataRequest) -> MetadataResponse {
+pub(super) async fn handle(
+    services: &Services,
+    context: &RequestContext,
+    request: MetadataRequest,
+) -> MetadataResponse {
     let version = context.version;
     let asked = asked(version, request.topics);
     let mut not_made = HashMap::new();
-    if let Some(asked) = asked.as_ref().filter(|_| version < 4 || request.allow_auto_topic_creation) {
+    if let Some(asked) = asked
+        .as_ref()
+        .filter(|_| version < 4 || request.allow_auto_topic_creation)
+    {
         not_made = create_missing(services, asked).await;
     }
-    let no_listener = if version < 6 { ResponseError::LeaderNotAvailable } else { ResponseError::ListenerNotFound };
+    let no_listener = if version < 6 {
+        ResponseError::LeaderNotAvailable
+    } else {
+        ResponseError::ListenerNotFound
+    };
     let mut view = ClusterView::new(services, &context.peer.listener, no_listener);
     let image = view.image.clone();
     let mut describe = |topic: &Topic| {
         let partitions = view.placements(topic, 0..topic.partitions.len());
-        described(topic, partitions, request.include_topic_authorized_operations)
+        described(
+            topic,
+            partitions,
+            request.include_topic_authorized_operations,
+        )
     };
     let answer = |asked| match asked {
         Asked::Name(name) => match image.topic(&name) {
@@ -61,7 +76,11 @@ pub(super) async fn handle(services: &Services, context: &RequestContext, reques
         },
         Asked::Neither(topic) => {
             let name = topic.name.map_or_else(StrBytes::default, |name| name.0);
-            refused(Some(name), topic.topic_id, ResponseError::InvalidRequest.code())
+            refused(
+                Some(name),
+                topic.topic_id,
+                ResponseError::InvalidRequest.code(),
+            )
         }
     };
     let topics = match asked {
@@ -70,11 +89,20 @@ pub(super) async fn handle(services: &Services, context: &RequestContext, reques
     };
     let asked_operations = request.include_cluster_authorized_operations;
     MetadataResponse::default()
-        .with_brokers(brokers::endpoints(&image, &context.peer.listener, false).into_iter().map(broker).collect())
+        .with_brokers(
+            brokers::endpoints(&image, &context.peer.listener, false)
+                .into_iter()
+                .map(broker)
+                .collect(),
+        )
         .with_cluster_id(Some(brokers::cluster_id(&image)))
         .with_controller_id(brokers::controller_id(services, &image))
         .with_topics(topics)
-        .with_cluster_authorized_operations(if asked_operations { brokers::CLUSTER_OPERATIONS } else { brokers::NOT_ASKED })
+        .with_cluster_authorized_operations(if asked_operations {
+            brokers::CLUSTER_OPERATIONS
+        } else {
+            brokers::NOT_ASKED
+        })
 }
 
 /// What is asked for, each once; `None` is all topics.
@@ -86,9 +114,15 @@ fn asked(version: i16, topics: Option<Vec<MetadataRequestTopic>>) -> Option<Vec<
             drop(name);
             ids.insert(id).then_some(Asked::Id(id))
         }
-        (Some(name), id) if id.is_nil() => names.insert(name.0.clone()).then_some(Asked::Name(name.0)),
+        (Some(name), id) if id.is_nil() => {
+            names.insert(name.0.clone()).then_some(Asked::Name(name.0))
+        }
         (None, id) if version >= 12 => ids.insert(id).then_some(Asked::Id(id)),
-        (name, topic_id) => Some(Asked::Neither(MetadataRequestTopic::default().with_name(name).with_topic_id(topic_id))),
+        (name, topic_id) => Some(Asked::Neither(
+            MetadataRequestTopic::default()
+                .with_name(name)
+                .with_topic_id(topic_id),
+        )),
     };
     Some(topics.into_iter().filter_map(one).collect())
 }
@@ -110,7 +144,10 @@ async fn create_missing(services: &Services, asked: &[Asked]) -> HashMap<String,
         return HashMap::new();
     }
     let count = topics.len();
-    let request = CreateTopics { topics, validate_only: false };
+    let request = CreateTopics {
+        topics,
+        validate_only: false,
+    };
     let reply = match services.controller.create_topics(&request).await {
         Ok(reply) => reply,
         Err(error) => {
@@ -148,7 +185,11 @@ fn refused(name: Option<StrBytes>, id: Uuid, error_code: i16) -> MetadataRespons
         .with_is_internal(is_internal)
 }
 
-fn described(topic: &Topic, partitions: Vec<(i32, Placement)>, with_operations: bool) -> MetadataResponseTopic {
+fn described(
+    topic: &Topic,
+    partitions: Vec<(i32, Placement)>,
+    with_operations: bool,
+) -> MetadataResponseTopic {
     let partition = |(index, placement): (i32, Placement)| {
         MetadataResponsePartition::default()
             .with_error_code(placement.error_code)
@@ -161,11 +202,17 @@ fn described(topic: &Topic, partitions: Vec<(i32, Placement)>, with_operations: 
     };
     MetadataResponseTopic::default()
         .with_error_code(NONE)
-        .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))
+        .with_name(Some(TopicName(StrBytes::from_string(
+            topic.name.to_string(),
+        ))))
         .with_topic_id(topic.id)
         .with_is_internal(is_internal_topic(&topic.name))
         .with_partitions(partitions.into_iter().map(partition).collect())
-        .with_topic_authorized_operations(if with_operations { brokers::TOPIC_OPERATIONS } else { brokers::NOT_ASKED })
+        .with_topic_authorized_operations(if with_operations {
+            brokers::TOPIC_OPERATIONS
+        } else {
+            brokers::NOT_ASKED
+        })
 }
 
 fn broker(endpoint: brokers::Endpoint) -> MetadataResponseBroker {
@@ -184,7 +231,9 @@ mod tests {
 
     fn topic(name: Option<&'static str>, id: u128) -> MetadataRequestTopic {
         let name = name.map(|name| TopicName(StrBytes::from_static_str(name)));
-        MetadataRequestTopic::default().with_name(name).with_topic_id(Uuid::from_u128(id))
+        MetadataRequestTopic::default()
+            .with_name(name)
+            .with_topic_id(Uuid::from_u128(id))
     }
 
     fn name(name: &'static str) -> Asked {
@@ -202,7 +251,13 @@ mod tests {
 
     #[test]
     fn each_topic_once() {
-        let topics = || Some(vec![topic(Some("a"), 0), topic(Some("b"), 0), topic(Some("a"), 0)]);
+        let topics = || {
+            Some(vec![
+                topic(Some("a"), 0),
+                topic(Some("b"), 0),
+                topic(Some("a"), 0),
+            ])
+        };
         for version in 0..=13 {
             assert_eq!(asked(version, topics()), Some(vec![name("a"), name("b")]));
         }
@@ -213,7 +268,11 @@ mod tests {
 
     #[test]
     fn ids_alone_only_from_version_12() {
-        for (version, asked_topic) in [(10, topic(None, 1)), (11, topic(None, 0)), (11, topic(Some("a"), 1))] {
+        for (version, asked_topic) in [
+            (10, topic(None, 1)),
+            (11, topic(None, 0)),
+            (11, topic(Some("a"), 1)),
+        ] {
             let neither = Asked::Neither(asked_topic.clone());
             assert_eq!(asked(version, Some(vec![asked_topic])), Some(vec![neither]));
         }
@@ -229,17 +288,29 @@ mod tests {
             in_sync: vec![BrokerId(1)],
             offline: vec![],
         };
-        let found = Topic { name: "a".into(), id: Uuid::from_u128(5), partitions: vec![] };
+        let found = Topic {
+            name: "a".into(),
+            id: Uuid::from_u128(5),
+            partitions: vec![],
+        };
         for version in 0..=13 {
             let mut topics = vec![
                 described(&found, vec![(0, placement.clone())], version >= 8),
                 unknown(&StrBytes::from_static_str("b"), None),
             ];
             if version >= 12 {
-                topics.push(refused(None, Uuid::from_u128(6), ResponseError::UnknownTopicId.code()));
+                topics.push(refused(
+                    None,
+                    Uuid::from_u128(6),
+                    ResponseError::UnknownTopicId.code(),
+                ));
             }
-            let response = MetadataResponse::default().with_cluster_id(Some(StrBytes::default())).with_topics(topics);
-            response.encode(&mut bytes::BytesMut::new(), version).unwrap();
+            let response = MetadataResponse::default()
+                .with_cluster_id(Some(StrBytes::default()))
+                .with_topics(topics);
+            response
+                .encode(&mut bytes::BytesMut::new(), version)
+                .unwrap();
         }
     }
 }

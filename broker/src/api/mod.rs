@@ -96,10 +96,17 @@ apis! {
 
 /// Takes one frame (without its length). Waits only for room; what returns is to be awaited when
 /// all answers before it on the connection are sent.
-pub async fn start(services: &Arc<Services>, peer: &Arc<Peer>, frame: Bytes) -> Result<Pending, Malformed> {
+pub async fn start(
+    services: &Arc<Services>,
+    peer: &Arc<Peer>,
+    frame: Bytes,
+) -> Result<Pending, Malformed> {
     let header = guard::header(&frame).map_err(Malformed::guard)?;
     let body = frame.slice(header.size_bytes..);
-    let api = APIS.iter().find(|api| api.key as i16 == header.api_key).ok_or(Malformed::NotServed(header.api_key))?;
+    let api = APIS
+        .iter()
+        .find(|api| api.key as i16 == header.api_key)
+        .ok_or(Malformed::NotServed(header.api_key))?;
     let context = RequestContext {
         api,
         version: header.api_version,
@@ -107,11 +114,18 @@ pub async fn start(services: &Arc<Services>, peer: &Arc<Peer>, frame: Bytes) -> 
         client_id: header.client_id.map(str::to_owned),
         peer: peer.clone(),
     };
-    metrics::counter!("kafka_network_requestmetrics_requests_total", "request" => api.name).increment(1);
+    metrics::counter!("kafka_network_requestmetrics_requests_total", "request" => api.name)
+        .increment(1);
     if context.version < api.served_from || context.version > api.advertised.1 {
         return api_versions::unsupported(services, context);
     }
-    guard::check(header.api_key, header.api_version, &body, &services.guard_limits).map_err(Malformed::guard)?;
+    guard::check(
+        header.api_key,
+        header.api_version,
+        &body,
+        &services.guard_limits,
+    )
+    .map_err(Malformed::guard)?;
     match api.key {
         ApiKey::Produce => {
             let request = decode::<ProduceRequest>(body, context.version)?;

@@ -2,7 +2,9 @@
 //! consumer notices that its position was cut off by a change of leader.
 
 use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
-use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
+use kafka_protocol::messages::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderTopicResult,
+};
 use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 
 use super::RequestContext;
@@ -19,20 +21,34 @@ pub(super) async fn handle(
         let served = services.topics.by_name(&topic.topic);
         let partitions = topic.partitions.iter().map(|asked| {
             let answer = EpochEndOffset::default().with_partition(asked.partition);
-            match served.as_ref().map_err(|e| *e).and_then(|t| end_of(t, asked)) {
+            match served
+                .as_ref()
+                .map_err(|e| *e)
+                .and_then(|t| end_of(t, asked))
+            {
                 Ok((epoch, offset)) => answer.with_leader_epoch(epoch).with_end_offset(offset),
-                Err(error) => answer.with_error_code(Refusal::from(error).code).with_leader_epoch(-1).with_end_offset(-1),
+                Err(error) => answer
+                    .with_error_code(Refusal::from(error).code)
+                    .with_leader_epoch(-1)
+                    .with_end_offset(-1),
             }
         });
-        OffsetForLeaderTopicResult::default().with_partitions(partitions.collect()).with_topic(topic.topic)
+        OffsetForLeaderTopicResult::default()
+            .with_partitions(partitions.collect())
+            .with_topic(topic.topic)
     });
     OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
 }
 
 /// (-1, -1) for an epoch the log knows nothing of.
-fn end_of(topic: &ServedTopic, asked: &OffsetForLeaderPartition) -> Result<(i32, i64), Unavailable> {
+fn end_of(
+    topic: &ServedTopic,
+    asked: &OffsetForLeaderPartition,
+) -> Result<(i32, i64), Unavailable> {
     let replica = topic.replica(asked.partition)?;
     let current = replica.lead(asked.current_leader_epoch)?;
-    let end = replica.partition.with_state(|state| state.epoch_end(asked.leader_epoch, current));
+    let end = replica
+        .partition
+        .with_state(|state| state.epoch_end(asked.leader_epoch, current));
     Ok(end.unwrap_or((-1, -1)))
 }

@@ -23,7 +23,12 @@ use crate::topics::{ServedTopic, Unavailable};
 enum Answer {
     Refused(Refusal),
     /// The `position`th outcome of the ticket of `group`.
-    Appended { group: GroupId, position: usize, partition: Arc<Partition>, log_append_time_ms: i64 },
+    Appended {
+        group: GroupId,
+        position: usize,
+        partition: Arc<Partition>,
+        log_append_time_ms: i64,
+    },
 }
 
 /// Commands of one request for one group.
@@ -41,7 +46,11 @@ struct Staged {
 }
 
 /// The first stage: validates, waits for room, and takes the place in each group's order.
-pub(super) async fn start(services: &Arc<Services>, context: RequestContext, request: ProduceRequest) -> Pending {
+pub(super) async fn start(
+    services: &Arc<Services>,
+    context: RequestContext,
+    request: ProduceRequest,
+) -> Pending {
     let acks = request.acks;
     let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
     let refuse_all = (!matches!(acks, -1..=1)).then_some(ResponseError::InvalidRequiredAcks);
@@ -52,13 +61,17 @@ pub(super) async fn start(services: &Arc<Services>, context: RequestContext, req
             13.. => services.topics.by_id(data.topic_id),
             _ => services.topics.by_name(&data.name),
         };
-        let response = TopicProduceResponse::default().with_name(data.name).with_topic_id(data.topic_id);
+        let response = TopicProduceResponse::default()
+            .with_name(data.name)
+            .with_topic_id(data.topic_id);
         let mut answers = Vec::with_capacity(data.partition_data.len());
         for partition in data.partition_data {
             let index = partition.index;
             let answer = match refuse_all {
                 Some(error) => Answer::Refused(error.into()),
-                None => stage(services, &topic, partition, &mut shares).unwrap_or_else(Answer::Refused),
+                None => {
+                    stage(services, &topic, partition, &mut shares).unwrap_or_else(Answer::Refused)
+                }
             };
             answers.push((index, answer));
         }
@@ -67,12 +80,25 @@ pub(super) async fn start(services: &Arc<Services>, context: RequestContext, req
     let mut tickets = Vec::with_capacity(shares.len());
     for (id, share) in shares {
         let permit = services.topics.groups().reserve(share.bytes).await;
-        tickets.push((id, share.group.append(share.commands, share.bytes, Some(permit))));
+        tickets.push((
+            id,
+            share
+                .group
+                .append(share.commands, share.bytes, Some(permit)),
+        ));
     }
-    let staged = Staged { topics, tickets, deadline };
+    let staged = Staged {
+        topics,
+        tickets,
+        deadline,
+    };
     Box::pin(async move {
         let response = staged.finish().await;
-        if acks == 0 { Ok(Reply::none()) } else { Reply::encode(&context, &response) }
+        if acks == 0 {
+            Ok(Reply::none())
+        } else {
+            Reply::encode(&context, &response)
+        }
     })
 }
 
@@ -85,11 +111,21 @@ fn stage(
     let topic = topic.as_ref().map_err(|e| *e)?;
     let replica = topic.replica(data.index)?;
     replica.lead(-1)?;
-    let checked = services.topics.check(topic, replica.partition.id, data.records.unwrap_or_default())?;
+    let checked = services.topics.check(
+        topic,
+        replica.partition.id,
+        data.records.unwrap_or_default(),
+    )?;
     let name = topic.topic.name.clone();
-    metrics::counter!("kafka_server_brokertopicmetrics_bytesin_total", "topic" => name.clone()).increment(checked.bytes as u64);
-    metrics::counter!("kafka_server_brokertopicmetrics_messagesin_total", "topic" => name).increment(checked.records as u64);
-    let new = || Share { group: replica.group.clone(), commands: Vec::new(), bytes: 0 };
+    metrics::counter!("kafka_server_brokertopicmetrics_bytesin_total", "topic" => name.clone())
+        .increment(checked.bytes as u64);
+    metrics::counter!("kafka_server_brokertopicmetrics_messagesin_total", "topic" => name)
+        .increment(checked.records as u64);
+    let new = || Share {
+        group: replica.group.clone(),
+        commands: Vec::new(),
+        bytes: 0,
+    };
     let share = shares.entry(replica.group.id).or_insert_with(new);
     share.commands.push(checked.command);
     share.bytes += checked.bytes;
@@ -115,7 +151,12 @@ impl Staged {
         }
         let answer = |index: i32, answer: Answer| match answer {
             Answer::Refused(refusal) => refused(index, &refusal),
-            Answer::Appended { group, position, partition, log_append_time_ms } => match &outcomes[&group] {
+            Answer::Appended {
+                group,
+                position,
+                partition,
+                log_append_time_ms,
+            } => match &outcomes[&group] {
                 Err(refusal) => refused(index, refusal),
                 Ok(list) => match offset_of(&list[position]) {
                     Err(refusal) => refused(index, &refusal),
@@ -129,7 +170,12 @@ impl Staged {
             },
         };
         let responses = self.topics.into_iter().map(|(topic, answers)| {
-            topic.with_partition_responses(answers.into_iter().map(|(index, a)| answer(index, a)).collect())
+            topic.with_partition_responses(
+                answers
+                    .into_iter()
+                    .map(|(index, a)| answer(index, a))
+                    .collect(),
+            )
         });
         ProduceResponse::default().with_responses(responses.collect())
     }

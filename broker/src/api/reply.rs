@@ -16,7 +16,10 @@ pub struct Reply {
 
 impl Reply {
     pub fn none() -> Reply {
-        Reply { segments: Vec::new(), permit: None }
+        Reply {
+            segments: Vec::new(),
+            permit: None,
+        }
     }
 
     pub fn segments(segments: Vec<Bytes>, permit: Option<OwnedSemaphorePermit>) -> Reply {
@@ -24,7 +27,10 @@ impl Reply {
     }
 
     /// Header and body in the request's version.
-    pub fn encode<T: Encodable + HeaderVersion>(context: &RequestContext, body: &T) -> Result<Reply, Malformed> {
+    pub fn encode<T: Encodable + HeaderVersion>(
+        context: &RequestContext,
+        body: &T,
+    ) -> Result<Reply, Malformed> {
         Reply::encode_as(context, body, context.version)
     }
 
@@ -38,11 +44,13 @@ impl Reply {
         let header_version = T::header_version(version);
         let mut frame = BytesMut::with_capacity(256);
         frame.put_i32(0);
-        header.encode(&mut frame, header_version).map_err(|e| fail(e.to_string()))?;
-        body.encode(&mut frame, version).map_err(|e| fail(e.to_string()))?;
+        header
+            .encode(&mut frame, header_version)
+            .map_err(|e| fail(e.to_string()))?;
+        body.encode(&mut frame, version)
+            .map_err(|e| fail(e.to_string()))?;
         let length = i32::try_from(frame.len() - 4).map_err(|e| fail(e.to_string()))?;
         frame[..4].copy_from_slice(&length.to_be_bytes());
         Ok(Reply::segments(vec![frame.freeze()], None))
     }
 }
-

@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use crate::metadata::Metadata;
 use crate::topics::{Replica, ServedTopic, Topics};
 use offsets_topic::{OFFSETS_TOPIC, OffsetsTopic};
-use task::{Request, Task};
+use task::{Answer, Request, Task};
 
 /// Why a group's coordinator cannot take a command here and now. Each is worth a retry, but for the
 /// last.
@@ -54,7 +54,6 @@ struct Handle {
 }
 
 pub struct Coordinators {
-    topics: Arc<Topics>,
     metadata: Arc<Metadata>,
     clock: ottla_raft::Clock,
     offsets_topic: OffsetsTopic,
@@ -71,8 +70,7 @@ impl Coordinators {
         clock: ottla_raft::Clock,
     ) -> Arc<Coordinators> {
         Arc::new(Coordinators {
-            offsets_topic: OffsetsTopic::new(topics.clone(), metadata.clone(), controller),
-            topics,
+            offsets_topic: OffsetsTopic::new(topics, metadata.clone(), controller),
             metadata,
             clock,
             shards: Mutex::new(Some(HashMap::new())),
@@ -139,15 +137,21 @@ impl Coordinators {
         Ok(groups)
     }
 
-    /// Drops the committed offsets of topics that are gone.
+    /// Drops the committed offsets of topics that are gone. Returns once every shard has the news in
+    /// its queue, before any later command.
     pub async fn topics_deleted(&self, names: &[String]) {
-        let tell = |shard: mpsc::Sender<Request>| async move {
-            ask(shard, Command::TopicsDeleted(names.to_vec())).await
-        };
-        for answer in join_all(self.stored_shards().into_iter().map(tell)).await {
-            if let Err(error) = answer {
-                tracing::warn!(%error, ?names, "offsets of deleted topics stay until they expire");
-            }
+        if names.is_empty() {
+            return;
+        }
+        for shard in self.stored_shards() {
+            let Ok(answer) = put(shard, Command::TopicsDeleted(names.to_vec())).await else {
+                continue;
+            };
+            tokio::spawn(async move {
+                if !matches!(answer.await, Ok(Ok(_))) {
+                    tracing::warn!("some offsets of deleted topics stay until they expire");
+                }
+            });
         }
     }
 
@@ -229,17 +233,23 @@ impl Coordinators {
     }
 }
 
-/// Lets go of the sender before it waits: a task ends when the last one is gone.
-async fn ask(shard: mpsc::Sender<Request>, command: Command) -> Result<Response, CoordinatorError> {
-    let (reply, answer) = oneshot::channel();
-    let request = Request { command, reply };
-    let sent = shard.send(request).await;
-    // A task that is gone has lost the leadership, or stops.
-    sent.map_err(|_| CoordinatorError::NotCoordinator)?;
-    drop(shard);
+async fn ask(shard: mpsc::Sender<Request>, command: Command) -> Answer {
+    let answer = put(shard, command).await?;
     answer
         .await
         .unwrap_or(Err(CoordinatorError::NotCoordinator))
+}
+
+/// Queues a command, and lets go of the sender: a task ends when the last one is gone.
+async fn put(
+    shard: mpsc::Sender<Request>,
+    command: Command,
+) -> Result<oneshot::Receiver<Answer>, CoordinatorError> {
+    let (reply, answer) = oneshot::channel();
+    let sent = shard.send(Request { command, reply }).await;
+    // A task that is gone has lost the leadership, or stops.
+    sent.map_err(|_| CoordinatorError::NotCoordinator)?;
+    Ok(answer)
 }
 
 fn index_of(topic: &ServedTopic, group_id: &str) -> Result<i32, CoordinatorError> {

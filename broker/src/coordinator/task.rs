@@ -27,7 +27,7 @@ use super::load::load;
 use super::replies::Replies;
 use crate::topics::{Replica, append_command};
 
-type Answer = Result<Response, CoordinatorError>;
+pub type Answer = Result<Response, CoordinatorError>;
 
 pub struct Request {
     pub command: Command,

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use ottla_proto::limits::{FRAME_WAIT_MS, READ_BUFFER_BYTES, REQUESTS_IN_FLIGHT_PER_CONNECTION, RESPONSE_WAIT_MS};
+use ottla_proto::limits::{
+    FRAME_WAIT_MS, READ_BUFFER_BYTES, REQUESTS_IN_FLIGHT_PER_CONNECTION, RESPONSE_WAIT_MS,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -62,7 +64,9 @@ struct Reader {
 impl Reader {
     async fn run(mut self, queue: mpsc::Sender<Pending>) -> io::Result<()> {
         while let Some((frame, permit)) = self.next_frame(&queue).await? {
-            let pending = api::start(&self.services, &self.peer, frame).await.map_err(io::Error::other)?;
+            let pending = api::start(&self.services, &self.peer, frame)
+                .await
+                .map_err(io::Error::other)?;
             drop(permit);
             if queue.send(pending).await.is_err() {
                 break;
@@ -74,25 +78,47 @@ impl Reader {
     /// The next whole frame; `None` when the client has closed or the broker stops. Memory for a
     /// frame of more than `READ_BUFFER_BYTES` comes out of a budget that all connections share: at
     /// its end, clients wait to be read.
-    async fn next_frame(&mut self, queue: &mpsc::Sender<Pending>) -> io::Result<Option<(Bytes, Option<OwnedSemaphorePermit>)>> {
+    async fn next_frame(
+        &mut self,
+        queue: &mpsc::Sender<Pending>,
+    ) -> io::Result<Option<(Bytes, Option<OwnedSemaphorePermit>)>> {
         let eof = || Err(io::ErrorKind::UnexpectedEof.into());
         self.buffer.reserve(SMALL_READ_BYTES);
         if !self.fill(4, Some(queue)).await? {
-            return if self.buffer.is_empty() || *self.stopped.borrow() { Ok(None) } else { eof() };
+            return if self.buffer.is_empty() || *self.stopped.borrow() {
+                Ok(None)
+            } else {
+                eof()
+            };
         }
         let length = self.buffer.get_i32();
-        let Some(length) = usize::try_from(length).ok().filter(|n| *n <= self.max_frame_bytes) else {
-            let message = format!("a frame of {length} bytes; socket.request.max.bytes is {}", self.max_frame_bytes);
+        let Some(length) = usize::try_from(length)
+            .ok()
+            .filter(|n| *n <= self.max_frame_bytes)
+        else {
+            let message = format!(
+                "a frame of {length} bytes; socket.request.max.bytes is {}",
+                self.max_frame_bytes
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         };
         let permit = match length > READ_BUFFER_BYTES {
             true => Some(self.services.reserve_request(length).await),
             false => None,
         };
-        self.buffer.reserve(length.saturating_sub(self.buffer.len()));
-        let whole = timeout(Duration::from_millis(FRAME_WAIT_MS), self.fill(length, None)).await??;
+        self.buffer
+            .reserve(length.saturating_sub(self.buffer.len()));
+        let whole = timeout(
+            Duration::from_millis(FRAME_WAIT_MS),
+            self.fill(length, None),
+        )
+        .await??;
         if !whole {
-            return if *self.stopped.borrow() { Ok(None) } else { eof() };
+            return if *self.stopped.borrow() {
+                Ok(None)
+            } else {
+                eof()
+            };
         }
         Ok(Some((self.buffer.split_to(length).freeze(), permit)))
     }
@@ -100,7 +126,11 @@ impl Reader {
     /// Reads until `wanted` bytes are buffered; false at the end of the stream or when the broker
     /// stops. Between frames the connection may idle for `connections.max.idle.ms`, and longer while
     /// an answer is owed to it.
-    async fn fill(&mut self, wanted: usize, between_frames: Option<&mpsc::Sender<Pending>>) -> io::Result<bool> {
+    async fn fill(
+        &mut self,
+        wanted: usize,
+        between_frames: Option<&mpsc::Sender<Pending>>,
+    ) -> io::Result<bool> {
         while self.buffer.len() < wanted {
             let read = tokio::select! {
                 read = self.read.read_buf(&mut self.buffer) => read?,
@@ -125,7 +155,10 @@ async fn idle(max_idle: Option<Duration>) {
     }
 }
 
-async fn write_answers(mut write: OwnedWriteHalf, mut answers: mpsc::Receiver<Pending>) -> io::Result<()> {
+async fn write_answers(
+    mut write: OwnedWriteHalf,
+    mut answers: mpsc::Receiver<Pending>,
+) -> io::Result<()> {
     while let Some(pending) = answers.recv().await {
         let reply = pending.await.map_err(io::Error::other)?;
         send(&mut write, reply).await?;
@@ -135,11 +168,17 @@ async fn write_answers(mut write: OwnedWriteHalf, mut answers: mpsc::Receiver<Pe
 
 /// Writes all segments. A client that takes nothing for `RESPONSE_WAIT_MS` is gone.
 async fn send(write: &mut OwnedWriteHalf, reply: Reply) -> io::Result<()> {
-    let mut segments = reply.segments;
+    let Reply {
+        mut segments,
+        permit,
+    } = reply;
     let mut first = 0;
     while first < segments.len() {
         let end = segments.len().min(first + WRITE_SLICES);
-        let slices: Vec<IoSlice> = segments[first..end].iter().map(|s| IoSlice::new(s)).collect();
+        let slices: Vec<IoSlice> = segments[first..end]
+            .iter()
+            .map(|s| IoSlice::new(s))
+            .collect();
         let wait = Duration::from_millis(RESPONSE_WAIT_MS);
         let mut written = timeout(wait, write.write_vectored(&slices)).await??;
         if written == 0 && segments[first..end].iter().any(|s| !s.is_empty()) {
@@ -153,6 +192,7 @@ async fn send(write: &mut OwnedWriteHalf, reply: Reply) -> io::Result<()> {
             partly.advance(written);
         }
     }
+    drop(permit);
     metrics::counter!("kafka_server_socketservermetrics_responses_total").increment(1);
     Ok(())
 }

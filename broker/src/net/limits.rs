@@ -22,7 +22,12 @@ pub struct Place {
 
 impl ConnectionLimits {
     /// A place, if neither bound is reached.
-    pub fn take(self: &Arc<Self>, address: IpAddr, max: u32, max_per_address: u32) -> Option<Place> {
+    pub fn take(
+        self: &Arc<Self>,
+        address: IpAddr,
+        max: u32,
+        max_per_address: u32,
+    ) -> Option<Place> {
         let mut counts = self.0.lock().expect("no code panics while it counts");
         let here = counts.by_address.get(&address).copied().unwrap_or(0);
         if counts.total >= max || here >= max_per_address {
@@ -30,7 +35,10 @@ impl ConnectionLimits {
         }
         counts.total += 1;
         counts.by_address.insert(address, here + 1);
-        Some(Place { limits: self.clone(), address })
+        Some(Place {
+            limits: self.clone(),
+            address,
+        })
     }
 
     pub fn total(&self) -> u32 {
@@ -40,7 +48,11 @@ impl ConnectionLimits {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.limits.0.lock().expect("no code panics while it counts");
+        let mut counts = self
+            .limits
+            .0
+            .lock()
+            .expect("no code panics while it counts");
         counts.total -= 1;
         if let Some(count) = counts.by_address.get_mut(&self.address) {
             *count -= 1;

@@ -28,11 +28,19 @@ impl Bound {
         let host = if host.is_empty() { "0.0.0.0" } else { host };
         let address = lookup_host((host, port)).await?.next();
         let address = address.ok_or_else(|| io::Error::other("the host has no address"))?;
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let listener = socket.listen(backlog)?;
-        Ok(Bound { name: name.into(), address: listener.local_addr()?, listener })
+        Ok(Bound {
+            name: name.into(),
+            address: listener.local_addr()?,
+            listener,
+        })
     }
 }
 
@@ -43,7 +51,11 @@ pub struct Network {
 }
 
 impl Network {
-    pub fn start(listeners: Vec<Bound>, services: Arc<Services>, peer_server: peers::PeerServer) -> Network {
+    pub fn start(
+        listeners: Vec<Bound>,
+        services: Arc<Services>,
+        peer_server: peers::PeerServer,
+    ) -> Network {
         let (stop, stopped) = watch::channel(false);
         let limits = Arc::new(ConnectionLimits::default());
         let mut accepting = JoinSet::new();
@@ -105,11 +117,18 @@ impl Listener {
     fn admit(&self, from: SocketAddr) -> Option<Place> {
         let config = self.services.metadata.config();
         let bounds = &config.connections;
-        let per_address = bounds.max_connections_per_ip_overrides.get(&from.ip().to_string());
-        let per_address = per_address.copied().unwrap_or(bounds.max_connections_per_ip);
-        let place = self.limits.take(from.ip(), bounds.max_connections, per_address);
+        let per_address = bounds
+            .max_connections_per_ip_overrides
+            .get(&from.ip().to_string());
+        let per_address = per_address
+            .copied()
+            .unwrap_or(bounds.max_connections_per_ip);
+        let place = self
+            .limits
+            .take(from.ip(), bounds.max_connections, per_address);
         match &place {
-            Some(_) => metrics::gauge!("kafka_server_socketservermetrics_connection_count").set(self.limits.total()),
+            Some(_) => metrics::gauge!("kafka_server_socketservermetrics_connection_count")
+                .set(self.limits.total()),
             None => {
                 metrics::counter!("ottla_connections_refused_total").increment(1);
                 tracing::debug!(%from, "refused: too many connections");
@@ -124,15 +143,23 @@ impl Listener {
         match is_peer(&stream, idle).await {
             Ok(true) => self.peers.serve(stream).await,
             Ok(false) => {
-                let peer = Arc::new(Peer { address: from.ip(), listener: self.name.clone() });
-                if let Err(error) = connection::serve(stream, peer, self.services, self.stopped).await {
+                let peer = Arc::new(Peer {
+                    address: from.ip(),
+                    listener: self.name.clone(),
+                });
+                if let Err(error) =
+                    connection::serve(stream, peer, self.services, self.stopped).await
+                {
                     tracing::debug!(%from, %error, "connection closed");
                 }
             }
-            Err(error) => tracing::debug!(%from, %error, "connection closed before its first request"),
+            Err(error) => {
+                tracing::debug!(%from, %error, "connection closed before its first request")
+            }
         }
         drop(place);
-        metrics::gauge!("kafka_server_socketservermetrics_connection_count").set(self.limits.total());
+        metrics::gauge!("kafka_server_socketservermetrics_connection_count")
+            .set(self.limits.total());
     }
 }
 
@@ -157,4 +184,3 @@ async fn is_peer(stream: &TcpStream, max_idle_ms: Option<u64>) -> io::Result<boo
         None => peek.await,
     }
 }
-

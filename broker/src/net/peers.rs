@@ -22,7 +22,8 @@ impl PeerServer {
     pub async fn serve(self, stream: TcpStream) {
         let service = TowerToHyperService::new(peer_server::PeerServer::new(self));
         let mut http = http2::Builder::new(TokioExecutor::new());
-        http.timer(TokioTimer::new()).max_concurrent_streams(PEER_STREAMS);
+        http.timer(TokioTimer::new())
+            .max_concurrent_streams(PEER_STREAMS);
         if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
             tracing::debug!(%error, "peer connection closed");
         }

@@ -81,7 +81,7 @@ def ottla_spec(state, binary, ports):
     settings = SETTINGS | {
         "listeners": f"PLAINTEXT://127.0.0.1:{ports[0]}",
         "log.dirs": str(state / "data"),
-        "metrics.listener": f"127.0.0.1:{ports[1]}",
+        "ottla.metrics.listener": f"127.0.0.1:{ports[1]}",
     }
     overrides = [word for key, value in settings.items() for word in ("--override", f"{key}={value}")]
     return {"serve": [binary, "server", *overrides], "format": None, "env": {}}

@@ -86,9 +86,12 @@ final class Consuming {
 
     public static void maxBytesStarvesNoPartition() throws Exception {
         String topic = Clients.topic("starve", 20);
-        try (KafkaProducer<String, String> producer = Clients.producer("batch.size", "1")) {
+        try (KafkaProducer<String, String> producer = Clients.producer()) {
             for (int i = 0; i < 80; i++) {
                 producer.send(new ProducerRecord<>(topic, i % 20, null, "x".repeat(5000)));
+                if (i % 20 == 19) {
+                    producer.flush(); // one batch for each record
+                }
             }
         }
         try (KafkaConsumer<String, String> consumer = Clients.consumer(topic, "fetch.max.bytes", "6000")) {

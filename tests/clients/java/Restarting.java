@@ -27,7 +27,12 @@ final class Restarting {
             consumer.commitSync(Map.of(partition, new OffsetAndMetadata(8, "kept")));
             Suite.broker(how);
             Suite.equal(List.of(10L, 11L, 12L), Clients.fill(producer, topic, 0, 3));
-            Suite.equal(List.of(10L, 11L, 12L), Clients.offsets(Clients.poll(consumer, 3)));
+            List<Long> found = new ArrayList<>(Clients.offsets(Clients.poll(consumer, 3)));
+            if (found.get(0) == 8) { // the member had to join again, so it starts from its commit
+                found.addAll(Clients.offsets(Clients.poll(consumer, 5 - found.size())));
+            }
+            Suite.equal(LongStream.rangeClosed(found.get(0), 12).boxed().toList(), found);
+            Suite.check(found.get(0) == 8 || found.get(0) == 10, found);
             OffsetAndMetadata kept = consumer.committed(Set.of(partition)).get(partition);
             Suite.equal("8 kept", kept.offset() + " " + kept.metadata());
         }
