@@ -134,7 +134,7 @@ impl Server {
             coordinators,
             guard_limits: GuardLimits::default(),
             fetch_permits: Arc::new(Semaphore::new(FETCH_MEMORY_BYTES)),
-            request_permits: Arc::new(Semaphore::new(REQUEST_MEMORY_BYTES)),
+            request_permits: Arc::new(Semaphore::new(request_memory_bytes(&config))),
             stopping: stopped,
         });
         let peers = PeerServer::new(PeerInfo {
@@ -180,6 +180,9 @@ fn check_alone(config: &ServerConfig) -> Result<(), StartError> {
     if !(config.roles.broker && config.roles.controller) {
         return refuse("process.roles must be broker,controller");
     }
+    if config.quorum_bootstrap_servers.len() > 1 {
+        return refuse("controller.quorum.bootstrap.servers names several controllers");
+    }
     match config.quorum_voters.iter().find(|v| v.id != config.node_id) {
         Some(other) => refuse(&format!("controller.quorum.voters names node {}", other.id)),
         None => Ok(()),
@@ -188,7 +191,7 @@ fn check_alone(config: &ServerConfig) -> Result<(), StartError> {
 
 /// Holds every port, and writes the real numbers where the system chose them.
 async fn bind(config: &mut ServerConfig) -> Result<Ports, StartError> {
-    let backlog = config.connections.listen_backlog;
+    let connections = &config.connections;
     let all = config
         .listeners
         .broker
@@ -196,7 +199,7 @@ async fn bind(config: &mut ServerConfig) -> Result<Ports, StartError> {
         .chain(&config.listeners.controller);
     let mut listeners: Vec<Bound> = Vec::new();
     for listener in all {
-        let bound = Bound::bind(&listener.name, &listener.host, listener.port, backlog).await;
+        let bound = Bound::bind(&listener.name, &listener.host, listener.port, connections).await;
         listeners.push(bound.map_err(|source| StartError::Bind {
             listener: listener.name.clone(),
             address: format!("{}:{}", listener.host, listener.port),
@@ -273,6 +276,16 @@ fn own_host() -> String {
         .and_then(|n| n.into_string().ok());
     name.filter(|n| !n.is_empty())
         .unwrap_or_else(|| "127.0.0.1".to_owned())
+}
+
+/// `queued.max.request.bytes`, or what the broker takes by itself; room for the largest request.
+fn request_memory_bytes(config: &ServerConfig) -> usize {
+    let connections = &config.connections;
+    let set = connections.queued_max_request_bytes;
+    let bytes = set.map_or(REQUEST_MEMORY_BYTES, |bytes| bytes as usize);
+    bytes
+        .max(connections.request_max_bytes as usize)
+        .min(Semaphore::MAX_PERMITS)
 }
 
 /// Each connection takes a file: ask for what the system allows, up to `OPEN_FILES`.

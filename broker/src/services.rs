@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ottla_controller::Controller;
-use ottla_proto::limits::{FETCH_MEMORY_BYTES, REQUEST_MEMORY_BYTES};
+use ottla_proto::limits::FETCH_MEMORY_BYTES;
 use ottla_wire::guard::GuardLimits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -32,9 +32,9 @@ pub struct Services {
 }
 
 impl Services {
-    /// Waits for room to read a request of `bytes`.
+    /// Waits for room to read a request of `bytes`, at most `socket.request.max.bytes`.
     pub async fn reserve_request(&self, bytes: usize) -> OwnedSemaphorePermit {
-        reserve(&self.request_permits, bytes.min(REQUEST_MEMORY_BYTES)).await
+        reserve(&self.request_permits, bytes).await
     }
 
     /// Waits for room to read `bytes` of records from the disk.

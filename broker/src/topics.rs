@@ -10,9 +10,7 @@ use ottla_proto::config::{self, ServerConfig, TopicConfig};
 use ottla_proto::ids::PartitionId;
 use ottla_proto::limits::DECOMPRESSED_BATCH_BYTES;
 use ottla_proto::metadata::{Image, Topic};
-use ottla_raft::{
-    AppendError, BatchMeta, Command, Group, Groups, Outcome, Partition, ProducerMeta,
-};
+use ottla_raft::{BatchMeta, Command, Group, Groups, Partition, ProducerMeta};
 use ottla_wire::batch::{self, BatchError, BatchHeader, Rules, TimestampType};
 use uuid::Uuid;
 

@@ -46,6 +46,13 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// The address in `OTTLA_REFERENCE`: tests that neither restart nor configure their broker then ask
+/// that one, which is how their expectations are checked against Apache Kafka.
+fn reference() -> Option<SocketAddr> {
+    let address = std::env::var("OTTLA_REFERENCE").ok()?;
+    Some(address.parse().unwrap_or_else(|_| panic!("OTTLA_REFERENCE={address}: not an address like 127.0.0.1:9092")))
+}
+
 /// A broker on a port of its own, with a data folder that goes away with it.
 pub struct Broker {
     pub address: SocketAddr,
@@ -56,16 +63,28 @@ pub struct Broker {
 
 impl Broker {
     pub async fn start() -> Broker {
-        Broker::start_with(&[]).await
+        match reference() {
+            None => Broker::start_with(&[]).await,
+            Some(address) => {
+                let mut broker = Broker::prepare(&[]);
+                broker.address = address;
+                broker
+            }
+        }
     }
 
     pub async fn start_with(overrides: &[(&str, &str)]) -> Broker {
+        let mut broker = Broker::prepare(overrides);
+        broker.restart().await;
+        broker
+    }
+
+    /// A folder and a port, and no process yet.
+    pub fn prepare(overrides: &[(&str, &str)]) -> Broker {
         let folder = tempfile::Builder::new().prefix("ottla-test-").tempdir().expect("a temporary folder");
         let settings = SETTINGS.iter().chain(overrides);
         let overrides = settings.map(|(key, value)| format!("{key}={value}")).collect();
-        let mut broker = Broker { address: free_address(), folder, overrides, child: None };
-        broker.restart().await;
-        broker
+        Broker { address: free_address(), folder, overrides, child: None }
     }
 
     pub fn data(&self) -> PathBuf {

@@ -1,9 +1,9 @@
 //! FindCoordinator v0 to v6 (KIP-98: key types from v1, KIP-699: several keys from v4, KIP-890: v5,
 //! KIP-932: v6).
 //!
-//! Only groups have coordinators. The coordinator of a transactional id is refused with
-//! INVALID_REQUEST, since transactions are not served: a client would repeat its question for ever
-//! after COORDINATOR_NOT_AVAILABLE, while it gives up on this code and shows the message.
+//! Only groups have coordinators. Transactions are not served, so nobody may use a transactional id:
+//! its coordinator is refused with TRANSACTIONAL_ID_AUTHORIZATION_FAILED. It is the one code on which
+//! every client gives up at once; librdkafka repeats its question after any other.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -82,11 +82,21 @@ async fn find(
     key_type: i8,
     key: &str,
 ) -> Result<Address, Refusal> {
-    let refuse = |message: String| Err(Refusal::new(ResponseError::InvalidRequest, message));
     match key_type {
         GROUP => {}
-        TRANSACTION => return refuse("transactions are not supported".into()),
-        other => return refuse(format!("coordinators of type {other} are not supported")),
+        TRANSACTION => {
+            let client = context.client_id.as_deref().unwrap_or_default();
+            tracing::warn!(
+                client,
+                "a client asked for transactions, which are not supported"
+            );
+            let error = ResponseError::TransactionalIdAuthorizationFailed;
+            return Err(Refusal::new(error, "Transactions are not supported."));
+        }
+        other => {
+            let message = format!("Coordinators of type {other} are not supported.");
+            return Err(Refusal::new(ResponseError::InvalidRequest, message));
+        }
     }
     let node_id = services.coordinators.find(key).await?;
     let image = services.metadata.current();

@@ -1,9 +1,10 @@
-//! How many connections there may be: in all, and from one address (`max.connections`,
-//! `max.connections.per.ip`, KIP-402, KIP-612).
+//! How many connections there may be: in all, from one address, and new ones in a second
+//! (`max.connections`, `max.connections.per.ip`, `max.connection.creation.rate`; KIP-402, KIP-612).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 #[derive(Default)]
 struct Counts {
@@ -63,9 +64,66 @@ impl Drop for Place {
     }
 }
 
+/// A token bucket of one second's worth of connections.
+pub struct CreationRate(Mutex<Bucket>);
+
+struct Bucket {
+    tokens: f64,
+    filled: Instant,
+}
+
+impl CreationRate {
+    /// A bucket that starts full, whatever the rate.
+    pub fn new(now: Instant) -> CreationRate {
+        CreationRate(Mutex::new(Bucket {
+            tokens: f64::INFINITY,
+            filled: now,
+        }))
+    }
+
+    /// Lets one connection through, or says how long to wait before asking again. The rate may be
+    /// another each time; 0 lets nobody through.
+    pub fn take(&self, per_second: u32, now: Instant) -> Result<(), Duration> {
+        let rate = f64::from(per_second);
+        let mut bucket = self.0.lock().expect("no code panics while it counts");
+        let elapsed = now.saturating_duration_since(bucket.filled);
+        bucket.filled = bucket.filled.max(now);
+        bucket.tokens = (bucket.tokens + elapsed.as_secs_f64() * rate).min(rate);
+        if bucket.tokens >= 1.0 {
+            bucket.tokens -= 1.0;
+            return Ok(());
+        }
+        let seconds = (1.0 - bucket.tokens) / rate;
+        // The rate may change meanwhile.
+        Err(Duration::from_secs_f64(seconds.clamp(0.001, 1.0)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_lets_through_its_rate() {
+        let start = Instant::now();
+        let rate = CreationRate::new(start);
+        let let_through = |per_second, at_ms| {
+            let now = start + Duration::from_millis(at_ms);
+            (0..100)
+                .take_while(|_| rate.take(per_second, now).is_ok())
+                .count()
+        };
+        assert_eq!(let_through(10, 0), 10);
+        assert_eq!(let_through(10, 0), 0);
+        let wait = rate.take(10, start).unwrap_err();
+        assert!(wait.abs_diff(Duration::from_millis(100)) < Duration::from_millis(2));
+        assert_eq!(let_through(10, 500), 5);
+        assert_eq!(let_through(10, 60_000), 10, "what was not used is lost");
+        assert_eq!(let_through(0, 120_000), 0);
+        let wait = rate.take(0, start + Duration::from_secs(120));
+        assert_eq!(wait, Err(Duration::from_secs(1)));
+        assert_eq!(let_through(20, 120_500), 10, "a new rate holds at once");
+    }
 
     #[test]
     fn places_are_bounded_and_come_back() {

@@ -3,14 +3,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ottla_proto::config::Connections;
 use ottla_proto::limits::PREFACE_WAIT_MS;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::limits::{ConnectionLimits, Place};
+use super::limits::{ConnectionLimits, CreationRate, Place};
 use super::{connection, peers};
 use crate::api::Peer;
 use crate::services::Services;
@@ -24,7 +25,12 @@ pub struct Bound {
 
 impl Bound {
     /// Binds `host:port`; an empty host means every interface.
-    pub async fn bind(name: &str, host: &str, port: u16, backlog: u32) -> io::Result<Bound> {
+    pub async fn bind(
+        name: &str,
+        host: &str,
+        port: u16,
+        config: &Connections,
+    ) -> io::Result<Bound> {
         let host = if host.is_empty() { "0.0.0.0" } else { host };
         let address = lookup_host((host, port)).await?.next();
         let address = address.ok_or_else(|| io::Error::other("the host has no address"))?;
@@ -34,8 +40,15 @@ impl Bound {
             TcpSocket::new_v6()?
         };
         socket.set_reuseaddr(true)?;
+        // Connections inherit them. Set before they are accepted, so that the window fits (tcp(7)).
+        if let Some(bytes) = config.send_buffer_bytes {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = config.receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
         socket.bind(address)?;
-        let listener = socket.listen(backlog)?;
+        let listener = socket.listen(config.listen_backlog)?;
         Ok(Bound {
             name: name.into(),
             address: listener.local_addr()?,
@@ -58,12 +71,14 @@ impl Network {
     ) -> Network {
         let (stop, stopped) = watch::channel(false);
         let limits = Arc::new(ConnectionLimits::default());
+        let rate = Arc::new(CreationRate::new(Instant::now()));
         let mut accepting = JoinSet::new();
         for bound in listeners {
             let listener = Listener {
                 name: bound.name,
                 services: services.clone(),
                 limits: limits.clone(),
+                rate: rate.clone(),
                 peers: peer_server.clone(),
                 stopped: stopped.clone(),
             };
@@ -84,6 +99,7 @@ struct Listener {
     name: Arc<str>,
     services: Arc<Services>,
     limits: Arc<ConnectionLimits>,
+    rate: Arc<CreationRate>,
     peers: peers::PeerServer,
     stopped: watch::Receiver<bool>,
 }
@@ -99,6 +115,9 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, from)) => {
+                    if !self.wait_for_turn().await {
+                        break;
+                    }
                     if let Some(place) = self.admit(from) {
                         connections.spawn(self.clone().serve(stream, from, place));
                     }
@@ -114,12 +133,28 @@ impl Listener {
         while connections.join_next().await.is_some() {}
     }
 
+    /// Waits while new connections come faster than `max.connection.creation.rate`: those behind
+    /// stay in the backlog. False if the broker stops.
+    async fn wait_for_turn(&mut self) -> bool {
+        loop {
+            let config = self.services.metadata.config();
+            let per_second = config.connections.max_connections_per_second;
+            let Err(wait) = self.rate.take(per_second, Instant::now()) else {
+                return true;
+            };
+            tokio::select! {
+                _ = tokio::time::sleep(wait) => {}
+                _ = self.stopped.wait_for(|stopped| *stopped) => return false,
+            }
+        }
+    }
+
     fn admit(&self, from: SocketAddr) -> Option<Place> {
         let config = self.services.metadata.config();
         let bounds = &config.connections;
         let per_address = bounds
             .max_connections_per_ip_overrides
-            .get(&from.ip().to_string());
+            .get(&from.ip().to_canonical());
         let per_address = per_address
             .copied()
             .unwrap_or(bounds.max_connections_per_ip);

@@ -61,7 +61,7 @@ pub fn check(def: &ConfigDef, value: &str) -> Result<(), Fault> {
 /// What this server cannot do comes first: it is the more useful answer.
 fn check_effect(def: &ConfigDef, value: &str) -> Result<(), Fault> {
     match def.effect {
-        Effect::Honoured | Effect::NoEffect(_) => Ok(()),
+        Effect::Honoured | Effect::Partly(_) | Effect::NoEffect(_) => Ok(()),
         Effect::NotBuilt(_) if value.is_empty() || same(def, value, def.default) => Ok(()),
         Effect::NotBuilt(what) => Err(Fault::NotBuilt(what)),
         Effect::Only(accepted, why) => {

@@ -46,9 +46,9 @@ pub use describe::{
 pub use error::ConfigError;
 pub use reference::reference_markdown;
 pub use server::{
-    ConfigErrors, ConfigProblem, Connections, Fetch, Groups, HostPort, Housekeeping, Lifecycle,
-    Listener, Listeners, LogFormat, MigrationPolicy, Notice, Offsets, QuorumVoter, Roles,
-    SecurityProtocol, ServerConfig, TopicCreation, Transactions, notices_line,
+    ConfigErrors, ConfigProblem, Connections, Fetch, Groups, HostPort, Lifecycle, Listener,
+    Listeners, LogFormat, Notice, Offsets, QuorumVoter, Roles, SecurityProtocol, ServerConfig,
+    TopicCreation, Transactions, notices_line,
 };
 pub use topic_config::{
     TimestampType, TopicConfig, topic_config, validate_topic_config, validate_topic_configs,

@@ -8,7 +8,16 @@ use super::definitions::{ConfigDef, Effect, Kind, Update, Valid, broker, topic};
 pub fn reference_markdown() -> String {
     let mut page = String::from(
         "# Configuration reference\n\n\
-         Written by `ottla help config` from the tables that the server itself reads.\n\n\
+         Printed by `ottla config` from the tables that the server itself reads. Names, types, \
+         defaults and ranges are those of Kafka 4.1. The column *effect* says what Ottla does with a \
+         key:\n\n\
+         - *honoured*: what it says.\n\
+         - *in part*: this much of it. Any valid value is accepted.\n\
+         - *none*: nothing, for this reason. Any valid value is accepted, and the server says at \
+         its start which of these keys were set.\n\
+         - *only* these values are accepted, for this reason.\n\
+         - *not built*: only the default or an empty value is accepted.\n\n\
+         A value that is malformed or out of range is refused whatever the effect.\n\n\
          ## Topic configs\n\n\
          Set with CreateTopics, AlterConfigs or IncrementalAlterConfigs. A topic without a value of \
          its own takes the broker's.\n\n\
@@ -68,6 +77,7 @@ fn row(page: &mut String, def: &ConfigDef, fifth: &str) {
     };
     let effect = match def.effect {
         Effect::Honoured => "honoured".to_owned(),
+        Effect::Partly(what) => format!("in part: {what}"),
         Effect::NoEffect(why) => format!("none: {why}"),
         Effect::Only(accepted, why) => format!("only `{}`: {why}", accepted.join("`, `")),
         Effect::NotBuilt(what) => format!("not built: {what}"),

@@ -13,31 +13,22 @@ pub enum TimestampType {
     LogAppendTime,
 }
 
-/// What a partition and its housekeeping need to know of a topic. Keys that have no effect are not
-/// here; batches are always kept as the producer compressed them.
+/// What a partition needs to know of a topic. Keys that have no effect are not here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopicConfig {
+    /// Every record needs a key.
     pub cleanup_compact: bool,
-    /// Neither this nor `cleanup_compact`: nothing is ever removed.
+    /// DeleteRecords may remove records.
     pub cleanup_delete: bool,
-    /// `None` is for ever.
-    pub retention_ms: Option<u64>,
-    /// `None` is without bound.
-    pub retention_bytes: Option<u64>,
     pub max_message_bytes: u32,
     pub message_timestamp_type: TimestampType,
     pub message_timestamp_before_max_ms: u64,
     pub message_timestamp_after_max_ms: u64,
-    pub min_insync_replicas: u32,
-    pub min_compaction_lag_ms: u64,
-    pub max_compaction_lag_ms: u64,
-    pub delete_retention_ms: u64,
-    pub min_cleanable_dirty_ratio: f64,
 }
 
 /// The configs in force for a topic with these configs of its own. Fails if one of them is unknown
 /// or wrong. Where two do not fit each other, which a change of the broker's defaults can bring
-/// about, it does not fail: `max_compaction_lag_ms` is then the stronger.
+/// about, it does not fail.
 pub fn topic_config(
     server: &ServerConfig,
     overrides: &BTreeMap<String, String>,
@@ -50,20 +41,13 @@ pub fn topic_config(
     let config = TopicConfig {
         cleanup_compact: check::list(&policy).any(|policy| policy == "compact"),
         cleanup_delete: check::list(&policy).any(|policy| policy == "delete"),
-        retention_ms: u64::try_from(values.long("retention.ms")).ok(),
-        retention_bytes: u64::try_from(values.long("retention.bytes")).ok(),
-        max_message_bytes: u32::try_from(values.long("max.message.bytes")).unwrap_or(u32::MAX),
+        max_message_bytes: u32::try_from(values.number("max.message.bytes")).unwrap_or(u32::MAX),
         message_timestamp_type: match values.text("message.timestamp.type").as_str() {
             "LogAppendTime" => TimestampType::LogAppendTime,
             _ => TimestampType::CreateTime,
         },
         message_timestamp_before_max_ms: values.number("message.timestamp.before.max.ms"),
         message_timestamp_after_max_ms: values.number("message.timestamp.after.max.ms"),
-        min_insync_replicas: u32::try_from(values.long("min.insync.replicas")).unwrap_or(u32::MAX),
-        min_compaction_lag_ms: values.number("min.compaction.lag.ms"),
-        max_compaction_lag_ms: values.number("max.compaction.lag.ms"),
-        delete_retention_ms: values.number("delete.retention.ms"),
-        min_cleanable_dirty_ratio: values.read("min.cleanable.dirty.ratio"),
     };
     Ok(config)
 }
@@ -75,12 +59,15 @@ pub fn validate_topic_configs(
     overrides: &BTreeMap<String, String>,
 ) -> Result<TopicConfig, ConfigError> {
     let config = topic_config(server, overrides)?;
-    if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
+    let values = Effective { server, overrides };
+    let (low, high) = ("min.compaction.lag.ms", "max.compaction.lag.ms");
+    let (low_value, high_value) = (values.number(low), values.number(high));
+    if low_value > high_value {
         return Err(ConfigError::Conflict {
-            low: "min.compaction.lag.ms",
-            low_value: config.min_compaction_lag_ms,
-            high: "max.compaction.lag.ms",
-            high_value: config.max_compaction_lag_ms,
+            low,
+            low_value,
+            high,
+            high_value,
         });
     }
     Ok(config)
@@ -113,18 +100,10 @@ impl Effective<'_> {
         }
     }
 
-    /// Reads a value that was checked, here or when the server started.
-    fn read<T: std::str::FromStr>(&self, key: &str) -> T {
-        let parsed = self.text(key).parse();
-        parsed.unwrap_or_else(|_| panic!("{key} was not checked"))
-    }
-
-    fn long(&self, key: &str) -> i64 {
-        self.read(key)
-    }
-
     /// A number whose definition rules negative ones out.
     fn number(&self, key: &str) -> u64 {
-        self.read(key)
+        // Checked, here or when the server started.
+        let parsed = self.text(key).parse();
+        parsed.unwrap_or_else(|_| panic!("{key} was not checked"))
     }
 }

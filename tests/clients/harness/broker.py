@@ -80,6 +80,7 @@ def _can_bind(port):
 def ottla_spec(state, binary, ports):
     settings = SETTINGS | {
         "listeners": f"PLAINTEXT://127.0.0.1:{ports[0]}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{ports[0]}",
         "log.dirs": str(state / "data"),
         "ottla.metrics.listener": f"127.0.0.1:{ports[1]}",
     }

@@ -201,6 +201,7 @@ impl Connection {
     /// A new producer id and its epoch.
     pub async fn init_producer_id(&mut self) -> Result<(i64, i16), ClientError> {
         let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
             .with_transaction_timeout_ms(60_000)
             .with_producer_id((-1).into())
             .with_producer_epoch(-1);

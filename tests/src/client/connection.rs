@@ -53,8 +53,8 @@ impl Connection {
         Ok(Connection { stream, next_correlation_id: 0 })
     }
 
-    pub fn local_address(&self) -> SocketAddr {
-        self.stream.local_addr().expect("an open socket has an address")
+    pub fn peer_address(&self) -> SocketAddr {
+        self.stream.peer_addr().expect("an open socket has an address")
     }
 
     /// Sends a request and returns its correlation id; answers come in this order.

@@ -63,6 +63,9 @@ pub enum Update {
 pub enum Effect {
     /// The server does what the key says.
     Honoured,
+    /// Any valid value is accepted, and the server does some of what it says: this much. Said once
+    /// at start-up.
+    Partly(&'static str),
     /// Any valid value is accepted and changes nothing, for this reason. Said once at start-up.
     NoEffect(&'static str),
     /// Only these values are accepted, because the server cannot do what the others ask for.
@@ -140,6 +143,10 @@ impl ConfigDef {
         self.update = Update::PerBroker;
         self
     }
+    const fn partly(mut self, what: &'static str) -> Self {
+        self.effect = Effect::Partly(what);
+        self
+    }
     const fn no_effect(mut self, why: &'static str) -> Self {
         self.effect = Effect::NoEffect(why);
         self
@@ -214,6 +221,13 @@ const fn scaled(key: &'static str, factor: i64) -> Synonym {
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
+const ALONE: &str = "clusters of several nodes are not built yet";
+const ONE_REPLICA: &str =
+    "a partition has one replica yet, and no more are asked for than there are";
+const NO_RETENTION: &str = "deletion by time and size is not built yet: records stay";
+const NO_COMPACTION: &str = "compaction is not built yet: records stay";
+const NOTHING_REMOVED: &str = "compact makes keys compulsory, and compact alone forbids \
+                               DeleteRecords; nothing is deleted or compacted yet";
 const NO_SEGMENTS: &str = "records are rows of RocksDB, not segment files";
 const ALWAYS_SYNCED: &str = "an acknowledged record is already synced to disk";
 const KEEPS_COMPRESSION: &str = "Ottla keeps batches as the producer compressed them";

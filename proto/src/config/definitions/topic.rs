@@ -1,8 +1,9 @@
 //! The configs of a topic, in the order of their names.
 
 use super::{
-    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_SEGMENTS, NO_UNCLEAN, RETENTION, ROLL,
-    ROLL_JITTER, THROTTLES, TIERED, Valid, boolean, double, int, list, long, synonym, text,
+    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_COMPACTION, NO_RETENTION, NO_SEGMENTS,
+    NO_UNCLEAN, NOTHING_REMOVED, ONE_REPLICA, RETENTION, ROLL, ROLL_JITTER, THROTTLES, TIERED,
+    Valid, boolean, double, int, list, long, synonym, text,
 };
 
 const NO_LEVEL: &str = "the broker never compresses; the producer's level stands";
@@ -22,7 +23,8 @@ pub static TOPIC: &[ConfigDef] = &[
          newest record of each key, both together do both.",
     )
     .valid(Valid::EachOf(&["compact", "delete"]))
-    .supplied_by(&[synonym("log.cleanup.policy")]),
+    .supplied_by(&[synonym("log.cleanup.policy")])
+    .partly(NOTHING_REMOVED),
     int(
         "compression.gzip.level",
         "-1",
@@ -61,7 +63,8 @@ pub static TOPIC: &[ConfigDef] = &[
          before it still sees the deletion.",
     )
     .at_least(0)
-    .supplied_by(&[synonym("log.cleaner.delete.retention.ms")]),
+    .supplied_by(&[synonym("log.cleaner.delete.retention.ms")])
+    .no_effect(NO_COMPACTION),
     long(
         "file.delete.delay.ms",
         "60000",
@@ -130,7 +133,8 @@ pub static TOPIC: &[ConfigDef] = &[
         "The longest time a record of a compacted topic may stay uncompacted.",
     )
     .at_least(1)
-    .supplied_by(&[synonym("log.cleaner.max.compaction.lag.ms")]),
+    .supplied_by(&[synonym("log.cleaner.max.compaction.lag.ms")])
+    .no_effect(NO_COMPACTION),
     int(
         "max.message.bytes",
         "1048588",
@@ -166,14 +170,16 @@ pub static TOPIC: &[ConfigDef] = &[
         "The share of a compacted log that must be uncompacted before it is compacted again.",
     )
     .valid(Valid::Ratio(0.0, 1.0))
-    .supplied_by(&[synonym("log.cleaner.min.cleanable.ratio")]),
+    .supplied_by(&[synonym("log.cleaner.min.cleanable.ratio")])
+    .no_effect(NO_COMPACTION),
     long(
         "min.compaction.lag.ms",
         "0",
         "The shortest time a record of a compacted topic stays uncompacted.",
     )
     .at_least(0)
-    .supplied_by(&[synonym("log.cleaner.min.compaction.lag.ms")]),
+    .supplied_by(&[synonym("log.cleaner.min.compaction.lag.ms")])
+    .no_effect(NO_COMPACTION),
     int(
         "min.insync.replicas",
         "1",
@@ -181,7 +187,8 @@ pub static TOPIC: &[ConfigDef] = &[
          always needed besides.",
     )
     .at_least(1)
-    .supplied_by(&[synonym("min.insync.replicas")]),
+    .supplied_by(&[synonym("min.insync.replicas")])
+    .no_effect(ONE_REPLICA),
     boolean(
         "preallocate",
         "false",
@@ -212,14 +219,16 @@ pub static TOPIC: &[ConfigDef] = &[
         "-1",
         "Bytes a partition may hold before its oldest records are deleted; -1 is no limit.",
     )
-    .supplied_by(&[synonym("log.retention.bytes")]),
+    .supplied_by(&[synonym("log.retention.bytes")])
+    .no_effect(NO_RETENTION),
     long(
         "retention.ms",
         "604800000",
         "How long records are kept before they are deleted; -1 is forever.",
     )
     .at_least(-1)
-    .supplied_by(RETENTION),
+    .supplied_by(RETENTION)
+    .no_effect(NO_RETENTION),
     int(
         "segment.bytes",
         "1073741824",

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
 use super::{Problems, Roles};
 use crate::config::values::Values;
@@ -419,25 +420,27 @@ pub(super) fn bind_address(
     }
 }
 
-/// Reads `host:count`, comma separated.
-pub(super) fn limits_per_host(
+/// Reads `address:count`, comma separated. Nothing here asks a name server, so a host name is refused.
+pub(super) fn limits_per_address(
     values: &Values,
     key: &'static str,
     problems: &mut Problems,
-) -> BTreeMap<String, u32> {
+) -> BTreeMap<IpAddr, u32> {
     let mut limits = BTreeMap::new();
     for text in values.list(key) {
-        let limit = text.rsplit_once(':').and_then(|(host, count)| {
-            let host = host.trim().trim_matches(['[', ']']);
+        let limit = text.rsplit_once(':').and_then(|(address, count)| {
+            let address: IpAddr = address.trim().trim_matches(['[', ']']).parse().ok()?;
             let count: i32 = count.trim().parse().ok()?;
-            let count = u32::try_from(count).ok()?;
-            (!host.is_empty()).then(|| (host.to_owned(), count))
+            Some((address.to_canonical(), u32::try_from(count).ok()?))
         });
         match limit {
-            Some((host, count)) => {
-                limits.insert(host, count);
+            Some((address, count)) => {
+                limits.insert(address, count);
             }
-            None => problems.add(&[key], format!("{text}: not of the form host:count")),
+            None => problems.add(
+                &[key],
+                format!("{text}: not of the form address:count, with an IP address"),
+            ),
         }
     }
     limits

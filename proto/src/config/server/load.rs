@@ -25,25 +25,52 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("transaction.state.log.min.isr", "1"),
 ];
 
-/// A key that was set and changes nothing.
+/// A key that was set and has no effect, or not all of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     pub origin: Origin,
     pub key: String,
+    /// Whether some of what the key says is done.
+    pub in_part: bool,
     pub reason: &'static str,
+}
+
+impl Notice {
+    /// Whatever a known key has to be said about it.
+    fn of(def: &ConfigDef, origin: Origin, key: String) -> Option<Notice> {
+        let (in_part, reason) = match def.effect {
+            Effect::NoEffect(reason) => (false, reason),
+            Effect::Partly(reason) => (true, reason),
+            Effect::Honoured | Effect::Only(..) | Effect::NotBuilt(_) => return None,
+        };
+        Some(Notice {
+            origin,
+            key,
+            in_part,
+            reason,
+        })
+    }
 }
 
 /// The notices on one line, the keys gathered by reason; `None` if there are none.
 pub fn notices_line(notices: &[Notice]) -> Option<String> {
-    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for notice in notices {
-        reasons.entry(notice.reason).or_default().push(&notice.key);
-    }
-    let parts: Vec<_> = reasons
-        .iter()
-        .map(|(reason, keys)| format!("{} ({reason})", keys.join(", ")))
-        .collect();
-    (!parts.is_empty()).then(|| format!("accepted without effect: {}", parts.join("; ")))
+    let gather = |in_part: bool| {
+        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for notice in notices.iter().filter(|notice| notice.in_part == in_part) {
+            reasons.entry(notice.reason).or_default().push(&notice.key);
+        }
+        let part = |(reason, keys): (&str, Vec<&str>)| format!("{} ({reason})", keys.join(", "));
+        reasons.into_iter().map(part).collect::<Vec<_>>().join("; ")
+    };
+    let titled = |title, keys: String| (!keys.is_empty()).then(|| format!("{title}: {keys}"));
+    let parts: Vec<_> = [
+        titled("accepted without effect", gather(false)),
+        titled("in effect in part", gather(true)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 struct Entry {
@@ -178,6 +205,7 @@ impl Gathered {
                 self.notices.push(Notice {
                     origin,
                     key,
+                    in_part: false,
                     reason,
                 });
             }
@@ -203,34 +231,23 @@ impl Gathered {
         }
         self.values
             .set(&entry.key, &entry.value, entry.origin.clone());
-        if let Effect::NoEffect(reason) = def.effect {
-            let Entry { origin, key, .. } = entry;
-            self.notices.push(Notice {
-                origin,
-                key,
-                reason,
-            });
-        }
+        self.notices
+            .extend(Notice::of(def, entry.origin, entry.key));
     }
 
     fn take_per_listener(&mut self, def: &'static ConfigDef, entry: Entry) {
         self.listeners_named
             .push((entry.origin.clone(), entry.key.clone()));
+        if let Err(fault) = check(def, &entry.value) {
+            return self.fail_value(def, entry, &fault);
+        }
         match def.effect {
-            Effect::NoEffect(reason) => {
-                let Entry { origin, key, .. } = entry;
-                self.notices.push(Notice {
-                    origin,
-                    key,
-                    reason,
-                });
-            }
-            Effect::NotBuilt(_) => {
-                if let Err(fault) = check(def, &entry.value) {
-                    self.fail_value(def, entry, &fault);
-                }
-            }
-            Effect::Honoured | Effect::Only(..) => {
+            Effect::NoEffect(_) => self
+                .notices
+                .extend(Notice::of(def, entry.origin, entry.key)),
+            // The check let only the default or an empty value through.
+            Effect::NotBuilt(_) => {}
+            Effect::Honoured | Effect::Partly(_) | Effect::Only(..) => {
                 let text = format!(
                     "{}: not built: values per listener; {} holds for all listeners",
                     entry.key, def.name

@@ -14,8 +14,7 @@ use std::path::PathBuf;
 pub use listeners::{HostPort, Listener, Listeners, QuorumVoter, SecurityProtocol};
 pub use load::{Notice, notices_line};
 pub use sections::{
-    Connections, Fetch, Groups, Housekeeping, Lifecycle, LogFormat, MigrationPolicy, Offsets,
-    TopicCreation, Transactions,
+    Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, TopicCreation, Transactions,
 };
 
 use super::values::{Origin, Values};
@@ -52,7 +51,6 @@ pub struct ServerConfig {
     pub connections: Connections,
     pub fetch: Fetch,
     pub topic_creation: TopicCreation,
-    pub housekeeping: Housekeeping,
     pub offsets: Offsets,
     pub groups: Groups,
     pub transactions: Transactions,
@@ -108,14 +106,14 @@ impl ServerConfig {
             connections: Connections::read(&values, problems),
             fetch: Fetch::read(&values),
             topic_creation: TopicCreation::read(&values),
-            housekeeping: Housekeeping::read(&values, problems),
             offsets: Offsets::read(&values),
-            groups: Groups::read(&values, problems),
+            groups: Groups::read(&values),
             transactions: Transactions::read(&values),
             lifecycle: Lifecycle::read(&values, problems),
             values,
         };
         check_quorum(&config, problems);
+        sections::check_together(&config.values, problems);
         config
     }
 }

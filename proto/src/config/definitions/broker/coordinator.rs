@@ -4,6 +4,10 @@ use super::super::{ConfigDef, Valid, boolean, int, list, long, short, text};
 use super::THREADS;
 
 const LOADED_FROM_STATE: &str = "coordinators read their state in bounded batches";
+const CLASSIC_ONLY: &str = "groups are classic: the consumer protocol (KIP-848) is not built yet";
+const NO_TRANSACTIONS: &str = "transactions are not built yet: a transactional id is refused";
+const TRANSACTION_STATE: &str =
+    "transactions are not built yet; the topic exists only if a client asks for it by name";
 const APPEND_GATHERING: &str = "writes are gathered while the previous one syncs";
 
 pub(super) static DEFS: &[ConfigDef] = &[
@@ -63,7 +67,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "How long a coordinator waits until what it wrote is committed.",
     )
     .at_least(1)
-    .high(),
+    .high()
+    .no_effect("a commit is answered when it is on disk, however long that takes"),
     int(
         "offsets.load.buffer.size",
         "5242880",
@@ -101,7 +106,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "classic,consumer",
         "The group protocols on offer: `classic` and `consumer` (KIP-848).",
     )
-    .valid(Valid::EachOf(&["classic", "consumer"])),
+    .valid(Valid::EachOf(&["classic", "consumer"]))
+    .no_effect(CLASSIC_ONLY),
     int(
         "group.coordinator.threads",
         "4",
@@ -137,49 +143,57 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "45000",
         "How long a member of a consumer group may be silent.",
     )
-    .at_least(1),
+    .at_least(1)
+    .no_effect(CLASSIC_ONLY),
     int(
         "group.consumer.min.session.timeout.ms",
         "45000",
         "The least that a group may set its session timeout to.",
     )
-    .at_least(1),
+    .at_least(1)
+    .no_effect(CLASSIC_ONLY),
     int(
         "group.consumer.max.session.timeout.ms",
         "60000",
         "The most that a group may set its session timeout to.",
     )
-    .at_least(1),
+    .at_least(1)
+    .no_effect(CLASSIC_ONLY),
     int(
         "group.consumer.heartbeat.interval.ms",
         "5000",
         "How often members of a consumer group are told to heartbeat.",
     )
-    .at_least(1),
+    .at_least(1)
+    .no_effect(CLASSIC_ONLY),
     int(
         "group.consumer.min.heartbeat.interval.ms",
         "5000",
         "The least that a group may set its heartbeat interval to.",
     )
-    .at_least(1),
+    .at_least(1)
+    .no_effect(CLASSIC_ONLY),
     int(
         "group.consumer.max.heartbeat.interval.ms",
         "15000",
         "The most that a group may set its heartbeat interval to.",
     )
-    .at_least(1),
+    .at_least(1)
+    .no_effect(CLASSIC_ONLY),
     int(
         "group.consumer.max.size",
         "2147483647",
         "Members that a consumer group may have.",
     )
-    .at_least(1),
+    .at_least(1)
+    .no_effect(CLASSIC_ONLY),
     list(
         "group.consumer.assignors",
         "uniform,range",
         "The server-side assignors on offer; the first is the default.",
     )
-    .valid(Valid::EachOf(&["uniform", "range"])),
+    .valid(Valid::EachOf(&["uniform", "range"]))
+    .no_effect(CLASSIC_ONLY),
     text(
         "group.consumer.migration.policy",
         "bidirectional",
@@ -191,41 +205,47 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "upgrade",
         "downgrade",
         "disabled",
-    ])),
+    ]))
+    .no_effect(CLASSIC_ONLY),
     int(
         "group.consumer.regex.refresh.interval.ms",
         "600000",
         "How often topics that match a group's patterns are looked up again.",
     )
-    .at_least(10_000),
+    .at_least(10_000)
+    .no_effect(CLASSIC_ONLY),
     int(
         "transaction.max.timeout.ms",
         "900000",
         "The longest transaction timeout a producer may ask for.",
     )
     .at_least(1)
-    .high(),
+    .high()
+    .no_effect(NO_TRANSACTIONS),
     int(
         "transaction.state.log.num.partitions",
         "50",
         "Partitions of `__transaction_state`. Never change it once the topic exists.",
     )
     .at_least(1)
-    .high(),
+    .high()
+    .partly(TRANSACTION_STATE),
     short(
         "transaction.state.log.replication.factor",
         "3",
         "Replicas of `__transaction_state`.",
     )
     .at_least(1)
-    .high(),
+    .high()
+    .partly(TRANSACTION_STATE),
     int(
         "transaction.state.log.min.isr",
         "2",
         "`min.insync.replicas` of `__transaction_state`.",
     )
     .at_least(1)
-    .high(),
+    .high()
+    .no_effect(NO_TRANSACTIONS),
     int(
         "transaction.state.log.segment.bytes",
         "104857600",
@@ -233,7 +253,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .at_least(1)
     .high()
-    .no_effect(super::super::NO_SEGMENTS),
+    .no_effect(NO_TRANSACTIONS),
     int(
         "transaction.state.log.load.buffer.size",
         "5242880",
@@ -241,28 +261,30 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .at_least(1)
     .high()
-    .no_effect(LOADED_FROM_STATE),
+    .no_effect(NO_TRANSACTIONS),
     int(
         "transaction.abort.timed.out.transaction.cleanup.interval.ms",
         "10000",
         "How often transactions that have timed out are aborted.",
     )
     .at_least(1)
-    .low(),
+    .low()
+    .no_effect(NO_TRANSACTIONS),
     int(
         "transaction.remove.expired.transaction.cleanup.interval.ms",
         "3600000",
         "How often expired transactional ids are removed.",
     )
     .at_least(1)
-    .low(),
+    .low()
+    .no_effect(NO_TRANSACTIONS),
     boolean(
         "transaction.partition.verification.enable",
         "true",
         "Whether a partition checks that a transaction is open before it takes its records.",
     )
     .low()
-    .only(&["true"], "a transaction is always verified"),
+    .no_effect(NO_TRANSACTIONS),
     boolean(
         "transaction.two.phase.commit.enable",
         "false",
@@ -276,7 +298,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "How long a transactional id without a transaction is remembered.",
     )
     .at_least(1)
-    .high(),
+    .high()
+    .no_effect(NO_TRANSACTIONS),
     int(
         "producer.id.expiration.ms",
         "86400000",
@@ -291,7 +314,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "How often partitions look for producers to forget.",
     )
     .at_least(1)
-    .low(),
+    .low()
+    .no_effect("a partition looks at a producer's age when it sends"),
     int(
         "add.partitions.to.txn.retry.backoff.ms",
         "20",
@@ -299,7 +323,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .at_least(0)
     .low()
-    .no_effect("verification answers at once"),
+    .no_effect(NO_TRANSACTIONS),
     int(
         "add.partitions.to.txn.retry.backoff.max.ms",
         "100",
@@ -307,5 +331,5 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .at_least(0)
     .low()
-    .no_effect("verification answers at once"),
+    .no_effect(NO_TRANSACTIONS),
 ];

@@ -1,13 +1,12 @@
 //! Topics and their records: the defaults of topic configs, retention, compaction, files.
 
 use super::super::{
-    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_SEGMENTS, RETENTION, ROLL, ROLL_JITTER,
-    TIERED, Valid, boolean, class_unset, double, int, int_unset, list, long, long_unset, text,
-    topic::COMPRESSION_TYPES,
+    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_COMPACTION, NO_RETENTION, NO_SEGMENTS,
+    NOTHING_REMOVED, ONE_REPLICA, RETENTION, ROLL, ROLL_JITTER, TIERED, Valid, boolean,
+    class_unset, double, int, int_unset, list, long, long_unset, text, topic::COMPRESSION_TYPES,
 };
 use super::{THREADS, list_unset};
 
-const CLEANER_MEMORY: &str = "compaction has a fixed memory budget";
 const CHECKPOINTS: &str = "offsets are in the log itself, not in checkpoint files";
 
 pub(super) static DEFS: &[ConfigDef] = &[
@@ -47,7 +46,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .at_least(1)
     .high()
-    .cluster_wide(),
+    .cluster_wide()
+    .no_effect(ONE_REPLICA),
     int(
         "message.max.bytes",
         "1048588",
@@ -91,7 +91,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "Default of `cleanup.policy`.",
     )
     .valid(Valid::EachOf(&["compact", "delete"]))
-    .cluster_wide(),
+    .cluster_wide()
+    .partly(NOTHING_REMOVED),
     long_unset(
         "log.retention.ms",
         "Default of `retention.ms`; -1 is forever. Wins over minutes and hours.",
@@ -99,14 +100,16 @@ pub(super) static DEFS: &[ConfigDef] = &[
     .at_least(-1)
     .high()
     .cluster_wide()
-    .supplied_by(RETENTION),
+    .supplied_by(RETENTION)
+    .no_effect(NO_RETENTION),
     int_unset(
         "log.retention.minutes",
         "Default of `retention.ms` in minutes; -1 is forever. Wins over hours.",
     )
     .at_least(-1)
     .high()
-    .supplied_by(RETENTION),
+    .supplied_by(RETENTION)
+    .no_effect(NO_RETENTION),
     int(
         "log.retention.hours",
         "168",
@@ -114,20 +117,23 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .at_least(-1)
     .high()
-    .supplied_by(RETENTION),
+    .supplied_by(RETENTION)
+    .no_effect(NO_RETENTION),
     long(
         "log.retention.bytes",
         "-1",
         "Default of `retention.bytes`, per partition; -1 is no limit.",
     )
     .high()
-    .cluster_wide(),
+    .cluster_wide()
+    .no_effect(NO_RETENTION),
     long(
         "log.retention.check.interval.ms",
         "300000",
         "How often the broker looks for records to delete.",
     )
-    .at_least(1),
+    .at_least(1)
+    .no_effect(NO_RETENTION),
     text(
         "log.message.timestamp.type",
         "CreateTime",
@@ -149,74 +155,74 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .at_least(0)
     .cluster_wide(),
-    boolean(
-        "log.cleaner.enable",
-        "true",
-        "Whether the broker compacts. `__consumer_offsets` is compacted, so it must.",
-    )
-    .only(&["true"], "compacted topics would grow without bound"),
+    boolean("log.cleaner.enable", "true", "Whether the broker compacts.").no_effect(NO_COMPACTION),
     long(
         "log.cleaner.backoff.ms",
         "15000",
         "How long compaction rests when there is nothing to compact.",
     )
-    .at_least(0),
+    .at_least(0)
+    .no_effect(NO_COMPACTION),
     long(
         "log.cleaner.delete.retention.ms",
         "86400000",
         "Default of `delete.retention.ms`.",
     )
     .at_least(0)
-    .cluster_wide(),
+    .cluster_wide()
+    .no_effect(NO_COMPACTION),
     long(
         "log.cleaner.min.compaction.lag.ms",
         "0",
         "Default of `min.compaction.lag.ms`.",
     )
     .at_least(0)
-    .cluster_wide(),
+    .cluster_wide()
+    .no_effect(NO_COMPACTION),
     long(
         "log.cleaner.max.compaction.lag.ms",
         "9223372036854775807",
         "Default of `max.compaction.lag.ms`.",
     )
     .at_least(1)
-    .cluster_wide(),
+    .cluster_wide()
+    .no_effect(NO_COMPACTION),
     double(
         "log.cleaner.min.cleanable.ratio",
         "0.5",
         "Default of `min.cleanable.dirty.ratio`.",
     )
     .valid(Valid::Ratio(0.0, 1.0))
-    .cluster_wide(),
+    .cluster_wide()
+    .no_effect(NO_COMPACTION),
     int("log.cleaner.threads", "1", "Threads that compact.")
         .at_least(0)
-        .no_effect(THREADS),
+        .no_effect(NO_COMPACTION),
     double(
         "log.cleaner.io.max.bytes.per.second",
         "1.7976931348623157E308",
         "Bytes that compaction reads and writes in a second.",
     )
-    .no_effect("compaction has no rate limit"),
+    .no_effect(NO_COMPACTION),
     long(
         "log.cleaner.dedupe.buffer.size",
         "134217728",
         "Memory in which Kafka finds duplicate keys.",
     )
-    .no_effect(CLEANER_MEMORY),
+    .no_effect(NO_COMPACTION),
     double(
         "log.cleaner.io.buffer.load.factor",
         "0.9",
         "How full Kafka fills the previous buffer.",
     )
-    .no_effect(CLEANER_MEMORY),
+    .no_effect(NO_COMPACTION),
     int(
         "log.cleaner.io.buffer.size",
         "524288",
         "Memory for reading and writing while Kafka compacts.",
     )
     .at_least(0)
-    .no_effect(CLEANER_MEMORY),
+    .no_effect(NO_COMPACTION),
     int(
         "log.segment.bytes",
         "1073741824",

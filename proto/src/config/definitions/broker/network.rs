@@ -1,6 +1,6 @@
 //! Listeners, connections and requests.
 
-use super::super::{ConfigDef, Valid, int, list, long, text, text_unset};
+use super::super::{ALONE, ConfigDef, Valid, int, list, long, text, text_unset};
 use super::{BOUNDED_WAITS, THREADS};
 
 pub(super) static DEFS: &[ConfigDef] = &[
@@ -27,7 +27,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
     text_unset(
         "inter.broker.listener.name",
         "The listener that brokers use among themselves; PLAINTEXT if unset.",
-    ),
+    )
+    .no_effect(ALONE),
     text(
         "security.inter.broker.protocol",
         "PLAINTEXT",
@@ -44,14 +45,14 @@ pub(super) static DEFS: &[ConfigDef] = &[
     int(
         "socket.send.buffer.bytes",
         "102400",
-        "SO_SNDBUF of a client's connection; -1 leaves it to the system.",
+        "SO_SNDBUF of a connection; -1 leaves it to the system.",
     )
     .at_least(-1)
     .high(),
     int(
         "socket.receive.buffer.bytes",
         "102400",
-        "SO_RCVBUF of a client's connection; -1 leaves it to the system.",
+        "SO_RCVBUF of a connection; -1 leaves it to the system.",
     )
     .at_least(-1)
     .high(),
@@ -73,14 +74,15 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "10000",
         "How long a connection to another node may take to open.",
     )
-    .at_least(1),
+    .at_least(1)
+    .no_effect(ALONE),
     long(
         "socket.connection.setup.timeout.max.ms",
         "30000",
         "The longest that the previous timeout grows to after failures.",
     )
     .at_least(1)
-    .no_effect("the timeout does not grow"),
+    .no_effect(ALONE),
     int(
         "max.connections",
         "2147483647",
@@ -98,13 +100,15 @@ pub(super) static DEFS: &[ConfigDef] = &[
     text(
         "max.connections.per.ip.overrides",
         "",
-        "Other limits for some addresses or host names, as `host:count`, comma separated.",
+        "Other limits for some IP addresses, as `address:count`, comma separated. A host name is \
+         refused: it is not looked up.",
     )
     .cluster_wide(),
     int(
         "max.connection.creation.rate",
         "2147483647",
-        "New connections that the broker accepts in a second.",
+        "New connections that the broker accepts in a second, over all listeners. Those beyond it \
+         wait.",
     )
     .at_least(0)
     .cluster_wide(),
@@ -141,14 +145,16 @@ pub(super) static DEFS: &[ConfigDef] = &[
     int(
         "queued.max.requests",
         "500",
-        "Requests that may be in progress at once; beyond it, connections are not read.",
+        "Requests that may wait for a thread at once.",
     )
     .at_least(1)
-    .high(),
+    .high()
+    .no_effect("a request is worked on as soon as it is read: none is queued"),
     long(
         "queued.max.request.bytes",
         "-1",
-        "Bytes of requests that may be in progress at once; -1 leaves the bound to the server.",
+        "Bytes of requests, of those over 64 KiB, that may be in memory unprocessed at once; beyond \
+         it, connections wait to be read. -1 is 512 MiB.",
     )
     .at_least(-1),
     int(
@@ -157,7 +163,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "How long a request to another node may take.",
     )
     .at_least(1)
-    .high(),
+    .high()
+    .no_effect(ALONE),
     int(
         "fetch.max.bytes",
         "57671680",
@@ -175,7 +182,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "1000",
         "Incremental fetch sessions that the broker holds (KIP-227).",
     )
-    .at_least(0),
+    .at_least(0)
+    .no_effect("every fetch is a full one: no session is kept"),
     int(
         "fetch.purgatory.purge.interval.requests",
         "1000",

@@ -1,13 +1,16 @@
 //! Who this process is: its roles, the metadata quorum, and how it starts and stops.
 
-use super::super::{ConfigDef, Valid, boolean, int, int_unset, list, long, text, text_unset};
-use super::{FIXED_QUORUM, NO_ZOOKEEPER, PERIODIC, ROWS_NOT_FILES};
+use super::super::{
+    ALONE, ConfigDef, Valid, boolean, int, int_unset, list, long, text, text_unset,
+};
+use super::{FIXED_QUORUM, METADATA_KEPT, NO_ZOOKEEPER, PERIODIC, ROWS_NOT_FILES};
 
 pub(super) static DEFS: &[ConfigDef] = &[
     list(
         "process.roles",
         "",
-        "What this process is: `broker`, `controller`, or `broker,controller`.",
+        "What this process is: `broker`, `controller`, or `broker,controller`. Only the last of them \
+         starts yet.",
     )
     .valid(Valid::EachOf(&["broker", "controller"]))
     .high(),
@@ -28,15 +31,18 @@ pub(super) static DEFS: &[ConfigDef] = &[
     list(
         "controller.quorum.voters",
         "",
-        "The voters of the metadata quorum, as `id@host:port`, comma separated.",
+        "The voters of the metadata quorum, as `id@host:port`, comma separated. A server with a \
+         voter besides itself does not start yet.",
     )
     .high(),
     list(
         "controller.quorum.bootstrap.servers",
         "",
-        "Controllers, as `host:port`, from which this process finds the metadata quorum.",
+        "Controllers, as `host:port`, from which this process finds the metadata quorum. A server \
+         with more than one does not start yet.",
     )
-    .high(),
+    .high()
+    .no_effect(ALONE),
     boolean(
         "controller.quorum.auto.join.enable",
         "false",
@@ -50,7 +56,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "How long a controller waits to hear from a leader before it stands for election.",
     )
     .at_least(1)
-    .high(),
+    .high()
+    .no_effect(FIXED_QUORUM),
     int(
         "controller.quorum.fetch.timeout.ms",
         "2000",
@@ -79,7 +86,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "2000",
         "How long a controller waits for the answer of another.",
     )
-    .at_least(0),
+    .at_least(0)
+    .no_effect(FIXED_QUORUM),
     int(
         "controller.quorum.retry.backoff.ms",
         "20",
@@ -127,7 +135,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "60000",
         "How long a starting broker tries to register before it exits.",
     )
-    .at_least(1),
+    .at_least(1)
+    .no_effect(ALONE),
     int(
         "broker.heartbeat.interval.ms",
         "2000",
@@ -139,7 +148,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "9000",
         "How long a broker may be silent before the controller fences it.",
     )
-    .at_least(1),
+    .at_least(1)
+    .no_effect(ALONE),
     long(
         "server.max.startup.time.ms",
         "9223372036854775807",
@@ -151,7 +161,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "controlled.shutdown.enable",
         "true",
         "Whether a broker hands its leaderships over before it stops.",
-    ),
+    )
+    .no_effect(ALONE),
     boolean(
         "delete.topic.enable",
         "true",
@@ -163,14 +174,16 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "true",
         "Whether the controller moves leaderships back to the preferred replicas.",
     )
-    .high(),
+    .high()
+    .no_effect(ALONE),
     int(
         "leader.imbalance.check.interval.seconds",
         "300",
         "How often the controller looks for leaderships to move back.",
     )
     .at_least(1)
-    .high(),
+    .high()
+    .no_effect(ALONE),
     boolean(
         "unclean.leader.election.enable",
         "false",
@@ -205,14 +218,16 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "Bytes of metadata records after which a snapshot is taken.",
     )
     .at_least(1)
-    .high(),
+    .high()
+    .no_effect(METADATA_KEPT),
     long(
         "metadata.log.max.snapshot.interval.ms",
         "3600000",
         "Time after which a snapshot of the metadata is taken if there is anything new; 0 is never.",
     )
     .at_least(0)
-    .high(),
+    .high()
+    .no_effect(METADATA_KEPT),
     int(
         "metadata.log.segment.bytes",
         "1073741824",
@@ -242,14 +257,14 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "Bytes of metadata log and snapshots that are kept.",
     )
     .high()
-    .no_effect("the metadata log is purged up to its newest snapshot"),
+    .no_effect(METADATA_KEPT),
     long(
         "metadata.max.retention.ms",
         "604800000",
         "How long metadata log and snapshots are kept.",
     )
     .high()
-    .no_effect("the metadata log is purged up to its newest snapshot"),
+    .no_effect(METADATA_KEPT),
     int(
         "metadata.max.idle.interval.ms",
         "500",

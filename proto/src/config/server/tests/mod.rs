@@ -106,9 +106,32 @@ fn kafkas_sample_file_is_taken_as_it_is() {
         "{line}"
     );
     assert!(
-        !line.contains('\n') && !line.contains("log.retention"),
+        line.contains(
+            "log.retention.hours, log.retention.check.interval.ms (deletion by time and size is \
+             not built yet: records stay)"
+        ),
         "{line}"
     );
+    // Only what has no effect, and what was set.
+    for absent in ["\n", "num.partitions", "log.retention.bytes"] {
+        assert!(!line.contains(absent), "{absent:?} in {line}");
+    }
+}
+
+#[test]
+fn what_is_in_effect_in_part_is_said_apart() {
+    let policy = "log.cleanup.policy=compact";
+    let (_, notices) = load(None, &[], &["log.cleaner.threads=2", policy]).unwrap();
+    assert_eq!(
+        notices_line(&notices).unwrap(),
+        "accepted without effect: log.cleaner.threads (compaction is not built yet: records \
+         stay); in effect in part: log.cleanup.policy (compact makes keys compulsory, and compact \
+         alone forbids DeleteRecords; nothing is deleted or compacted yet)"
+    );
+    let (_, notices) = load(None, &[], &[policy]).unwrap();
+    let line = notices_line(&notices).unwrap();
+    assert!(line.starts_with("in effect in part: "), "{line}");
+    assert_eq!(notices_line(&[]), None);
 }
 
 #[test]
@@ -140,7 +163,8 @@ fn a_broker_of_a_cluster_from_the_environment_of_a_container() {
         ("PATH", "/usr/bin"),
     ];
     let (config, notices) = load(None, &env, &[]).unwrap();
-    assert_eq!(notices, []);
+    let keys: Vec<_> = notices.iter().map(|notice| notice.key.as_str()).collect();
+    assert_eq!(keys, ["inter.broker.listener.name"]);
     assert_eq!(config.node_id, 4);
     assert_eq!(
         config.roles,

@@ -126,8 +126,12 @@ fn what_does_not_fit_together_is_refused() {
             "ottla.metrics.listener: 9644: not of the form",
         ),
         (
-            &["max.connections.per.ip.overrides=a:1,b"],
-            "b: not of the form host:count",
+            &["max.connections.per.ip.overrides=10.0.0.1:1,b"],
+            "b: not of the form address:count",
+        ),
+        (
+            &["max.connections.per.ip.overrides=localhost:1"],
+            "with an IP address",
         ),
         (
             &["queued.max.request.bytes=1"],
@@ -155,7 +159,22 @@ fn what_does_not_fit_together_is_refused() {
                 "log.cleaner.min.compaction.lag.ms=2",
                 "log.cleaner.max.compaction.lag.ms=1",
             ],
-            "must not be more than log.cleaner.max.compaction.lag.ms",
+            "2 is more than log.cleaner.max.compaction.lag.ms",
+        ),
+        // Without effect, and yet a mistake.
+        (
+            &["replica.fetch.wait.max.ms=30001"],
+            "30001 is more than replica.socket.timeout.ms",
+        ),
+        (&["log.cleaner.threads=two"], "not a whole number"),
+        (&["log.retention.bytes=1.5"], "not a whole number"),
+        (
+            &["group.consumer.migration.policy=sideways"],
+            "must be one of: bidirectional",
+        ),
+        (
+            &["listener.name.plaintext.num.io.threads=many"],
+            "not a whole number",
         ),
         (
             &["authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer"],

@@ -1,0 +1,187 @@
+//! Readers: one that follows partitions and commits how far it came, and one that reads a partition
+//! from its start to its end.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::FetchRequest;
+use kafka_protocol::messages::fetch_response::PartitionData;
+use tokio::sync::watch;
+
+use crate::batch::read_all;
+use crate::client::{ClientError, Connection, FETCH, FetchAsk, code, fetch_request};
+use crate::history::{Event, Nanos, Read, Recorder, Seen, name_of};
+
+const GIVE_UP: Duration = Duration::from_secs(60);
+const BACKOFF: Duration = Duration::from_millis(5);
+/// Long polls are cut to this, so that a reader notices the end of a test.
+const MAX_WAIT_MS: i32 = 50;
+/// Reads between two commits.
+const READS_PER_COMMIT: u64 = 3;
+
+/// Follows every partition of a topic.
+pub struct Follower {
+    pub name: u32,
+    pub address: SocketAddr,
+    pub topic: String,
+    pub partitions: i32,
+    pub recorder: Recorder,
+}
+
+impl Follower {
+    fn group(&self) -> String {
+        format!("{}-readers-{}", self.topic, self.name)
+    }
+
+    /// Reads and commits until `stop` is true, through any number of lost connections; as a restarted
+    /// consumer, each connection begins at the committed offsets. Afterwards reads every commit back.
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        let mut failing_since: Option<Instant> = None;
+        while !*stop.borrow() {
+            let Err(error) = self.follow(&stop, &mut failing_since).await else { continue };
+            if !passes(&error) || failing_since.get_or_insert_with(Instant::now).elapsed() > GIVE_UP {
+                return self.failed(-1, -1, &error.to_string());
+            }
+            tokio::time::sleep(BACKOFF).await;
+        }
+    }
+
+    async fn follow(&self, stop: &watch::Receiver<bool>, failing: &mut Option<Instant>) -> Result<(), ClientError> {
+        let mut connection = Connection::open(self.address).await?;
+        let mut positions = self.committed(&mut connection).await?;
+        let mut committed = positions.clone();
+        let mut reads = 0;
+        while !*stop.borrow() {
+            self.poll(&mut connection, &mut positions).await?;
+            *failing = None;
+            reads += 1;
+            if reads % READS_PER_COMMIT == 0 {
+                self.commit(&mut connection, &positions, &mut committed).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where to begin: the committed offsets, which become part of the history.
+    pub async fn committed(&self, connection: &mut Connection) -> Result<Vec<i64>, ClientError> {
+        let group = self.group();
+        connection.find_coordinator(&group).await?;
+        let mut positions = Vec::new();
+        for partition in 0..self.partitions {
+            let asked_at = self.recorder.now();
+            let offset = connection.committed(&group, &self.topic, partition).await?;
+            self.recorder.add(Event::CommitRead { group: group.clone(), partition, offset, asked_at });
+            positions.push(offset.max(0));
+        }
+        Ok(positions)
+    }
+
+    async fn poll(&self, connection: &mut Connection, positions: &mut [i64]) -> Result<(), ClientError> {
+        let asks: Vec<FetchAsk<'_>> = positions
+            .iter()
+            .zip(0..)
+            .map(|(offset, partition)| FetchAsk {
+                max_wait_ms: MAX_WAIT_MS,
+                min_bytes: 1,
+                ..FetchAsk::of(&self.topic, partition, *offset)
+            })
+            .collect();
+        let asked_at = self.recorder.now();
+        let answer = connection.call::<FetchRequest>(FETCH, &fetch_request(&asks)).await?;
+        for data in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
+            let Some(position) = positions.get_mut(data.partition_index as usize) else {
+                self.failed(data.partition_index, -1, "a partition that was not asked for");
+                continue;
+            };
+            match data.error_code {
+                0 => {}
+                retriable if code::is_retriable(retriable) => continue,
+                other => {
+                    self.failed(data.partition_index, *position, &format!("error {other}"));
+                    continue;
+                }
+            }
+            let read = decode(self.name, data, asked_at, *position)?;
+            *position += read.records.len() as i64;
+            self.recorder.add(Event::Read(read));
+        }
+        Ok(())
+    }
+
+    async fn commit(
+        &self,
+        connection: &mut Connection,
+        positions: &[i64],
+        committed: &mut [i64],
+    ) -> Result<(), ClientError> {
+        let group = self.group();
+        for (partition, (offset, before)) in (0..).zip(positions.iter().zip(committed)) {
+            if *offset <= *before {
+                continue;
+            }
+            let (offset, at) = (*offset, self.recorder.now());
+            self.recorder.add(Event::CommitSent { group: group.clone(), partition, offset, at });
+            connection.commit(&group, &self.topic, partition, offset).await?;
+            let at = self.recorder.now();
+            self.recorder.add(Event::CommitAcked { group: group.clone(), partition, offset, at });
+            *before = offset;
+        }
+        Ok(())
+    }
+
+    fn failed(&self, partition: i32, offset: i64, error: &str) {
+        let error = error.to_owned();
+        self.recorder.add(Event::ReadFailed { reader: self.name, partition, offset, error });
+    }
+}
+
+/// Whether a client would come back after this.
+fn passes(error: &ClientError) -> bool {
+    match error {
+        ClientError::Kafka { code, .. } => code::is_retriable(*code),
+        other => other.is_disconnect(),
+    }
+}
+
+/// What a fetch showed, without the records before the offset asked for: a batch comes whole.
+fn decode(reader: u32, data: PartitionData, asked_at: Nanos, fetch_offset: i64) -> Result<Read, ClientError> {
+    let partition = data.partition_index;
+    let batches = read_all(data.records.unwrap_or_default())
+        .map_err(|e| ClientError::Codec { what: format!("partition {partition}"), error: e.to_string() })?;
+    let records = batches.into_iter().flat_map(|batch| batch.records);
+    let records = records.filter(|(offset, _)| *offset >= fetch_offset).map(|(offset, record)| {
+        let id = record.value.as_deref().and_then(|value| name_of(value, partition));
+        Seen { offset, id }
+    });
+    let high_watermark = data.high_watermark;
+    Ok(Read { reader, partition, asked_at, fetch_offset, high_watermark, records: records.collect() })
+}
+
+/// Reads a partition from its first offset to its high watermark, while nobody writes.
+pub async fn read_complete(
+    connection: &mut Connection,
+    topic: &str,
+    partition: i32,
+    recorder: &Recorder,
+) -> Result<(), ClientError> {
+    let asked_at = recorder.now();
+    let start = connection.list_offset(topic, partition, -2).await?.offset;
+    let end = connection.list_offset(topic, partition, -1).await?.offset;
+    let mut all = Read { reader: 0, partition, asked_at, fetch_offset: start, high_watermark: end, records: vec![] };
+    let mut offset = start;
+    while offset < end {
+        let data = connection.fetch(FetchAsk::of(topic, partition, offset)).await?;
+        if data.error_code != 0 {
+            return Err(ClientError::Kafka { what: "Fetch", code: data.error_code });
+        }
+        let read = decode(0, data, asked_at, offset)?;
+        if read.records.is_empty() {
+            let error = format!("no record at {offset}, below the end at {end}");
+            return Err(ClientError::Codec { what: format!("partition {partition}"), error });
+        }
+        offset += read.records.len() as i64;
+        all.records.extend(read.records);
+    }
+    recorder.add(Event::Complete(all));
+    Ok(())
+}
