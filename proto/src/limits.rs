@@ -11,8 +11,10 @@ pub const APPEND_QUEUE_BYTES: usize = 256 << 20;
 pub const TAIL_CACHE_BYTES: usize = 256 << 20;
 /// Batches remembered per producer and partition to recognise a retry (Kafka's number).
 pub const PRODUCER_REMEMBERED_BATCHES: usize = 5;
-/// Bytes the writer thread puts into one RocksDB write, and so into one fsync.
-pub const WRITE_BATCH_BYTES: usize = 8 << 20;
+/// Bytes the writer thread gives to RocksDB at a time: what stays in the cache while it is copied.
+pub const WRITE_BATCH_BYTES: usize = 1 << 20;
+/// Bytes the writer thread makes durable with one fsync, at most.
+pub const SYNC_BYTES: usize = 8 << 20;
 /// A partition's sparse index has about one row per this many bytes of its log.
 pub const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
 /// Idempotent producers one partition remembers; the longest silent goes first.
@@ -92,3 +94,8 @@ pub const OFFSETS_TOPIC_WAIT_MS: u64 = 5000;
 pub const OFFSETS_TOPIC_RETRY_MS: i64 = 1000;
 /// Calls of one peer connection that may be open at a time.
 pub const PEER_STREAMS: u32 = 256;
+/// What a batch in memory costs beside its bytes: its places in queues and caches, and the rest of the
+/// read buffer that it keeps alive.
+pub const BATCH_OVERHEAD_BYTES: usize = 512;
+/// Connections a broker takes, whatever `max.connections` says: fewer than `OPEN_FILES`.
+pub const CONNECTIONS: u32 = 60_000;

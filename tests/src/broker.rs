@@ -53,6 +53,11 @@ fn reference() -> Option<SocketAddr> {
     Some(address.parse().unwrap_or_else(|_| panic!("OTTLA_REFERENCE={address}: not an address like 127.0.0.1:9092")))
 }
 
+/// Whether [`Broker::start`] gives a broker that is not ours.
+pub fn is_reference() -> bool {
+    reference().is_some()
+}
+
 /// A broker on a port of its own, with a data folder that goes away with it.
 pub struct Broker {
     pub address: SocketAddr,

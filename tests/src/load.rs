@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::checker::{self, Summary};
 use crate::client::{Connection, Topic};
 use crate::history::Recorder;
-use crate::producer::{Acknowledged, Producer};
+use crate::producer::{Acknowledged, Producer, Trouble};
 use crate::random::Random;
 use crate::reader::{Follower, read_complete};
 
@@ -28,6 +28,8 @@ pub struct Shape {
     /// Records in the largest batch; most are smaller.
     pub batch_records: u64,
     pub value_bytes: u64,
+    /// One batch in this many is near the default `max.message.bytes`.
+    pub one_fat_in: u64,
 }
 
 pub struct Load {
@@ -39,7 +41,7 @@ pub struct Load {
     acknowledged: watch::Receiver<u64>,
     stop: watch::Sender<bool>,
     producers: Vec<JoinHandle<Producer>>,
-    readers: Vec<JoinHandle<()>>,
+    readers: Vec<JoinHandle<u64>>,
 }
 
 impl Load {
@@ -86,22 +88,32 @@ impl Load {
         }
     }
 
+    /// Sends in small portions until told to stop, waiting for each to be acknowledged.
+    pub async fn keep_busy(&mut self, stop: &watch::Receiver<bool>) {
+        const PORTION: u64 = 20;
+        while !*stop.borrow() {
+            let before = self.acknowledged_batches();
+            self.allow(PORTION as usize);
+            self.wait_for_acknowledged(before + PORTION).await;
+        }
+    }
+
     /// Lets everything in flight settle and stops all clients. The broker must be up.
     pub async fn stop(self) -> Stopped {
         let Load { topic, address, shape, recorder, credits, stop, producers, readers, .. } = self;
         credits.close();
         let mut acknowledged = Vec::new();
-        let mut retries = 0;
+        let mut trouble = Trouble::default();
         for task in producers {
             let producer = task.await.expect("a producer does not panic");
-            retries += producer.retries;
+            trouble += producer.trouble;
             acknowledged.extend(producer.acknowledged.into_iter().flatten());
         }
         stop.send_replace(true);
         for task in readers {
-            task.await.expect("a reader does not panic");
+            trouble.disconnects += task.await.expect("a reader does not panic");
         }
-        Stopped { topic, address, shape, recorder, acknowledged, retries }
+        Stopped { topic, address, shape, recorder, acknowledged, trouble }
     }
 }
 
@@ -113,7 +125,7 @@ pub struct Stopped {
     recorder: Recorder,
     /// The newest acknowledged batch of each producer and partition.
     acknowledged: Vec<Acknowledged>,
-    pub retries: u64,
+    pub trouble: Trouble,
 }
 
 impl Stopped {
@@ -187,8 +199,15 @@ async fn next_credit(producer: &mut Producer, credits: &Semaphore, count: &watch
     }
 }
 
-/// Mostly small batches, some as large as may be, many of one record.
+/// Value bytes of a fat batch.
+const FAT_BYTES: u64 = 1_000_000;
+
+/// Mostly small batches, many of one record, some as large as may be.
 fn sizes(shape: Shape, random: &mut Random) -> Vec<usize> {
+    if random.one_in(shape.one_fat_in) {
+        let records = 1 + random.below(8);
+        return vec![(FAT_BYTES / records) as usize; records as usize];
+    }
     let most = match random.below(4) {
         0 => 1,
         1 | 2 => shape.batch_records.div_ceil(8),

@@ -25,6 +25,29 @@ struct Pending {
     records: Bytes,
     /// The correlation id, while an answer is due.
     asked: Option<i32>,
+    since: Instant,
+}
+
+/// What a producer went through.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Trouble {
+    /// Retriable errors.
+    pub retries: u64,
+    /// Connections lost.
+    pub disconnects: u64,
+    /// Batches whose answer was lost with the connection, and which were sent again.
+    pub resent: u64,
+    /// The longest from the first send of a batch to its acknowledgement.
+    pub slowest: Duration,
+}
+
+impl std::ops::AddAssign for Trouble {
+    fn add_assign(&mut self, other: Trouble) {
+        self.retries += other.retries;
+        self.disconnects += other.disconnects;
+        self.resent += other.resent;
+        self.slowest = self.slowest.max(other.slowest);
+    }
 }
 
 /// A batch that was acknowledged, for a test that sends it again.
@@ -47,8 +70,7 @@ pub struct Producer {
     window: VecDeque<Pending>,
     /// The newest acknowledged batch, by partition.
     pub acknowledged: Vec<Option<Acknowledged>>,
-    /// Answers that made it try again.
-    pub retries: u64,
+    pub trouble: Trouble,
 }
 
 /// The producer was told something that must not happen; the history has it.
@@ -69,7 +91,7 @@ impl Producer {
             sent: vec![0; partitions],
             window: VecDeque::new(),
             acknowledged: vec![None; partitions],
-            retries: 0,
+            trouble: Trouble::default(),
         }
     }
 
@@ -114,6 +136,7 @@ impl Producer {
             batch: Sent { producer: self.name, partition, first, count },
             records: Batch::plain(records).by(producer_id, epoch, sequence).encode(),
             asked: None,
+            since: Instant::now(),
         }
     }
 
@@ -170,8 +193,9 @@ impl Producer {
 
     fn disconnect(&mut self) {
         self.connection = None;
+        self.trouble.disconnects += 1;
         for pending in &mut self.window {
-            pending.asked = None;
+            self.trouble.resent += u64::from(pending.asked.take().is_some());
         }
     }
 
@@ -193,9 +217,10 @@ impl Producer {
     }
 
     async fn receive(&mut self, index: usize) -> Result<PartitionProduceResponse, ClientError> {
-        let correlation_id = self.window[index].asked.take().expect("an answer is due");
+        let correlation_id = self.window[index].asked.expect("an answer is due");
         let connection = self.connection.as_mut().expect("an answer is due on a connection");
         let answer = connection.receive::<ProduceRequest>(PRODUCE, correlation_id).await?;
+        self.window[index].asked = None;
         let partition = answer.responses.into_iter().next().and_then(|t| t.partition_responses.into_iter().next());
         let asked = self.window[index].batch.partition;
         partition.filter(|p| p.index == asked).ok_or_else(|| ClientError::Codec {
@@ -210,6 +235,7 @@ impl Producer {
         match answer.error_code {
             0 | code::DUPLICATE_SEQUENCE_NUMBER => {
                 let pending = self.window.remove(index).expect("the index is in the window");
+                self.trouble.slowest = self.trouble.slowest.max(pending.since.elapsed());
                 let base_offset = Some(answer.base_offset).filter(|o| answer.error_code == 0 && *o >= 0);
                 self.recorder.add(Event::Ack { batch, base_offset, at });
                 if let Some(base_offset) = base_offset {
@@ -220,7 +246,7 @@ impl Producer {
             }
             code::OUT_OF_ORDER_SEQUENCE_NUMBER if self.waits_for_earlier(index) => Ok(0),
             retriable if code::is_retriable(retriable) => {
-                self.retries += 1;
+                self.trouble.retries += 1;
                 tokio::time::sleep(BACKOFF).await;
                 Ok(0)
             }

@@ -34,16 +34,20 @@ impl Follower {
     }
 
     /// Reads and commits until `stop` is true, through any number of lost connections; as a restarted
-    /// consumer, each connection begins at the committed offsets. Afterwards reads every commit back.
-    pub async fn run(self, stop: watch::Receiver<bool>) {
+    /// consumer, each connection begins at the committed offsets. Returns how many were lost.
+    pub async fn run(self, stop: watch::Receiver<bool>) -> u64 {
         let mut failing_since: Option<Instant> = None;
+        let mut lost = 0;
         while !*stop.borrow() {
             let Err(error) = self.follow(&stop, &mut failing_since).await else { continue };
             if !passes(&error) || failing_since.get_or_insert_with(Instant::now).elapsed() > GIVE_UP {
-                return self.failed(-1, -1, &error.to_string());
+                self.failed(-1, -1, &error.to_string());
+                return lost;
             }
+            lost += 1;
             tokio::time::sleep(BACKOFF).await;
         }
+        lost
     }
 
     async fn follow(&self, stop: &watch::Receiver<bool>, failing: &mut Option<Instant>) -> Result<(), ClientError> {

@@ -14,7 +14,8 @@ use ottla_tests::within;
 const KILLS_PER_ROUND: u32 = 100;
 /// Batches that producers may send from one kill to the next.
 const BATCHES_PER_KILL: u64 = 200;
-const SHAPE: Shape = Shape { producers: 4, readers: 2, partitions: 6, batch_records: 64, value_bytes: 600 };
+const SHAPE: Shape =
+    Shape { producers: 4, readers: 2, partitions: 6, batch_records: 64, value_bytes: 600, one_fat_in: 50 };
 /// A kill, a restart and the load in between; it takes about half a second.
 const SECONDS_PER_KILL: u64 = 20;
 
@@ -62,9 +63,10 @@ async fn run_round(broker: &mut Broker, topic: &str, kills: u32, random: &mut Ra
     broker.restart().await;
     stopped.assert_sequences_known().await;
     let summary = stopped.check().await;
-    let retries = stopped.retries;
-    println!("{topic}: {kills} kills in {:.1} s, {retries} retries, {summary:?}", began.elapsed().as_secs_f32());
+    let trouble = stopped.trouble;
+    println!("{topic}: {kills} kills in {:.1} s, {summary:?}, {trouble:?}", began.elapsed().as_secs_f32());
     assert!(summary.acknowledged_records > 0 && summary.commits_acknowledged > 0, "nothing was tried: {summary:?}");
+    assert!(kills < 20 || trouble.resent > 0, "no kill met a batch in flight: {trouble:?}");
 }
 
 /// Kills the broker after a random number of acknowledgements, with batches in flight, and spawns it again.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use bytes::{BufMut, Bytes, BytesMut};
 use ottla_log::{BATCH_HEAD_BYTES, Done, Op, StateKey, Store, StoreError, Tag, Write};
 use ottla_proto::ids::{GroupId, PartitionId};
+use ottla_proto::limits::BATCH_OVERHEAD_BYTES;
 
 use crate::command::{BatchMeta, Command, GroupEntry, Outcome};
 use crate::partition::{CachedAt, Partition, TailCache};
@@ -241,7 +242,8 @@ impl GroupLog {
                 let head = put_head(&mut heads, base_offset, meta, context.leader_epoch);
                 let last_offset = base_offset + meta.offsets as i64 - 1;
                 partition.cache(base_offset, last_offset, head.clone(), body.clone());
-                cached.push((partition, base_offset, BATCH_HEAD_BYTES + body.len()));
+                let size = BATCH_HEAD_BYTES + body.len() + BATCH_OVERHEAD_BYTES;
+                cached.push((partition, base_offset, size));
                 ops.push(Op::PutBatch {
                     partition: id,
                     base_offset,

@@ -9,6 +9,9 @@ use ottla_proto::limits::{PRODUCER_REMEMBERED_BATCHES, PRODUCERS_PER_PARTITION};
 
 use crate::command::{Outcome, ProducerMeta};
 
+/// New producers between two sweeps of a partition.
+const SWEEP_EVERY: usize = 64;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RememberedBatch {
     pub base_sequence: i32,
@@ -83,8 +86,13 @@ impl Producers {
         expiration_ms: i64,
     ) {
         let producers = self.0.get_or_insert_default();
+        // Now and then a new producer's coming clears out those that have expired: idle partitions
+        // cost nothing, and busy ones stay small.
+        if producers.len().is_multiple_of(SWEEP_EVERY) && !producers.contains_key(&meta.id) {
+            producers.retain(|_, s| s.last_time_ms.saturating_add(expiration_ms) > now_ms);
+        }
         if producers.len() >= PRODUCERS_PER_PARTITION && !producers.contains_key(&meta.id) {
-            forget_oldest(producers, now_ms, expiration_ms);
+            forget_oldest(producers);
         }
         let state = producers.entry(meta.id).or_insert_with(|| ProducerState {
             epoch: meta.epoch,
@@ -103,16 +111,6 @@ impl Producers {
         state.batches.push_back(batch);
         state.last_time_ms = now_ms;
         state.last_timestamp_ms = max_timestamp_ms;
-    }
-
-    /// Drops producers that have been silent for `expiration_ms`. Changes no later outcome.
-    pub fn expire(&mut self, now_ms: i64, expiration_ms: i64) {
-        if let Some(producers) = &mut self.0 {
-            producers.retain(|_, s| s.last_time_ms.saturating_add(expiration_ms) > now_ms);
-            if producers.is_empty() {
-                self.0 = None;
-            }
-        }
     }
 
     pub fn get(&self, producer_id: i64) -> Option<&ProducerState> {
@@ -139,14 +137,11 @@ impl Producers {
     }
 }
 
-/// At the bound, the expired go first, then the one silent for longest (lowest id among equals).
-fn forget_oldest(producers: &mut HashMap<i64, ProducerState>, now_ms: i64, expiration_ms: i64) {
-    producers.retain(|_, s| s.last_time_ms.saturating_add(expiration_ms) > now_ms);
-    if producers.len() >= PRODUCERS_PER_PARTITION {
-        let oldest = producers.iter().map(|(id, s)| (s.last_time_ms, *id)).min();
-        if let Some((_, id)) = oldest {
-            producers.remove(&id);
-        }
+/// At the bound, the one silent for longest goes (the lowest id among equals).
+fn forget_oldest(producers: &mut HashMap<i64, ProducerState>) {
+    let oldest = producers.iter().map(|(id, s)| (s.last_time_ms, *id)).min();
+    if let Some((_, id)) = oldest {
+        producers.remove(&id);
     }
 }
 
@@ -223,6 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn silent_producers_are_forgotten_and_their_number_is_bounded() {
+        let mut p = Producers::default();
+        let batch = RememberedBatch { base_sequence: 0, last_sequence: 0, base_offset: 0, offsets: 1 };
+        for id in 0..PRODUCERS_PER_PARTITION as i64 + 100 {
+            p.remember(&ProducerMeta { id, ..meta(0, 0, 0) }, batch, 0, 0, EXPIRATION_MS);
+        }
+        assert_eq!(p.len(), PRODUCERS_PER_PARTITION);
+        for id in 0..SWEEP_EVERY as i64 {
+            p.remember(&ProducerMeta { id: -1 - id, ..meta(0, 0, 0) }, batch, 0, EXPIRATION_MS, EXPIRATION_MS);
+        }
+        assert!(p.len() <= SWEEP_EVERY, "the silent ones were swept");
+    }
+
+    #[test]
     fn sequences_wrap() {
         let mut p = Producers::default();
         append(&mut p, meta(0, i32::MAX - 1, i32::MAX), 0, 0);
@@ -235,7 +244,5 @@ mod tests {
         append(&mut p, meta(3, 0, 0), 0, 0);
         append(&mut p, meta(1, 42, 42), 1, EXPIRATION_MS);
         assert_eq!(p.get(7).unwrap().batches.len(), 1);
-        p.expire(2 * EXPIRATION_MS, EXPIRATION_MS);
-        assert_eq!(p.len(), 0);
     }
 }

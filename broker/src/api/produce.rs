@@ -11,6 +11,7 @@ use kafka_protocol::messages::produce_response::{PartitionProduceResponse, Topic
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 use ottla_proto::ids::GroupId;
+use ottla_proto::limits::BATCH_OVERHEAD_BYTES;
 use ottla_raft::{Command, Group, Partition, Ticket};
 use tokio::time::Instant;
 
@@ -36,6 +37,13 @@ struct Share {
     group: Arc<Group>,
     commands: Vec<Command>,
     bytes: usize,
+}
+
+impl Share {
+    /// What it holds in memory while it waits: its records and what stands around them.
+    fn held_bytes(&self) -> usize {
+        self.bytes + self.commands.len() * BATCH_OVERHEAD_BYTES
+    }
 }
 
 /// A request whose place in the log is taken.
@@ -79,7 +87,7 @@ pub(super) async fn start(
     }
     let mut tickets = Vec::with_capacity(shares.len());
     for (id, share) in shares {
-        let permit = services.topics.groups().reserve(share.bytes).await;
+        let permit = services.topics.groups().reserve(share.held_bytes()).await;
         tickets.push((
             id,
             share

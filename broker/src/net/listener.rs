@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ottla_proto::config::Connections;
-use ottla_proto::limits::PREFACE_WAIT_MS;
+use ottla_proto::limits::{CONNECTIONS, PREFACE_WAIT_MS};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -160,7 +160,7 @@ impl Listener {
             .unwrap_or(bounds.max_connections_per_ip);
         let place = self
             .limits
-            .take(from.ip(), bounds.max_connections, per_address);
+            .take(from.ip(), bounds.max_connections.min(CONNECTIONS), per_address);
         match &place {
             Some(_) => metrics::gauge!("kafka_server_socketservermetrics_connection_count")
                 .set(self.limits.total()),

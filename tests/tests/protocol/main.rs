@@ -11,7 +11,7 @@ mod versions;
 
 use bytes::Bytes;
 use ottla_tests::batch::{Batch, Record, now_ms};
-use ottla_tests::broker::Broker;
+use ottla_tests::broker::{Broker, is_reference};
 use ottla_tests::client::{Connection, Topic};
 use uuid::Uuid;
 
@@ -71,7 +71,19 @@ impl Bench {
 async fn new_topic(connection: &mut Connection, partitions: i32, configs: &[(&str, &str)]) -> (String, Uuid) {
     let name = format!("topic-{}", Uuid::new_v4());
     let id = connection.create_topic(Topic { name: &name, partitions, configs }).await.expect("a topic can be made");
+    if is_reference() {
+        wait_until_led(connection, &name, partitions).await;
+    }
     (name, id)
+}
+
+/// Apache Kafka answers CreateTopics before its partitions are led; Ottla afterwards.
+async fn wait_until_led(connection: &mut Connection, topic: &str, partitions: i32) {
+    for partition in 0..partitions {
+        while connection.list_offset(topic, partition, -1).await.expect("ListOffsets is answered").error_code != 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
 }
 
 /// `count` small records stamped now.
