@@ -8,10 +8,11 @@ use bytes::Bytes;
 use ottla_log::{BATCH_HEAD_BYTES, StoreError};
 use ottla_proto::config::{self, ServerConfig, TopicConfig};
 use ottla_proto::ids::PartitionId;
-use ottla_proto::limits::DECOMPRESSED_BATCH_BYTES;
+use ottla_proto::limits::{BATCH_INSPECTIONS, DECOMPRESSED_BATCH_BYTES};
 use ottla_proto::metadata::{Image, Topic};
 use ottla_raft::{BatchMeta, Command, Group, Groups, Partition, ProducerMeta};
 use ottla_wire::batch::{self, BatchError, BatchHeader, Rules, TimestampType};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// Why a partition can't be served here and now.
@@ -95,6 +96,8 @@ pub struct Topics {
     groups: Arc<Groups>,
     clock: ottla_raft::Clock,
     view: RwLock<View>,
+    /// Places for [`Topics::look_inside`].
+    inspections: Semaphore,
 }
 
 /// A batch that passed validation, ready to be appended.
@@ -113,6 +116,7 @@ impl Topics {
             groups,
             clock,
             view: RwLock::default(),
+            inspections: Semaphore::new(BATCH_INSPECTIONS),
         }
     }
 
@@ -218,8 +222,20 @@ impl Topics {
         }
     }
 
+    /// Runs what may decompress a batch: off the reactor, and only a few at a time, because a batch
+    /// can be a thousand times larger inside.
+    pub async fn look_inside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let place = self.inspections.acquire().await;
+        let done = tokio::task::spawn_blocking(work).await;
+        drop(place);
+        done.expect("looking into a batch does not panic")
+    }
+
     /// Checks what a producer sent for one partition: exactly one batch, intact and allowed.
-    pub fn check(
+    pub async fn check(
         &self,
         topic: &ServedTopic,
         partition: PartitionId,
@@ -242,7 +258,14 @@ impl Topics {
         };
         let now_ms = self.now_ms();
         let batch = batch::exactly_one(records)?;
-        let mut header = batch::validate(&batch, &rules, now_ms)?;
+        let mut header = match rules.require_keys {
+            false => batch::validate(&batch, &rules, now_ms)?,
+            true => {
+                let batch = batch.clone();
+                self.look_inside(move || batch::validate(&batch, &rules, now_ms))
+                    .await?
+            }
+        };
         if header.is_transactional() {
             return Err(BatchError::InvalidRecord(
                 "transactional batches need a transaction, and none is open",

@@ -49,7 +49,9 @@ pub const FETCH_MEMORY_BYTES: usize = 256 << 20;
 /// How long the controller waits to see its own committed change.
 pub const METADATA_COMMIT_WAIT_MS: u64 = 10_000;
 /// What one record batch may decompress to where the broker must look inside.
-pub const DECOMPRESSED_BATCH_BYTES: usize = 256 << 20;
+pub const DECOMPRESSED_BATCH_BYTES: usize = 64 << 20;
+/// Batches that are decompressed at a time.
+pub const BATCH_INSPECTIONS: usize = 2;
 /// Requests of one connection that are read but not answered. Above it the client is not read.
 pub const REQUESTS_IN_FLIGHT_PER_CONNECTION: usize = 64;
 /// Requests up to this size are read without asking for room.

@@ -1,7 +1,7 @@
 //! Record batches, format 2 (KIP-98), built and read here byte by byte: the tests must be able to
 //! build wrong ones, and must not trust the code they test.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -37,7 +37,11 @@ pub struct Record {
 
 impl Record {
     pub fn of(value: impl Into<Bytes>, timestamp_ms: i64) -> Record {
-        Record { key: Some(Bytes::from_static(b"k")), value: Some(value.into()), timestamp_ms }
+        Record {
+            key: Some(Bytes::from_static(b"k")),
+            value: Some(value.into()),
+            timestamp_ms,
+        }
     }
 }
 
@@ -54,7 +58,13 @@ pub struct Batch {
 impl Batch {
     /// Of a producer without idempotence.
     pub fn plain(records: Vec<Record>) -> Batch {
-        Batch { producer_id: -1, producer_epoch: -1, base_sequence: -1, codec: Codec::None, records }
+        Batch {
+            producer_id: -1,
+            producer_epoch: -1,
+            base_sequence: -1,
+            codec: Codec::None,
+            records,
+        }
     }
 
     /// `count` records of `value_bytes` bytes, stamped now.
@@ -64,7 +74,8 @@ impl Batch {
     }
 
     pub fn by(mut self, producer_id: i64, producer_epoch: i16, base_sequence: i32) -> Batch {
-        (self.producer_id, self.producer_epoch, self.base_sequence) = (producer_id, producer_epoch, base_sequence);
+        (self.producer_id, self.producer_epoch, self.base_sequence) =
+            (producer_id, producer_epoch, base_sequence);
         self
     }
 
@@ -80,7 +91,12 @@ impl Batch {
     /// The bytes, still to be changed; [`seal`] makes the checksum true again.
     pub fn encode_mut(&self) -> BytesMut {
         let base = self.records.first().map_or(-1, |r| r.timestamp_ms);
-        let newest = self.records.iter().map(|r| r.timestamp_ms).max().unwrap_or(-1);
+        let newest = self
+            .records
+            .iter()
+            .map(|r| r.timestamp_ms)
+            .max()
+            .unwrap_or(-1);
         let mut records = BytesMut::new();
         for (delta, record) in self.records.iter().enumerate() {
             put_record(&mut records, record, delta as i64, base);
@@ -104,6 +120,35 @@ impl Batch {
         seal(&mut batch);
         batch
     }
+}
+
+/// A gzip batch of one record, whose value is `value_bytes` zeros; a thousandth of that on the wire.
+pub fn gzip_bomb(value_bytes: usize) -> Bytes {
+    let mut front = BytesMut::new();
+    front.extend_from_slice(&[0, 0, 0]); // attributes, timestamp and offset deltas
+    put_bytes(&mut front, Some(b"k"));
+    put_varint(&mut front, value_bytes as i64);
+    let mut head = BytesMut::new();
+    put_varint(&mut head, (front.len() + value_bytes + 1) as i64);
+    head.extend_from_slice(&front);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gzip.write_all(&head).expect("memory takes every byte");
+    // The zero behind the value is the count of headers.
+    std::io::copy(
+        &mut std::io::repeat(0).take(value_bytes as u64 + 1),
+        &mut gzip,
+    )
+    .expect("memory takes every byte");
+    let records = gzip.finish().expect("memory takes every byte");
+    let mut batch = Batch::plain(vec![Record::of("", now_ms())])
+        .with_codec(Codec::Gzip)
+        .encode_mut();
+    batch.truncate(HEADER_BYTES);
+    batch.extend_from_slice(&records);
+    let length = (batch.len() - 12) as i32;
+    batch[at::LENGTH..at::LENGTH + 4].copy_from_slice(&length.to_be_bytes());
+    seal(&mut batch);
+    batch.freeze()
 }
 
 /// Writes the checksum that the bytes have.
@@ -147,8 +192,11 @@ fn compress(records: &[u8], codec: Codec) -> Vec<u8> {
     match codec {
         Codec::None => records.to_vec(),
         Codec::Gzip => {
-            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-            gzip.write_all(records).and_then(|()| gzip.finish()).expect("memory takes every byte")
+            let mut gzip =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            gzip.write_all(records)
+                .and_then(|()| gzip.finish())
+                .expect("memory takes every byte")
         }
         Codec::Lz4 => {
             let mut lz4 = lz4_flex::frame::FrameEncoder::new(Vec::new());
@@ -239,19 +287,40 @@ fn read_one(batch: Bytes) -> Result<ReadBatch, BatchError> {
         records.push((base_offset + delta, record));
     }
     if said as usize != records.len() {
-        return Err(BatchError::Count { said, found: records.len() });
+        return Err(BatchError::Count {
+            said,
+            found: records.len(),
+        });
     }
     let last_offset = base_offset + i64::from(last_delta);
-    Ok(ReadBatch { base_offset, last_offset, leader_epoch, base_sequence, producer_id, records })
+    Ok(ReadBatch {
+        base_offset,
+        last_offset,
+        leader_epoch,
+        base_sequence,
+        producer_id,
+        records,
+    })
 }
 
-fn read_record(mut body: Cursor<'_>, base_timestamp_ms: i64, owner: &Bytes) -> Result<(i64, Record), BatchError> {
+fn read_record(
+    mut body: Cursor<'_>,
+    base_timestamp_ms: i64,
+    owner: &Bytes,
+) -> Result<(i64, Record), BatchError> {
     let _attributes = body.array::<1>()?;
     let timestamp_ms = base_timestamp_ms + body.varint()?;
     let delta = body.varint()?;
     let key = body.bytes(owner)?;
     let value = body.bytes(owner)?;
-    Ok((delta, Record { key, value, timestamp_ms }))
+    Ok((
+        delta,
+        Record {
+            key,
+            value,
+            timestamp_ms,
+        },
+    ))
 }
 
 struct Cursor<'a>(&'a [u8]);
@@ -311,13 +380,43 @@ mod tests {
     }
 
     #[test]
+    fn a_bomb_is_a_sound_batch() {
+        let bomb = gzip_bomb(1 << 20);
+        assert!(bomb.len() < 4096);
+        let mut records = Vec::new();
+        flate2::read::GzDecoder::new(&bomb[HEADER_BYTES..])
+            .read_to_end(&mut records)
+            .unwrap();
+        let mut plain = Batch::plain(vec![Record::of(vec![0; 1 << 20], 0)]).encode_mut();
+        assert_eq!(records, plain.split_off(HEADER_BYTES));
+        assert_eq!(sizes(&bomb), vec![bomb.len()]);
+    }
+
+    #[test]
     fn the_crate_reads_what_is_built() {
-        let batch = Batch::plain(vec![Record::of("a", 5), Record { key: None, value: None, timestamp_ms: 9 }]);
+        let batch = Batch::plain(vec![
+            Record::of("a", 5),
+            Record {
+                key: None,
+                value: None,
+                timestamp_ms: 9,
+            },
+        ]);
         let mut bytes = batch.by(4, 1, 7).encode();
         let set = kafka_protocol::records::RecordBatchDecoder::decode(&mut bytes).unwrap();
-        let seen: Vec<_> = set.records.iter().map(|r| (r.offset, r.timestamp, r.sequence, r.value.clone())).collect();
-        assert_eq!(seen, vec![(0, 5, 7, Some(Bytes::from_static(b"a"))), (1, 9, 8, None)]);
-        assert_eq!((set.records[0].producer_id, set.records[0].producer_epoch), (4, 1));
+        let seen: Vec<_> = set
+            .records
+            .iter()
+            .map(|r| (r.offset, r.timestamp, r.sequence, r.value.clone()))
+            .collect();
+        assert_eq!(
+            seen,
+            vec![(0, 5, 7, Some(Bytes::from_static(b"a"))), (1, 9, 8, None)]
+        );
+        assert_eq!(
+            (set.records[0].producer_id, set.records[0].producer_epoch),
+            (4, 1)
+        );
     }
 
     proptest! {

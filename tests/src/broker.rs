@@ -36,7 +36,10 @@ pub fn binary() -> PathBuf {
     }
     // target/release/deps/<test> -> target/release/ottla
     let here = std::env::current_exe().expect("a running test has a path");
-    let release = here.parent().and_then(Path::parent).expect("cargo puts tests into target/<profile>/deps");
+    let release = here
+        .parent()
+        .and_then(Path::parent)
+        .expect("cargo puts tests into target/<profile>/deps");
     let path = release.join("ottla");
     assert!(
         path.exists(),
@@ -50,7 +53,9 @@ pub fn binary() -> PathBuf {
 /// that one, which is how their expectations are checked against Apache Kafka.
 fn reference() -> Option<SocketAddr> {
     let address = std::env::var("OTTLA_REFERENCE").ok()?;
-    Some(address.parse().unwrap_or_else(|_| panic!("OTTLA_REFERENCE={address}: not an address like 127.0.0.1:9092")))
+    Some(address.parse().unwrap_or_else(|_| {
+        panic!("OTTLA_REFERENCE={address}: not an address like 127.0.0.1:9092")
+    }))
 }
 
 /// Whether [`Broker::start`] gives a broker that is not ours.
@@ -86,10 +91,20 @@ impl Broker {
 
     /// A folder and a port, and no process yet.
     pub fn prepare(overrides: &[(&str, &str)]) -> Broker {
-        let folder = tempfile::Builder::new().prefix("ottla-test-").tempdir().expect("a temporary folder");
+        let folder = tempfile::Builder::new()
+            .prefix("ottla-test-")
+            .tempdir()
+            .expect("a temporary folder");
         let settings = SETTINGS.iter().chain(overrides);
-        let overrides = settings.map(|(key, value)| format!("{key}={value}")).collect();
-        Broker { address: free_address(), folder, overrides, child: None }
+        let overrides = settings
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        Broker {
+            address: free_address(),
+            folder,
+            overrides,
+            child: None,
+        }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -105,15 +120,29 @@ impl Broker {
     /// Starts the process and returns at once.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "the broker runs");
-        let log = File::options().create(true).append(true).open(self.log_path()).expect("the log file opens");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("the log file opens");
         let mut command = Command::new(binary());
-        command.arg("server").env_remove("KAFKA_OPTS").current_dir(self.folder.path());
-        let own = [format!("listeners=PLAINTEXT://{}", self.address), format!("log.dirs={}", self.data().display())];
+        command
+            .arg("server")
+            .env_remove("KAFKA_OPTS")
+            .current_dir(self.folder.path());
+        let own = [
+            format!("listeners=PLAINTEXT://{}", self.address),
+            format!("log.dirs={}", self.data().display()),
+        ];
         for setting in own.iter().chain(&self.overrides) {
             command.args(["--override", setting]);
         }
         let errors = log.try_clone().expect("the log file opens twice");
-        let spawned = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
+        let spawned = command
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn();
         self.child = Some(spawned.unwrap_or_else(|e| panic!("{}: {e}", binary().display())));
     }
 
@@ -122,10 +151,16 @@ impl Broker {
         let began = Instant::now();
         while let Err(error) = self.ask().await {
             if let Some(status) = self.exited() {
-                panic!("the broker ended with {status} at its start:\n{}", self.log_tail());
+                panic!(
+                    "the broker ended with {status} at its start:\n{}",
+                    self.log_tail()
+                );
             }
             if began.elapsed() > START_WAIT {
-                panic!("no answer {START_WAIT:?} after the start ({error}):\n{}", self.log_tail());
+                panic!(
+                    "no answer {START_WAIT:?} after the start ({error}):\n{}",
+                    self.log_tail()
+                );
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
@@ -137,7 +172,9 @@ impl Broker {
     }
 
     fn exited(&mut self) -> Option<ExitStatus> {
-        self.child.as_mut().and_then(|child| child.try_wait().expect("our own child can be waited for"))
+        self.child
+            .as_mut()
+            .and_then(|child| child.try_wait().expect("our own child can be waited for"))
     }
 
     pub fn pid(&self) -> u32 {
@@ -150,7 +187,12 @@ impl Broker {
         child.kill().expect("our own child can be killed");
         let status = child.wait().expect("our own child can be waited for");
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-        assert_eq!(signal, Some(9), "the broker had ended by itself with {status}:\n{}", self.log_tail());
+        assert_eq!(
+            signal,
+            Some(9),
+            "the broker had ended by itself with {status}:\n{}",
+            self.log_tail()
+        );
     }
 
     /// SIGTERM; the broker must end by itself, in bounded time, with exit status 0.
@@ -162,11 +204,19 @@ impl Broker {
             if let Some(status) = self.exited() {
                 break status;
             }
-            assert!(began.elapsed() < STOP_WAIT, "SIGTERM, and still there after {STOP_WAIT:?}:\n{}", self.log_tail());
+            assert!(
+                began.elapsed() < STOP_WAIT,
+                "SIGTERM, and still there after {STOP_WAIT:?}:\n{}",
+                self.log_tail()
+            );
             tokio::time::sleep(LOOK_AGAIN).await;
         };
         self.child = None;
-        assert!(status.success(), "SIGTERM ended the broker with {status}:\n{}", self.log_tail());
+        assert!(
+            status.success(),
+            "SIGTERM ended the broker with {status}:\n{}",
+            self.log_tail()
+        );
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -185,13 +235,22 @@ impl Broker {
 
     /// Forgets the highest memory use so far (proc(5), clear_refs 5).
     pub fn reset_peak(&self) {
-        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").expect("our own child's peak can be reset");
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5")
+            .expect("our own child's peak can be reset");
     }
 
     fn status_bytes(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the broker runs");
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("Linux tells memory use");
-        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("the broker runs");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field))
+            .expect("Linux tells memory use");
+        let kilobytes: u64 = line
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .expect("a number of kB");
         kilobytes * 1024
     }
 

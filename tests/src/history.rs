@@ -35,20 +35,48 @@ pub enum Event {
     /// A batch was given to the network for the first time. Retries are not events.
     Send { batch: Sent, at: Nanos },
     /// The broker took the batch. `base_offset` is absent where it said only "a duplicate".
-    Ack { batch: Sent, base_offset: Option<i64>, at: Nanos },
+    Ack {
+        batch: Sent,
+        base_offset: Option<i64>,
+        at: Nanos,
+    },
     /// The producer was told something that must not happen to it, or gave up.
-    Failed { batch: Sent, error: String, at: Nanos },
+    Failed {
+        batch: Sent,
+        error: String,
+        at: Nanos,
+    },
     /// One answer to a fetch from `fetch_offset`.
     Read(Read),
     /// A reader was told something that must not happen to it.
-    ReadFailed { reader: u32, partition: i32, offset: i64, error: String },
+    ReadFailed {
+        reader: u32,
+        partition: i32,
+        offset: i64,
+        error: String,
+    },
     /// A partition was read from its start to its end while nobody wrote.
     Complete(Read),
     /// A committed offset was sent; whether it counts is unknown until it is acknowledged.
-    CommitSent { group: String, partition: i32, offset: i64, at: Nanos },
-    CommitAcked { group: String, partition: i32, offset: i64, at: Nanos },
+    CommitSent {
+        group: String,
+        partition: i32,
+        offset: i64,
+        at: Nanos,
+    },
+    CommitAcked {
+        group: String,
+        partition: i32,
+        offset: i64,
+        at: Nanos,
+    },
     /// The committed offset that the broker showed; -1 is none.
-    CommitRead { group: String, partition: i32, offset: i64, asked_at: Nanos },
+    CommitRead {
+        group: String,
+        partition: i32,
+        offset: i64,
+        asked_at: Nanos,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -82,7 +110,10 @@ pub struct Recorder {
 
 impl Default for Recorder {
     fn default() -> Recorder {
-        Recorder { began: Instant::now(), history: Arc::default() }
+        Recorder {
+            began: Instant::now(),
+            history: Arc::default(),
+        }
     }
 }
 
@@ -92,7 +123,11 @@ impl Recorder {
     }
 
     pub fn add(&self, event: Event) {
-        self.history.lock().expect("no holder panics").events.push(event);
+        self.history
+            .lock()
+            .expect("no holder panics")
+            .events
+            .push(event);
     }
 
     /// The history so far; a new one begins.
@@ -110,7 +145,7 @@ pub fn value(id: Id, partition: i32, size_bytes: usize) -> Bytes {
     value.put_u32(id.producer);
     value.put_i32(partition);
     value.put_u64(id.number);
-    let whose = Random::new(u64::from(id.producer) << 32 | size_bytes as u64).next();
+    let whose = Random::new(u64::from(id.producer) << 32 | size_bytes as u64).number();
     let mut padding = Random::new(id.number ^ whose);
     value.extend_from_slice(&padding.bytes(size_bytes - NAME_BYTES));
     value.freeze()
@@ -131,7 +166,10 @@ mod tests {
 
     #[test]
     fn a_value_names_its_record() {
-        let id = Id { producer: 3, number: 1 << 40 };
+        let id = Id {
+            producer: 3,
+            number: 1 << 40,
+        };
         for size in [0, 16, 17, 1000] {
             let value = value(id, 2, size);
             assert_eq!(value.len(), size.max(16));
@@ -142,12 +180,22 @@ mod tests {
 
     #[test]
     fn a_damaged_value_names_nothing() {
-        let good = value(Id { producer: 3, number: 9 }, 2, 100);
+        let good = value(
+            Id {
+                producer: 3,
+                number: 9,
+            },
+            2,
+            100,
+        );
         for at in 0..good.len() {
             let mut bad = good.to_vec();
             bad[at] ^= 4;
             assert_eq!(name_of(&bad, 2), None, "byte {at}");
         }
-        assert!((0..good.len()).all(|end| name_of(&good[..end], 2).is_none_or(|_| end == 16)), "cut off");
+        assert!(
+            (0..good.len()).all(|end| name_of(&good[..end], 2).is_none_or(|_| end == 16)),
+            "cut off"
+        );
     }
 }

@@ -28,8 +28,9 @@ pub struct Shape {
     /// Records in the largest batch; most are smaller.
     pub batch_records: u64,
     pub value_bytes: u64,
-    /// One batch in this many is near the default `max.message.bytes`.
+    /// One batch in this many is large instead: a few values of `fat_bytes` together.
     pub one_fat_in: u64,
+    pub fat_bytes: u64,
 }
 
 pub struct Load {
@@ -46,26 +47,60 @@ pub struct Load {
 
 impl Load {
     /// Makes the topic and starts every client. Nothing is sent before [`Load::allow`].
-    pub async fn start(address: SocketAddr, topic: &str, shape: Shape, random: &mut Random) -> Load {
+    pub async fn start(
+        address: SocketAddr,
+        topic: &str,
+        shape: Shape,
+        random: &mut Random,
+    ) -> Load {
         let mut connection = Connection::open(address).await.expect("the broker is up");
-        let wanted = Topic { name: topic, partitions: shape.partitions, configs: &[] };
-        connection.create_topic(wanted).await.expect("a topic can be made");
+        let wanted = Topic {
+            name: topic,
+            partitions: shape.partitions,
+            configs: &[],
+        };
+        connection
+            .create_topic(wanted)
+            .await
+            .expect("a topic can be made");
         let recorder = Recorder::default();
         let credits = Arc::new(Semaphore::new(0));
         let (count, acknowledged) = watch::channel(0);
         let (stop, stopped) = watch::channel(false);
         let producers = (1..=shape.producers).map(|name| {
             let producer = Producer::new(name, address, topic, shape.partitions, recorder.clone());
-            tokio::spawn(produce(producer, shape, random.fork(), credits.clone(), count.clone()))
+            tokio::spawn(produce(
+                producer,
+                shape,
+                random.fork(),
+                credits.clone(),
+                count.clone(),
+            ))
         });
         let readers = (1..=shape.readers).map(|name| {
             let (topic, recorder) = (topic.to_owned(), recorder.clone());
-            let follower = Follower { name, address, topic, partitions: shape.partitions, recorder };
+            let follower = Follower {
+                name,
+                address,
+                topic,
+                partitions: shape.partitions,
+                recorder,
+            };
             tokio::spawn(follower.run(stopped.clone()))
         });
         let (producers, readers) = (producers.collect(), readers.collect());
         let topic = topic.to_owned();
-        Load { topic, address, shape, recorder, credits, acknowledged, stop, producers, readers }
+        Load {
+            topic,
+            address,
+            shape,
+            recorder,
+            credits,
+            acknowledged,
+            stop,
+            producers,
+            readers,
+        }
     }
 
     /// Lets the producers send this many more batches.
@@ -80,7 +115,9 @@ impl Load {
     /// Waits until this many batches are acknowledged in all.
     pub async fn wait_for_acknowledged(&mut self, batches: u64) {
         let reached = self.acknowledged.wait_for(|n| *n >= batches);
-        let waited = tokio::time::timeout(PROGRESS_WAIT, reached).await.map(|all| all.is_ok());
+        let waited = tokio::time::timeout(PROGRESS_WAIT, reached)
+            .await
+            .map(|all| all.is_ok());
         if waited != Ok(true) {
             let seen = self.acknowledged_batches();
             let (_, violations) = checker::check(&self.recorder.take());
@@ -88,10 +125,13 @@ impl Load {
         }
     }
 
-    /// Sends in small portions until told to stop, waiting for each to be acknowledged.
+    /// Sends at a steady rate until told to stop, waiting for each portion to be acknowledged.
     pub async fn keep_busy(&mut self, stop: &watch::Receiver<bool>) {
         const PORTION: u64 = 20;
+        const EVERY: Duration = Duration::from_millis(50);
+        let mut ticks = tokio::time::interval(EVERY);
         while !*stop.borrow() {
+            ticks.tick().await;
             let before = self.acknowledged_batches();
             self.allow(PORTION as usize);
             self.wait_for_acknowledged(before + PORTION).await;
@@ -100,7 +140,17 @@ impl Load {
 
     /// Lets everything in flight settle and stops all clients. The broker must be up.
     pub async fn stop(self) -> Stopped {
-        let Load { topic, address, shape, recorder, credits, stop, producers, readers, .. } = self;
+        let Load {
+            topic,
+            address,
+            shape,
+            recorder,
+            credits,
+            stop,
+            producers,
+            readers,
+            ..
+        } = self;
         credits.close();
         let mut acknowledged = Vec::new();
         let mut trouble = Trouble::default();
@@ -113,7 +163,14 @@ impl Load {
         for task in readers {
             trouble.disconnects += task.await.expect("a reader does not panic");
         }
-        Stopped { topic, address, shape, recorder, acknowledged, trouble }
+        Stopped {
+            topic,
+            address,
+            shape,
+            recorder,
+            acknowledged,
+            trouble,
+        }
     }
 }
 
@@ -132,10 +189,14 @@ impl Stopped {
     /// Sends each producer's newest batches once more: the broker must know them, and answer with the
     /// offsets that they have.
     pub async fn assert_sequences_known(&self) {
-        let mut connection = Connection::open(self.address).await.expect("the broker is up");
+        let mut connection = Connection::open(self.address)
+            .await
+            .expect("the broker is up");
         for known in &self.acknowledged {
             let partition = known.batch.partition;
-            let answer = connection.produce(&self.topic, partition, known.records.clone()).await;
+            let answer = connection
+                .produce(&self.topic, partition, known.records.clone())
+                .await;
             let answer = answer.expect("a duplicate is answered");
             assert_eq!(
                 (answer.error_code, answer.base_offset),
@@ -148,7 +209,9 @@ impl Stopped {
 
     /// Reads everything back and checks every promise.
     pub async fn check(&self) -> Summary {
-        let mut connection = Connection::open(self.address).await.expect("the broker is up");
+        let mut connection = Connection::open(self.address)
+            .await
+            .expect("the broker is up");
         for partition in 0..self.shape.partitions {
             let read = read_complete(&mut connection, &self.topic, partition, &self.recorder).await;
             read.unwrap_or_else(|e| panic!("partition {partition} can't be read back: {e}"));
@@ -156,8 +219,17 @@ impl Stopped {
         for name in 1..=self.shape.readers {
             let (topic, recorder) = (self.topic.clone(), self.recorder.clone());
             let (address, partitions) = (self.address, self.shape.partitions);
-            let follower = Follower { name, address, topic, partitions, recorder };
-            follower.committed(&mut connection).await.expect("committed offsets can be read back");
+            let follower = Follower {
+                name,
+                address,
+                topic,
+                partitions,
+                recorder,
+            };
+            follower
+                .committed(&mut connection)
+                .await
+                .expect("committed offsets can be read back");
         }
         checker::assert_clean(&self.recorder.take())
     }
@@ -183,12 +255,18 @@ async fn produce(
 }
 
 /// Waits for leave to send one more batch; what is in flight settles meanwhile. False at the end.
-async fn next_credit(producer: &mut Producer, credits: &Semaphore, count: &watch::Sender<u64>) -> bool {
+async fn next_credit(
+    producer: &mut Producer,
+    credits: &Semaphore,
+    count: &watch::Sender<u64>,
+) -> bool {
     if let Ok(credit) = credits.try_acquire() {
         credit.forget();
         return true;
     }
-    let Ok(settled) = producer.flush().await else { return false };
+    let Ok(settled) = producer.flush().await else {
+        return false;
+    };
     count.send_modify(|n| *n += settled);
     match credits.acquire().await {
         Ok(credit) => {
@@ -199,14 +277,11 @@ async fn next_credit(producer: &mut Producer, credits: &Semaphore, count: &watch
     }
 }
 
-/// Value bytes of a fat batch.
-const FAT_BYTES: u64 = 1_000_000;
-
 /// Mostly small batches, many of one record, some as large as may be.
 fn sizes(shape: Shape, random: &mut Random) -> Vec<usize> {
     if random.one_in(shape.one_fat_in) {
         let records = 1 + random.below(8);
-        return vec![(FAT_BYTES / records) as usize; records as usize];
+        return vec![(shape.fat_bytes / records) as usize; records as usize];
     }
     let most = match random.below(4) {
         0 => 1,
@@ -214,5 +289,7 @@ fn sizes(shape: Shape, random: &mut Random) -> Vec<usize> {
         _ => shape.batch_records,
     };
     let count = 1 + random.below(most);
-    (0..count).map(|_| random.below(shape.value_bytes) as usize).collect()
+    (0..count)
+        .map(|_| random.below(shape.value_bytes) as usize)
+        .collect()
 }

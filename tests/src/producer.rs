@@ -79,7 +79,13 @@ pub struct Producer {
 pub struct Broken;
 
 impl Producer {
-    pub fn new(name: u32, address: SocketAddr, topic: &str, partitions: i32, recorder: Recorder) -> Producer {
+    pub fn new(
+        name: u32,
+        address: SocketAddr,
+        topic: &str,
+        partitions: i32,
+        recorder: Recorder,
+    ) -> Producer {
         let partitions = partitions as usize;
         Producer {
             name,
@@ -106,7 +112,10 @@ impl Producer {
             self.connect().await?;
         }
         let pending = self.build(partition, value_sizes);
-        self.recorder.add(Event::Send { batch: pending.batch, at: self.recorder.now() });
+        self.recorder.add(Event::Send {
+            batch: pending.batch,
+            at: self.recorder.now(),
+        });
         self.window.push_back(pending);
         self.transmit().await;
         Ok(settled)
@@ -125,7 +134,17 @@ impl Producer {
         let first = self.sent[partition as usize];
         let now = now_ms();
         let records = value_sizes.iter().zip(first..).map(|(size, number)| {
-            Record::of(value(Id { producer: self.name, number }, partition, *size), now)
+            Record::of(
+                value(
+                    Id {
+                        producer: self.name,
+                        number,
+                    },
+                    partition,
+                    *size,
+                ),
+                now,
+            )
         });
         let records = records.collect::<Vec<_>>();
         let (producer_id, epoch) = self.identity.expect("a connected producer has an id");
@@ -133,8 +152,15 @@ impl Producer {
         self.sent[partition as usize] += u64::from(count);
         let sequence = (first % (1 << 31)) as i32;
         Pending {
-            batch: Sent { producer: self.name, partition, first, count },
-            records: Batch::plain(records).by(producer_id, epoch, sequence).encode(),
+            batch: Sent {
+                producer: self.name,
+                partition,
+                first,
+                count,
+            },
+            records: Batch::plain(records)
+                .by(producer_id, epoch, sequence)
+                .encode(),
             asked: None,
             since: Instant::now(),
         }
@@ -151,7 +177,13 @@ impl Producer {
                 self.connect().await?;
             }
             self.transmit().await;
-            let Some(index) = self.window.iter().position(|pending| pending.asked.is_some()) else { continue };
+            let Some(index) = self
+                .window
+                .iter()
+                .position(|pending| pending.asked.is_some())
+            else {
+                continue;
+            };
             match self.receive(index).await {
                 Ok(answer) => return self.take_answer(index, &answer).await,
                 Err(error) if error.is_disconnect() => self.disconnect(),
@@ -202,13 +234,29 @@ impl Producer {
     /// Puts on the wire what is not there yet. Not while an answer is due to a batch behind one that
     /// must be sent again: the order would be lost.
     async fn transmit(&mut self) {
-        let first_idle = self.window.iter().position(|pending| pending.asked.is_none()).unwrap_or(self.window.len());
-        if self.window.iter().skip(first_idle).any(|pending| pending.asked.is_some()) {
+        let first_idle = self
+            .window
+            .iter()
+            .position(|pending| pending.asked.is_none())
+            .unwrap_or(self.window.len());
+        if self
+            .window
+            .iter()
+            .skip(first_idle)
+            .any(|pending| pending.asked.is_some())
+        {
             return;
         }
-        let Some(connection) = &mut self.connection else { return };
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
         for pending in self.window.iter_mut().skip(first_idle) {
-            let request = produce_request(&self.topic, pending.batch.partition, -1, pending.records.clone());
+            let request = produce_request(
+                &self.topic,
+                pending.batch.partition,
+                -1,
+                pending.records.clone(),
+            );
             match connection.send(PRODUCE, &request).await {
                 Ok(correlation_id) => pending.asked = Some(correlation_id),
                 Err(_) => return self.disconnect(), // the next settle connects again
@@ -218,28 +266,55 @@ impl Producer {
 
     async fn receive(&mut self, index: usize) -> Result<PartitionProduceResponse, ClientError> {
         let correlation_id = self.window[index].asked.expect("an answer is due");
-        let connection = self.connection.as_mut().expect("an answer is due on a connection");
-        let answer = connection.receive::<ProduceRequest>(PRODUCE, correlation_id).await?;
+        let connection = self
+            .connection
+            .as_mut()
+            .expect("an answer is due on a connection");
+        let answer = connection
+            .receive::<ProduceRequest>(PRODUCE, correlation_id)
+            .await?;
         self.window[index].asked = None;
-        let partition = answer.responses.into_iter().next().and_then(|t| t.partition_responses.into_iter().next());
+        let partition = answer
+            .responses
+            .into_iter()
+            .next()
+            .and_then(|t| t.partition_responses.into_iter().next());
         let asked = self.window[index].batch.partition;
-        partition.filter(|p| p.index == asked).ok_or_else(|| ClientError::Codec {
-            what: "Produce".to_owned(),
-            error: format!("no answer for partition {asked}"),
-        })
+        partition
+            .filter(|p| p.index == asked)
+            .ok_or_else(|| ClientError::Codec {
+                what: "Produce".to_owned(),
+                error: format!("no answer for partition {asked}"),
+            })
     }
 
-    async fn take_answer(&mut self, index: usize, answer: &PartitionProduceResponse) -> Result<u64, Broken> {
+    async fn take_answer(
+        &mut self,
+        index: usize,
+        answer: &PartitionProduceResponse,
+    ) -> Result<u64, Broken> {
         let at = self.recorder.now();
         let batch = self.window[index].batch;
         match answer.error_code {
             0 | code::DUPLICATE_SEQUENCE_NUMBER => {
-                let pending = self.window.remove(index).expect("the index is in the window");
+                let pending = self
+                    .window
+                    .remove(index)
+                    .expect("the index is in the window");
                 self.trouble.slowest = self.trouble.slowest.max(pending.since.elapsed());
-                let base_offset = Some(answer.base_offset).filter(|o| answer.error_code == 0 && *o >= 0);
-                self.recorder.add(Event::Ack { batch, base_offset, at });
+                let base_offset =
+                    Some(answer.base_offset).filter(|o| answer.error_code == 0 && *o >= 0);
+                self.recorder.add(Event::Ack {
+                    batch,
+                    base_offset,
+                    at,
+                });
                 if let Some(base_offset) = base_offset {
-                    let newest = Acknowledged { batch, records: pending.records, base_offset };
+                    let newest = Acknowledged {
+                        batch,
+                        records: pending.records,
+                        base_offset,
+                    };
                     self.acknowledged[batch.partition as usize] = Some(newest);
                 }
                 Ok(1)
@@ -257,13 +332,28 @@ impl Producer {
     /// Whether an earlier batch of the same partition will be sent again: then this one must be, too.
     fn waits_for_earlier(&self, index: usize) -> bool {
         let partition = self.window[index].batch.partition;
-        self.window.iter().take(index).any(|pending| pending.batch.partition == partition)
+        self.window
+            .iter()
+            .take(index)
+            .any(|pending| pending.batch.partition == partition)
     }
 
     fn give_up<T>(&mut self, index: usize, error: String) -> Result<T, Broken> {
-        let nothing = Sent { producer: self.name, partition: 0, first: 0, count: 0 };
-        let batch = self.window.get(index).map_or(nothing, |pending| pending.batch);
-        self.recorder.add(Event::Failed { batch, error, at: self.recorder.now() });
+        let nothing = Sent {
+            producer: self.name,
+            partition: 0,
+            first: 0,
+            count: 0,
+        };
+        let batch = self
+            .window
+            .get(index)
+            .map_or(nothing, |pending| pending.batch);
+        self.recorder.add(Event::Failed {
+            batch,
+            error,
+            at: self.recorder.now(),
+        });
         Err(Broken)
     }
 }

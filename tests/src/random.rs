@@ -11,7 +11,9 @@ impl Random {
     /// The seed of the environment variable `OTTLA_SEED`, else one from the clock.
     pub fn seed() -> u64 {
         if let Ok(text) = std::env::var("OTTLA_SEED") {
-            return text.parse().unwrap_or_else(|_| panic!("OTTLA_SEED={text}: not a number"));
+            return text
+                .parse()
+                .unwrap_or_else(|_| panic!("OTTLA_SEED={text}: not a number"));
         }
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.map_or(1, |d| d.as_nanos() as u64)
@@ -19,10 +21,10 @@ impl Random {
 
     /// An independent generator, for another task.
     pub fn fork(&mut self) -> Random {
-        Random(self.next())
+        Random(self.number())
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -33,7 +35,7 @@ impl Random {
     /// A number in `0..end`.
     pub fn below(&mut self, end: u64) -> u64 {
         assert!(end > 0, "an empty range has no number");
-        self.next() % end
+        self.number() % end
     }
 
     pub fn one_in(&mut self, n: u64) -> bool {
@@ -43,7 +45,7 @@ impl Random {
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 8);
         while bytes.len() < length {
-            bytes.extend_from_slice(&self.next().to_le_bytes());
+            bytes.extend_from_slice(&self.number().to_le_bytes());
         }
         bytes.truncate(length);
         bytes
@@ -58,7 +60,7 @@ mod tests {
     fn a_seed_repeats() {
         let (mut a, mut b) = (Random::new(7), Random::new(7));
         assert_eq!(a.bytes(100), b.bytes(100));
-        assert_ne!(a.next(), Random::new(8).next());
+        assert_ne!(a.number(), Random::new(8).number());
     }
 
     #[test]

@@ -39,8 +39,11 @@ impl Follower {
         let mut failing_since: Option<Instant> = None;
         let mut lost = 0;
         while !*stop.borrow() {
-            let Err(error) = self.follow(&stop, &mut failing_since).await else { continue };
-            if !passes(&error) || failing_since.get_or_insert_with(Instant::now).elapsed() > GIVE_UP {
+            let Err(error) = self.follow(&stop, &mut failing_since).await else {
+                continue;
+            };
+            if !passes(&error) || failing_since.get_or_insert_with(Instant::now).elapsed() > GIVE_UP
+            {
                 self.failed(-1, -1, &error.to_string());
                 return lost;
             }
@@ -50,7 +53,11 @@ impl Follower {
         lost
     }
 
-    async fn follow(&self, stop: &watch::Receiver<bool>, failing: &mut Option<Instant>) -> Result<(), ClientError> {
+    async fn follow(
+        &self,
+        stop: &watch::Receiver<bool>,
+        failing: &mut Option<Instant>,
+    ) -> Result<(), ClientError> {
         let mut connection = Connection::open(self.address).await?;
         let mut positions = self.committed(&mut connection).await?;
         let mut committed = positions.clone();
@@ -60,7 +67,8 @@ impl Follower {
             *failing = None;
             reads += 1;
             if reads % READS_PER_COMMIT == 0 {
-                self.commit(&mut connection, &positions, &mut committed).await?;
+                self.commit(&mut connection, &positions, &mut committed)
+                    .await?;
             }
         }
         Ok(())
@@ -74,13 +82,22 @@ impl Follower {
         for partition in 0..self.partitions {
             let asked_at = self.recorder.now();
             let offset = connection.committed(&group, &self.topic, partition).await?;
-            self.recorder.add(Event::CommitRead { group: group.clone(), partition, offset, asked_at });
+            self.recorder.add(Event::CommitRead {
+                group: group.clone(),
+                partition,
+                offset,
+                asked_at,
+            });
             positions.push(offset.max(0));
         }
         Ok(positions)
     }
 
-    async fn poll(&self, connection: &mut Connection, positions: &mut [i64]) -> Result<(), ClientError> {
+    async fn poll(
+        &self,
+        connection: &mut Connection,
+        positions: &mut [i64],
+    ) -> Result<(), ClientError> {
         let asks: Vec<FetchAsk<'_>> = positions
             .iter()
             .zip(0..)
@@ -91,10 +108,20 @@ impl Follower {
             })
             .collect();
         let asked_at = self.recorder.now();
-        let answer = connection.call::<FetchRequest>(FETCH, &fetch_request(&asks)).await?;
-        for data in answer.responses.into_iter().flat_map(|topic| topic.partitions) {
+        let answer = connection
+            .call::<FetchRequest>(FETCH, &fetch_request(&asks))
+            .await?;
+        for data in answer
+            .responses
+            .into_iter()
+            .flat_map(|topic| topic.partitions)
+        {
             let Some(position) = positions.get_mut(data.partition_index as usize) else {
-                self.failed(data.partition_index, -1, "a partition that was not asked for");
+                self.failed(
+                    data.partition_index,
+                    -1,
+                    "a partition that was not asked for",
+                );
                 continue;
             };
             match data.error_code {
@@ -124,10 +151,22 @@ impl Follower {
                 continue;
             }
             let (offset, at) = (*offset, self.recorder.now());
-            self.recorder.add(Event::CommitSent { group: group.clone(), partition, offset, at });
-            connection.commit(&group, &self.topic, partition, offset).await?;
+            self.recorder.add(Event::CommitSent {
+                group: group.clone(),
+                partition,
+                offset,
+                at,
+            });
+            connection
+                .commit(&group, &self.topic, partition, offset)
+                .await?;
             let at = self.recorder.now();
-            self.recorder.add(Event::CommitAcked { group: group.clone(), partition, offset, at });
+            self.recorder.add(Event::CommitAcked {
+                group: group.clone(),
+                partition,
+                offset,
+                at,
+            });
             *before = offset;
         }
         Ok(())
@@ -135,7 +174,12 @@ impl Follower {
 
     fn failed(&self, partition: i32, offset: i64, error: &str) {
         let error = error.to_owned();
-        self.recorder.add(Event::ReadFailed { reader: self.name, partition, offset, error });
+        self.recorder.add(Event::ReadFailed {
+            reader: self.name,
+            partition,
+            offset,
+            error,
+        });
     }
 }
 
@@ -148,17 +192,36 @@ fn passes(error: &ClientError) -> bool {
 }
 
 /// What a fetch showed, without the records before the offset asked for: a batch comes whole.
-fn decode(reader: u32, data: PartitionData, asked_at: Nanos, fetch_offset: i64) -> Result<Read, ClientError> {
+fn decode(
+    reader: u32,
+    data: PartitionData,
+    asked_at: Nanos,
+    fetch_offset: i64,
+) -> Result<Read, ClientError> {
     let partition = data.partition_index;
-    let batches = read_all(data.records.unwrap_or_default())
-        .map_err(|e| ClientError::Codec { what: format!("partition {partition}"), error: e.to_string() })?;
+    let batches = read_all(data.records.unwrap_or_default()).map_err(|e| ClientError::Codec {
+        what: format!("partition {partition}"),
+        error: e.to_string(),
+    })?;
     let records = batches.into_iter().flat_map(|batch| batch.records);
-    let records = records.filter(|(offset, _)| *offset >= fetch_offset).map(|(offset, record)| {
-        let id = record.value.as_deref().and_then(|value| name_of(value, partition));
-        Seen { offset, id }
-    });
+    let records = records
+        .filter(|(offset, _)| *offset >= fetch_offset)
+        .map(|(offset, record)| {
+            let id = record
+                .value
+                .as_deref()
+                .and_then(|value| name_of(value, partition));
+            Seen { offset, id }
+        });
     let high_watermark = data.high_watermark;
-    Ok(Read { reader, partition, asked_at, fetch_offset, high_watermark, records: records.collect() })
+    Ok(Read {
+        reader,
+        partition,
+        asked_at,
+        fetch_offset,
+        high_watermark,
+        records: records.collect(),
+    })
 }
 
 /// Reads a partition from its first offset to its high watermark, while nobody writes.
@@ -171,17 +234,32 @@ pub async fn read_complete(
     let asked_at = recorder.now();
     let start = connection.list_offset(topic, partition, -2).await?.offset;
     let end = connection.list_offset(topic, partition, -1).await?.offset;
-    let mut all = Read { reader: 0, partition, asked_at, fetch_offset: start, high_watermark: end, records: vec![] };
+    let mut all = Read {
+        reader: 0,
+        partition,
+        asked_at,
+        fetch_offset: start,
+        high_watermark: end,
+        records: vec![],
+    };
     let mut offset = start;
     while offset < end {
-        let data = connection.fetch(FetchAsk::of(topic, partition, offset)).await?;
+        let data = connection
+            .fetch(FetchAsk::of(topic, partition, offset))
+            .await?;
         if data.error_code != 0 {
-            return Err(ClientError::Kafka { what: "Fetch", code: data.error_code });
+            return Err(ClientError::Kafka {
+                what: "Fetch",
+                code: data.error_code,
+            });
         }
         let read = decode(0, data, asked_at, offset)?;
         if read.records.is_empty() {
             let error = format!("no record at {offset}, below the end at {end}");
-            return Err(ClientError::Codec { what: format!("partition {partition}"), error });
+            return Err(ClientError::Codec {
+                what: format!("partition {partition}"),
+                error,
+            });
         }
         offset += read.records.len() as i64;
         all.records.extend(read.records);

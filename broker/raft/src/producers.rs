@@ -220,13 +220,36 @@ mod tests {
     #[test]
     fn silent_producers_are_forgotten_and_their_number_is_bounded() {
         let mut p = Producers::default();
-        let batch = RememberedBatch { base_sequence: 0, last_sequence: 0, base_offset: 0, offsets: 1 };
+        let batch = RememberedBatch {
+            base_sequence: 0,
+            last_sequence: 0,
+            base_offset: 0,
+            offsets: 1,
+        };
         for id in 0..PRODUCERS_PER_PARTITION as i64 + 100 {
-            p.remember(&ProducerMeta { id, ..meta(0, 0, 0) }, batch, 0, 0, EXPIRATION_MS);
+            p.remember(
+                &ProducerMeta {
+                    id,
+                    ..meta(0, 0, 0)
+                },
+                batch,
+                0,
+                0,
+                EXPIRATION_MS,
+            );
         }
         assert_eq!(p.len(), PRODUCERS_PER_PARTITION);
         for id in 0..SWEEP_EVERY as i64 {
-            p.remember(&ProducerMeta { id: -1 - id, ..meta(0, 0, 0) }, batch, 0, EXPIRATION_MS, EXPIRATION_MS);
+            p.remember(
+                &ProducerMeta {
+                    id: -1 - id,
+                    ..meta(0, 0, 0)
+                },
+                batch,
+                0,
+                EXPIRATION_MS,
+                EXPIRATION_MS,
+            );
         }
         assert!(p.len() <= SWEEP_EVERY, "the silent ones were swept");
     }

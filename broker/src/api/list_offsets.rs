@@ -149,12 +149,7 @@ async fn latest_record(
         for batch in &batches {
             let header = batch::BatchHeader::parse(batch)?;
             if best.is_none_or(|(_, time)| header.max_timestamp > time) {
-                let found = batch::find_timestamp(
-                    batch,
-                    header.max_timestamp,
-                    next,
-                    DECOMPRESSED_BATCH_BYTES,
-                )?;
+                let found = look(services, batch, header.max_timestamp, next).await?;
                 best = found.or(best);
             }
         }
@@ -178,12 +173,7 @@ async fn scan(
             if batch::BatchHeader::parse(batch)?.max_timestamp < time {
                 continue;
             }
-            if let Some(found) = batch::find_timestamp(
-                batch,
-                time,
-                bounds.log_start_offset,
-                DECOMPRESSED_BATCH_BYTES,
-            )? {
+            if let Some(found) = look(services, batch, time, bounds.log_start_offset).await? {
                 return Ok(Some(found));
             }
         }
@@ -208,4 +198,16 @@ async fn read(
         .transpose()?;
     // Nothing there: compaction may have left a hole up to the end.
     Ok((batches, last.map_or(end, |header| header.last_offset() + 1)))
+}
+
+/// The first record of a batch at or after `time` and not before `min_offset`.
+async fn look(
+    services: &Services,
+    batch: &bytes::Bytes,
+    time: i64,
+    min_offset: i64,
+) -> Result<Found, Refusal> {
+    let batch = batch.clone();
+    let find = move || batch::find_timestamp(&batch, time, min_offset, DECOMPRESSED_BATCH_BYTES);
+    Ok(services.topics.look_inside(find).await?)
 }

@@ -77,9 +77,9 @@ pub(super) async fn start(
             let index = partition.index;
             let answer = match refuse_all {
                 Some(error) => Answer::Refused(error.into()),
-                None => {
-                    stage(services, &topic, partition, &mut shares).unwrap_or_else(Answer::Refused)
-                }
+                None => stage(services, &topic, partition, &mut shares)
+                    .await
+                    .unwrap_or_else(Answer::Refused),
             };
             answers.push((index, answer));
         }
@@ -110,7 +110,7 @@ pub(super) async fn start(
     })
 }
 
-fn stage(
+async fn stage(
     services: &Services,
     topic: &Result<Arc<ServedTopic>, Unavailable>,
     data: PartitionProduceData,
@@ -119,11 +119,14 @@ fn stage(
     let topic = topic.as_ref().map_err(|e| *e)?;
     let replica = topic.replica(data.index)?;
     replica.lead(-1)?;
-    let checked = services.topics.check(
-        topic,
-        replica.partition.id,
-        data.records.unwrap_or_default(),
-    )?;
+    let checked = services
+        .topics
+        .check(
+            topic,
+            replica.partition.id,
+            data.records.unwrap_or_default(),
+        )
+        .await?;
     let name = topic.topic.name.clone();
     metrics::counter!("kafka_server_brokertopicmetrics_bytesin_total", "topic" => name.clone())
         .increment(checked.bytes as u64);

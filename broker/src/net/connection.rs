@@ -23,6 +23,8 @@ use crate::services::Services;
 
 /// Slices given to one system call. Linux takes 1,024.
 const WRITE_SLICES: usize = 256;
+/// Frames up to this size are read into one buffer from the start.
+const WHOLE_FRAME_BYTES: usize = 1 << 20;
 /// Read at first: most requests are smaller, and an idle connection keeps no more.
 const SMALL_READ_BYTES: usize = 512;
 
@@ -75,21 +77,14 @@ impl Reader {
         Ok(())
     }
 
-    /// The next whole frame; `None` when the client has closed or the broker stops. Memory for a
-    /// frame of more than `READ_BUFFER_BYTES` comes out of a budget that all connections share: at
-    /// its end, clients wait to be read.
+    /// The next whole frame; `None` when the client has closed or the broker stops.
     async fn next_frame(
         &mut self,
         queue: &mpsc::Sender<Pending>,
     ) -> io::Result<Option<(Bytes, Option<OwnedSemaphorePermit>)>> {
-        let eof = || Err(io::ErrorKind::UnexpectedEof.into());
         self.buffer.reserve(SMALL_READ_BYTES);
         if !self.fill(4, Some(queue)).await? {
-            return if self.buffer.is_empty() || *self.stopped.borrow() {
-                Ok(None)
-            } else {
-                eof()
-            };
+            return self.ended(self.buffer.is_empty());
         }
         let length = self.buffer.get_i32();
         let Some(length) = usize::try_from(length)
@@ -102,25 +97,56 @@ impl Reader {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         };
-        let permit = match length > READ_BUFFER_BYTES {
-            true => Some(self.services.reserve_request(length).await),
-            false => None,
-        };
-        self.buffer
-            .reserve(length.saturating_sub(self.buffer.len()));
-        let whole = timeout(
-            Duration::from_millis(FRAME_WAIT_MS),
-            self.fill(length, None),
-        )
-        .await??;
-        if !whole {
-            return if *self.stopped.borrow() {
-                Ok(None)
-            } else {
-                eof()
-            };
+        let wait = Duration::from_millis(FRAME_WAIT_MS);
+        match timeout(wait, self.fill_frame(length)).await?? {
+            Some(permit) => Ok(Some((self.buffer.split_to(length).freeze(), permit))),
+            None => self.ended(false),
         }
-        Ok(Some((self.buffer.split_to(length).freeze(), permit)))
+    }
+
+    /// What the end of the stream means: nothing, between frames or when the broker stops.
+    fn ended<T>(&self, between_frames: bool) -> io::Result<Option<T>> {
+        if between_frames || *self.stopped.borrow() {
+            Ok(None)
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+
+    /// Reads the rest of a frame; `None` at the end of the stream. What a frame takes above
+    /// `READ_BUFFER_BYTES` comes out of a budget that all connections share, as the bytes arrive:
+    /// announcing a frame costs nothing. At the budget's end, clients wait to be read.
+    async fn fill_frame(
+        &mut self,
+        length: usize,
+    ) -> io::Result<Option<Option<OwnedSemaphorePermit>>> {
+        let mut held: Option<OwnedSemaphorePermit> = None;
+        let mut granted = length.min(READ_BUFFER_BYTES);
+        // Frames of an ordinary size get their buffer at once, so that it is never copied to grow;
+        // what is not written yet takes no memory.
+        self.make_room(length.min(WHOLE_FRAME_BYTES));
+        while self.fill(granted, None).await? {
+            if granted == length {
+                return Ok(Some(held));
+            }
+            let more = granted.min(length - granted);
+            let permit = tokio::select! {
+                permit = self.services.reserve_request(more) => permit,
+                _ = self.stopped.wait_for(|s| *s) => return Ok(None),
+            };
+            match &mut held {
+                Some(held) => held.merge(permit),
+                None => held = Some(permit),
+            }
+            granted += more;
+            self.make_room(granted);
+        }
+        Ok(None)
+    }
+
+    /// Room for `bytes` in all.
+    fn make_room(&mut self, bytes: usize) {
+        self.buffer.reserve(bytes.saturating_sub(self.buffer.len()));
     }
 
     /// Reads until `wanted` bytes are buffered; false at the end of the stream or when the broker

@@ -158,9 +158,11 @@ impl Listener {
         let per_address = per_address
             .copied()
             .unwrap_or(bounds.max_connections_per_ip);
-        let place = self
-            .limits
-            .take(from.ip(), bounds.max_connections.min(CONNECTIONS), per_address);
+        let place = self.limits.take(
+            from.ip(),
+            bounds.max_connections.min(CONNECTIONS),
+            per_address,
+        );
         match &place {
             Some(_) => metrics::gauge!("kafka_server_socketservermetrics_connection_count")
                 .set(self.limits.total()),

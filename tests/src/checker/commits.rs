@@ -17,14 +17,41 @@ pub(super) fn check(history: &History, found: &mut Findings) {
     let mut groups: BTreeMap<(&str, i32), Committed> = BTreeMap::new();
     for event in &history.events {
         match event {
-            Event::CommitSent { group, partition, offset, at } => {
-                groups.entry((group, *partition)).or_default().sent.push((*at, *offset));
+            Event::CommitSent {
+                group,
+                partition,
+                offset,
+                at,
+            } => {
+                groups
+                    .entry((group, *partition))
+                    .or_default()
+                    .sent
+                    .push((*at, *offset));
             }
-            Event::CommitAcked { group, partition, offset, at } => {
-                groups.entry((group, *partition)).or_default().acked.push((*at, *offset));
+            Event::CommitAcked {
+                group,
+                partition,
+                offset,
+                at,
+            } => {
+                groups
+                    .entry((group, *partition))
+                    .or_default()
+                    .acked
+                    .push((*at, *offset));
             }
-            Event::CommitRead { group, partition, offset, asked_at } => {
-                groups.entry((group, *partition)).or_default().read.push((*asked_at, *offset));
+            Event::CommitRead {
+                group,
+                partition,
+                offset,
+                asked_at,
+            } => {
+                groups
+                    .entry((group, *partition))
+                    .or_default()
+                    .read
+                    .push((*asked_at, *offset));
             }
             _ => {}
         }
@@ -38,17 +65,26 @@ fn check_one(group: &str, partition: i32, committed: &mut Committed, found: &mut
     committed.read.sort_unstable();
     let mut shown = -1;
     for (asked_at, offset) in &committed.read {
-        let acked = committed.acked.iter().filter(|(at, _)| at <= asked_at).map(|(_, o)| *o).max();
+        let acked = committed
+            .acked
+            .iter()
+            .filter(|(at, _)| at <= asked_at)
+            .map(|(_, o)| *o)
+            .max();
         let least = acked.unwrap_or(-1).max(shown);
         if *offset < least {
             found.add(Rule::OffsetRegress, || {
-                format!("group {group} partition {partition}: {offset} is committed, {least} was before")
+                format!(
+                    "group {group} partition {partition}: {offset} is committed, {least} was before"
+                )
             });
         }
         let was_sent = *offset == -1 || committed.sent.iter().any(|(_, sent)| sent == offset);
         if !was_sent {
             found.add(Rule::OffsetRegress, || {
-                format!("group {group} partition {partition}: {offset} is committed, which nobody sent")
+                format!(
+                    "group {group} partition {partition}: {offset} is committed, which nobody sent"
+                )
             });
         }
         shown = shown.max(*offset);
@@ -59,7 +95,9 @@ fn check_one(group: &str, partition: i32, committed: &mut Committed, found: &mut
         && last_look.is_none_or(|look| look < *at)
     {
         found.add(Rule::OffsetRegress, || {
-            format!("group {group} partition {partition}: the commit of {offset} was never read back")
+            format!(
+                "group {group} partition {partition}: the commit of {offset} was never read back"
+            )
         });
     }
 }

@@ -73,7 +73,11 @@ pub fn check(history: &History) -> (Summary, Vec<Violation>) {
 pub fn assert_clean(history: &History) -> Summary {
     let (summary, violations) = check(history);
     let text: Vec<String> = violations.iter().map(Violation::to_string).collect();
-    assert!(violations.is_empty(), "{summary:?}; broken promises:\n{}", text.join("\n"));
+    assert!(
+        violations.is_empty(),
+        "{summary:?}; broken promises:\n{}",
+        text.join("\n")
+    );
     summary
 }
 

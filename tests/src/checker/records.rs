@@ -41,26 +41,56 @@ fn gather<'a>(
         match event {
             Event::Send { batch, .. } => {
                 summary.sent_records += u64::from(batch.count);
-                let sent = partitions.entry(batch.partition).or_default().sent.entry(batch.producer).or_default();
+                let sent = partitions
+                    .entry(batch.partition)
+                    .or_default()
+                    .sent
+                    .entry(batch.producer)
+                    .or_default();
                 *sent = (*sent).max(batch.first + u64::from(batch.count));
             }
-            Event::Ack { batch, base_offset, at } => {
+            Event::Ack {
+                batch,
+                base_offset,
+                at,
+            } => {
                 summary.acknowledged_records += u64::from(batch.count);
-                partitions.entry(batch.partition).or_default().acks.push((*batch, *base_offset, *at));
+                partitions.entry(batch.partition).or_default().acks.push((
+                    *batch,
+                    *base_offset,
+                    *at,
+                ));
             }
             Event::Failed { batch, error, .. } => {
-                found.add(Rule::FailedSend, || format!("{batch:?} was answered with {error}"));
+                found.add(Rule::FailedSend, || {
+                    format!("{batch:?} was answered with {error}")
+                });
             }
-            Event::ReadFailed { reader, partition, offset, error } => {
-                found.add(Rule::FailedRead, || format!("reader {reader}: partition {partition} at {offset}: {error}"));
+            Event::ReadFailed {
+                reader,
+                partition,
+                offset,
+                error,
+            } => {
+                found.add(Rule::FailedRead, || {
+                    format!("reader {reader}: partition {partition} at {offset}: {error}")
+                });
             }
             Event::Read(read) => {
                 summary.reads += 1;
-                partitions.entry(read.partition).or_default().reads.push(read);
+                partitions
+                    .entry(read.partition)
+                    .or_default()
+                    .reads
+                    .push(read);
             }
             Event::Complete(read) => {
                 summary.stored_records += read.records.len() as u64;
-                partitions.entry(read.partition).or_default().complete.push(read);
+                partitions
+                    .entry(read.partition)
+                    .or_default()
+                    .complete
+                    .push(read);
             }
             Event::CommitAcked { .. } => summary.commits_acknowledged += 1,
             Event::CommitSent { .. } | Event::CommitRead { .. } => {}
@@ -70,7 +100,11 @@ fn gather<'a>(
 }
 
 /// inconsistent-offsets and foreign. Returns what lies where, from reads and acknowledgements.
-fn one_record_per_offset(index: i32, partition: &Partition<'_>, found: &mut Findings) -> BTreeMap<i64, Id> {
+fn one_record_per_offset(
+    index: i32,
+    partition: &Partition<'_>,
+    found: &mut Findings,
+) -> BTreeMap<i64, Id> {
     let mut places: BTreeMap<i64, Id> = BTreeMap::new();
     let mut put = |offset: i64, id: Id, source: &str, found: &mut Findings| {
         let there = *places.entry(offset).or_insert(id);
@@ -81,19 +115,32 @@ fn one_record_per_offset(index: i32, partition: &Partition<'_>, found: &mut Find
         }
     };
     for (batch, base_offset, _) in &partition.acks {
-        let Some(base_offset) = base_offset else { continue };
+        let Some(base_offset) = base_offset else {
+            continue;
+        };
         for step in 0..u64::from(batch.count) {
-            let id = Id { producer: batch.producer, number: batch.first + step };
+            let id = Id {
+                producer: batch.producer,
+                number: batch.first + step,
+            };
             put(base_offset + step as i64, id, "an acknowledgement", found);
         }
     }
     for read in partition.complete.iter().chain(&partition.reads) {
         for seen in &read.records {
-            let known = seen.id.filter(|id| partition.sent.get(&id.producer).is_some_and(|sent| id.number < *sent));
+            let known = seen.id.filter(|id| {
+                partition
+                    .sent
+                    .get(&id.producer)
+                    .is_some_and(|sent| id.number < *sent)
+            });
             match known {
                 Some(id) => put(seen.offset, id, "a reader", found),
                 None => found.add(Rule::Foreign, || {
-                    format!("partition {index} offset {} has {:?}, which nobody sent", seen.offset, seen.id)
+                    format!(
+                        "partition {index} offset {} has {:?}, which nobody sent",
+                        seen.offset, seen.id
+                    )
                 }),
             }
         }
@@ -105,7 +152,9 @@ fn one_offset_per_record(index: i32, places: &BTreeMap<i64, Id>, found: &mut Fin
     let mut offsets: HashMap<Id, i64> = HashMap::with_capacity(places.len());
     for (offset, id) in places {
         if let Some(other) = offsets.insert(*id, *offset) {
-            found.add(Rule::Duplicate, || format!("partition {index} has {id:?} at {other} and at {offset}"));
+            found.add(Rule::Duplicate, || {
+                format!("partition {index} has {id:?} at {other} and at {offset}")
+            });
         }
     }
 }
@@ -116,21 +165,24 @@ fn order_of_sends(index: i32, places: &BTreeMap<i64, Id>, found: &mut Findings) 
         if let Some(before) = last.insert(id.producer, id.number)
             && before > id.number
         {
-            found.add(Rule::NonmonotonicSend, || format!("partition {index} offset {offset} has {id:?} after {before}"));
+            found.add(Rule::NonmonotonicSend, || {
+                format!("partition {index} offset {offset} has {id:?} after {before}")
+            });
         }
     }
 }
 
 fn no_gaps(index: i32, read: &Read, found: &mut Findings) {
-    let mut expected = read.fetch_offset;
-    for seen in &read.records {
+    for (expected, seen) in (read.fetch_offset..).zip(&read.records) {
         if seen.offset != expected {
             found.add(Rule::PollSkip, || {
-                format!("reader {} of partition {index}: offset {} where {expected} was due", read.reader, seen.offset)
+                format!(
+                    "reader {} of partition {index}: offset {} where {expected} was due",
+                    read.reader, seen.offset
+                )
             });
             return;
         }
-        expected += 1;
     }
 }
 
@@ -138,15 +190,25 @@ fn no_gaps(index: i32, read: &Read, found: &mut Findings) {
 fn nothing_lost(index: i32, partition: &Partition<'_>, found: &mut Findings) {
     for (batch, _, at) in &partition.acks {
         if !partition.complete.iter().any(|read| read.asked_at >= *at) {
-            found.add(Rule::Unseen, || format!("partition {index} was not read to its end after the ack of {batch:?}"));
+            found.add(Rule::Unseen, || {
+                format!("partition {index} was not read to its end after the ack of {batch:?}")
+            });
             return;
         }
     }
     for read in &partition.complete {
-        let stored: std::collections::HashSet<Id> = read.records.iter().filter_map(|seen| seen.id).collect();
-        for (batch, base_offset, at) in partition.acks.iter().filter(|(_, _, at)| *at <= read.asked_at) {
+        let stored: std::collections::HashSet<Id> =
+            read.records.iter().filter_map(|seen| seen.id).collect();
+        for (batch, base_offset, at) in partition
+            .acks
+            .iter()
+            .filter(|(_, _, at)| *at <= read.asked_at)
+        {
             let missing = (0..u64::from(batch.count))
-                .map(|step| Id { producer: batch.producer, number: batch.first + step })
+                .map(|step| Id {
+                    producer: batch.producer,
+                    number: batch.first + step,
+                })
                 .find(|id| !stored.contains(id));
             if let Some(id) = missing {
                 found.add(Rule::LostWrite, || {
@@ -166,10 +228,17 @@ fn visible_at_once(index: i32, partition: &Partition<'_>, found: &mut Findings) 
     let mut acks: Vec<(Nanos, i64)> = partition
         .acks
         .iter()
-        .filter_map(|(batch, base_offset, at)| base_offset.map(|base| (*at, base + i64::from(batch.count) - 1)))
+        .filter_map(|(batch, base_offset, at)| {
+            base_offset.map(|base| (*at, base + i64::from(batch.count) - 1))
+        })
         .collect();
     acks.sort_unstable();
-    let mut reads: Vec<&Read> = partition.reads.iter().chain(&partition.complete).copied().collect();
+    let mut reads: Vec<&Read> = partition
+        .reads
+        .iter()
+        .chain(&partition.complete)
+        .copied()
+        .collect();
     reads.sort_unstable_by_key(|read| read.asked_at);
     let mut acks = acks.into_iter().peekable();
     let mut newest = -1;

@@ -4,15 +4,27 @@ use super::{Rule, check};
 use crate::history::{Event, History, Id, Nanos, Read, Seen, Sent};
 
 fn batch(producer: u32, first: u64, count: u32) -> Sent {
-    Sent { producer, partition: 0, first, count }
+    Sent {
+        producer,
+        partition: 0,
+        first,
+        count,
+    }
 }
 
 fn send(producer: u32, first: u64, count: u32, at: Nanos) -> Event {
-    Event::Send { batch: batch(producer, first, count), at }
+    Event::Send {
+        batch: batch(producer, first, count),
+        at,
+    }
 }
 
 fn ack(producer: u32, first: u64, count: u32, base_offset: i64, at: Nanos) -> Event {
-    Event::Ack { batch: batch(producer, first, count), base_offset: Some(base_offset), at }
+    Event::Ack {
+        batch: batch(producer, first, count),
+        base_offset: Some(base_offset),
+        at,
+    }
 }
 
 /// `(producer, number)` from `fetch_offset` on, at consecutive offsets.
@@ -20,10 +32,23 @@ fn read(asked_at: Nanos, fetch_offset: i64, records: &[(u32, u64)]) -> Read {
     let records: Vec<Seen> = records
         .iter()
         .zip(fetch_offset..)
-        .map(|((producer, number), offset)| Seen { offset, id: Some(Id { producer: *producer, number: *number }) })
+        .map(|((producer, number), offset)| Seen {
+            offset,
+            id: Some(Id {
+                producer: *producer,
+                number: *number,
+            }),
+        })
         .collect();
     let high_watermark = fetch_offset + records.len() as i64;
-    Read { reader: 9, partition: 0, asked_at, fetch_offset, high_watermark, records }
+    Read {
+        reader: 9,
+        partition: 0,
+        asked_at,
+        fetch_offset,
+        high_watermark,
+        records,
+    }
 }
 
 /// Two producers, three batches, one of which was never acknowledged; a reader; a complete read.
@@ -54,7 +79,14 @@ fn rules(events: Vec<Event>) -> Vec<Rule> {
 fn a_clean_history_is_clean() {
     assert_eq!(rules(clean()), vec![]);
     let (summary, _) = check(&History { events: clean() });
-    assert_eq!((summary.sent_records, summary.acknowledged_records, summary.stored_records), (4, 3, 4));
+    assert_eq!(
+        (
+            summary.sent_records,
+            summary.acknowledged_records,
+            summary.stored_records
+        ),
+        (4, 3, 4)
+    );
 }
 
 #[test]
@@ -70,7 +102,10 @@ fn lost_write_with_another_record_in_its_place() {
     let mut events = clean();
     events[6] = Event::Complete(read(100, 0, &[(1, 0), (1, 1), (1, 2)]));
     let rules = rules(events);
-    assert!(rules.contains(&Rule::LostWrite) && rules.contains(&Rule::InconsistentOffsets), "{rules:?}");
+    assert!(
+        rules.contains(&Rule::LostWrite) && rules.contains(&Rule::InconsistentOffsets),
+        "{rules:?}"
+    );
 }
 
 #[test]
@@ -160,45 +195,94 @@ fn realtime() {
 #[test]
 fn failed_send() {
     let mut events = clean();
-    events.push(Event::Failed { batch: batch(1, 2, 1), error: "OUT_OF_ORDER_SEQUENCE_NUMBER".into(), at: 50 });
+    events.push(Event::Failed {
+        batch: batch(1, 2, 1),
+        error: "OUT_OF_ORDER_SEQUENCE_NUMBER".into(),
+        at: 50,
+    });
     assert_eq!(rules(events), vec![Rule::FailedSend]);
 }
 
 #[test]
 fn failed_read() {
     let mut events = clean();
-    events.push(Event::ReadFailed { reader: 9, partition: 0, offset: 3, error: "OFFSET_OUT_OF_RANGE".into() });
+    events.push(Event::ReadFailed {
+        reader: 9,
+        partition: 0,
+        offset: 3,
+        error: "OFFSET_OUT_OF_RANGE".into(),
+    });
     assert_eq!(rules(events), vec![Rule::FailedRead]);
 }
 
 fn sent(offset: i64, at: Nanos) -> Event {
-    Event::CommitSent { group: "g".into(), partition: 0, offset, at }
+    Event::CommitSent {
+        group: "g".into(),
+        partition: 0,
+        offset,
+        at,
+    }
 }
 
 fn acked(offset: i64, at: Nanos) -> Event {
-    Event::CommitAcked { group: "g".into(), partition: 0, offset, at }
+    Event::CommitAcked {
+        group: "g".into(),
+        partition: 0,
+        offset,
+        at,
+    }
 }
 
 fn shown(offset: i64, asked_at: Nanos) -> Event {
-    Event::CommitRead { group: "g".into(), partition: 0, offset, asked_at }
+    Event::CommitRead {
+        group: "g".into(),
+        partition: 0,
+        offset,
+        asked_at,
+    }
 }
 
 #[test]
 fn offsets_that_only_rise_are_clean() {
-    assert_eq!(rules(vec![shown(-1, 0), sent(5, 1), acked(5, 2), shown(5, 3)]), vec![]);
+    assert_eq!(
+        rules(vec![shown(-1, 0), sent(5, 1), acked(5, 2), shown(5, 3)]),
+        vec![]
+    );
     // The answer was lost: either is right, until one was shown.
-    assert_eq!(rules(vec![sent(5, 1), acked(5, 2), sent(8, 3), shown(5, 4)]), vec![]);
-    assert_eq!(rules(vec![sent(5, 1), acked(5, 2), sent(8, 3), shown(8, 4)]), vec![]);
+    assert_eq!(
+        rules(vec![sent(5, 1), acked(5, 2), sent(8, 3), shown(5, 4)]),
+        vec![]
+    );
+    assert_eq!(
+        rules(vec![sent(5, 1), acked(5, 2), sent(8, 3), shown(8, 4)]),
+        vec![]
+    );
 }
 
 #[test]
 fn offset_regress() {
     let lost = vec![sent(5, 1), acked(5, 2), shown(-1, 3)];
-    let back = vec![sent(5, 1), acked(5, 2), sent(8, 3), acked(8, 4), shown(5, 5)];
-    let flickers = vec![sent(5, 1), acked(5, 2), sent(8, 3), shown(8, 4), shown(5, 5)];
+    let back = vec![
+        sent(5, 1),
+        acked(5, 2),
+        sent(8, 3),
+        acked(8, 4),
+        shown(5, 5),
+    ];
+    let flickers = vec![
+        sent(5, 1),
+        acked(5, 2),
+        sent(8, 3),
+        shown(8, 4),
+        shown(5, 5),
+    ];
     let made_up = vec![sent(5, 1), acked(5, 2), shown(6, 3)];
     let never_read = vec![sent(5, 1), acked(5, 2)];
     for events in [lost, back, flickers, made_up, never_read] {
-        assert_eq!(rules(events.clone()), vec![Rule::OffsetRegress], "{events:?}");
+        assert_eq!(
+            rules(events.clone()),
+            vec![Rule::OffsetRegress],
+            "{events:?}"
+        );
     }
 }

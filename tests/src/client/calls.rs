@@ -2,19 +2,25 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, FetchRequest, FindCoordinatorRequest, GroupId,
-    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse, OffsetCommitRequest,
-    OffsetFetchRequest, ProduceRequest, TopicName,
+    ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, DeleteTopicsRequest,
+    FetchRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest, ListOffsetsRequest,
+    MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
+    TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -27,6 +33,7 @@ pub const FETCH: i16 = 12;
 const LIST_OFFSETS: i16 = 7;
 const METADATA: i16 = 12;
 const CREATE_TOPICS: i16 = 7;
+const DELETE_TOPICS: i16 = 6;
 const INIT_PRODUCER_ID: i16 = 4;
 const OFFSET_COMMIT: i16 = 8;
 const OFFSET_FETCH: i16 = 8;
@@ -100,9 +107,16 @@ pub fn fetch_request(asks: &[FetchAsk<'_>]) -> FetchRequest {
 }
 
 pub fn produce_request(topic: &str, partition: i32, acks: i16, records: Bytes) -> ProduceRequest {
-    let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
-    let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
-    ProduceRequest::default().with_acks(acks).with_timeout_ms(30_000).with_topic_data(vec![topic])
+    let data = PartitionProduceData::default()
+        .with_index(partition)
+        .with_records(Some(records));
+    let topic = TopicProduceData::default()
+        .with_name(topic_name(topic))
+        .with_partition_data(vec![data]);
+    ProduceRequest::default()
+        .with_acks(acks)
+        .with_timeout_ms(30_000)
+        .with_topic_data(vec![topic])
 }
 
 fn checked<T>(what: &'static str, code: i16, value: T) -> Result<T, ClientError> {
@@ -114,7 +128,10 @@ fn checked<T>(what: &'static str, code: i16, value: T) -> Result<T, ClientError>
 
 /// An answer that lists one thing per thing asked.
 fn only<T>(what: &'static str, list: impl IntoIterator<Item = T>) -> Result<T, ClientError> {
-    let missing = || ClientError::Codec { what: what.to_owned(), error: "nothing in the answer".to_owned() };
+    let missing = || ClientError::Codec {
+        what: what.to_owned(),
+        error: "nothing in the answer".to_owned(),
+    };
     list.into_iter().next().ok_or_else(missing)
 }
 
@@ -130,7 +147,9 @@ impl Connection {
     /// Metadata of one topic, without making it.
     pub async fn metadata(&mut self, topic: &str) -> Result<MetadataResponse, ClientError> {
         let topic = MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
-        let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
+        let request = MetadataRequest::default()
+            .with_topics(Some(vec![topic]))
+            .with_allow_auto_topic_creation(false);
         self.call(METADATA, &request).await
     }
 
@@ -141,16 +160,35 @@ impl Connection {
 
     pub async fn create_topic(&mut self, topic: Topic<'_>) -> Result<Uuid, ClientError> {
         let configs = topic.configs.iter().map(|(key, value)| {
-            CreatableTopicConfig::default().with_name(text(key)).with_value(Some(text(value)))
+            CreatableTopicConfig::default()
+                .with_name(text(key))
+                .with_value(Some(text(value)))
         });
         let topic = CreatableTopic::default()
             .with_name(topic_name(topic.name))
             .with_num_partitions(topic.partitions)
             .with_replication_factor(1)
             .with_configs(configs.collect());
-        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
-        let made = only("CreateTopics", self.call(CREATE_TOPICS, &request).await?.topics)?;
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(30_000);
+        let made = only(
+            "CreateTopics",
+            self.call(CREATE_TOPICS, &request).await?.topics,
+        )?;
         checked("CreateTopics", made.error_code, made.topic_id)
+    }
+
+    pub async fn delete_topic(&mut self, topic: &str) -> Result<(), ClientError> {
+        let state = DeleteTopicState::default().with_name(Some(topic_name(topic)));
+        let request = DeleteTopicsRequest::default()
+            .with_topics(vec![state])
+            .with_timeout_ms(30_000);
+        let deleted = only(
+            "DeleteTopics",
+            self.call(DELETE_TOPICS, &request).await?.responses,
+        )?;
+        checked("DeleteTopics", deleted.error_code, ())
     }
 
     /// One batch, acks=all; whatever the partition's answer is.
@@ -160,8 +198,13 @@ impl Connection {
         partition: i32,
         records: Bytes,
     ) -> Result<PartitionProduceResponse, ClientError> {
-        let answer = self.call(PRODUCE, &produce_request(topic, partition, -1, records)).await?;
-        only("Produce", only("Produce", answer.responses)?.partition_responses)
+        let answer = self
+            .call(PRODUCE, &produce_request(topic, partition, -1, records))
+            .await?;
+        only(
+            "Produce",
+            only("Produce", answer.responses)?.partition_responses,
+        )
     }
 
     /// Whatever the partition's answer is.
@@ -178,7 +221,8 @@ impl Connection {
         partition: i32,
         timestamp: i64,
     ) -> Result<ListOffsetsPartitionResponse, ClientError> {
-        self.list_offset_at(LIST_OFFSETS, topic, partition, timestamp).await
+        self.list_offset_at(LIST_OFFSETS, topic, partition, timestamp)
+            .await
     }
 
     pub async fn list_offset_at(
@@ -192,10 +236,17 @@ impl Connection {
             .with_partition_index(partition)
             .with_current_leader_epoch(-1)
             .with_timestamp(timestamp);
-        let topic = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
-        let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic]);
+        let topic = ListOffsetsTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(vec![partition]);
+        let request = ListOffsetsRequest::default()
+            .with_replica_id((-1).into())
+            .with_topics(vec![topic]);
         let answer = self.call(version, &request).await?;
-        only("ListOffsets", only("ListOffsets", answer.topics)?.partitions)
+        only(
+            "ListOffsets",
+            only("ListOffsets", answer.topics)?.partitions,
+        )
     }
 
     /// A new producer id and its epoch.
@@ -206,7 +257,11 @@ impl Connection {
             .with_producer_id((-1).into())
             .with_producer_epoch(-1);
         let answer = self.call(INIT_PRODUCER_ID, &request).await?;
-        checked("InitProducerId", answer.error_code, (answer.producer_id.0, answer.producer_epoch))
+        checked(
+            "InitProducerId",
+            answer.error_code,
+            (answer.producer_id.0, answer.producer_epoch),
+        )
     }
 
     /// The group's coordinator: node id and port.
@@ -214,7 +269,11 @@ impl Connection {
         let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
         let answer = self.call(FIND_COORDINATOR, &request).await?;
         let found = only("FindCoordinator", answer.coordinators)?;
-        checked("FindCoordinator", found.error_code, (found.node_id.0, found.port))
+        checked(
+            "FindCoordinator",
+            found.error_code,
+            (found.node_id.0, found.port),
+        )
     }
 
     /// Commits as a client without membership does (generation -1).
@@ -230,18 +289,28 @@ impl Connection {
             .with_committed_offset(offset)
             .with_committed_leader_epoch(-1)
             .with_committed_metadata(Some(text("")));
-        let topic = OffsetCommitRequestTopic::default().with_name(topic_name(topic)).with_partitions(vec![partition]);
+        let topic = OffsetCommitRequestTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(vec![partition]);
         let request = OffsetCommitRequest::default()
             .with_group_id(GroupId(text(group)))
             .with_generation_id_or_member_epoch(-1)
             .with_topics(vec![topic]);
         let answer = self.call(OFFSET_COMMIT, &request).await?;
-        let partition = only("OffsetCommit", only("OffsetCommit", answer.topics)?.partitions)?;
+        let partition = only(
+            "OffsetCommit",
+            only("OffsetCommit", answer.topics)?.partitions,
+        )?;
         checked("OffsetCommit", partition.error_code, ())
     }
 
     /// The committed offset; -1 where there is none.
-    pub async fn committed(&mut self, group: &str, topic: &str, partition: i32) -> Result<i64, ClientError> {
+    pub async fn committed(
+        &mut self,
+        group: &str,
+        topic: &str,
+        partition: i32,
+    ) -> Result<i64, ClientError> {
         let topic = OffsetFetchRequestTopics::default()
             .with_name(topic_name(topic))
             .with_partition_indexes(vec![partition]);
@@ -250,9 +319,19 @@ impl Connection {
             .with_member_epoch(-1)
             .with_topics(Some(vec![topic]));
         let request = OffsetFetchRequest::default().with_groups(vec![group]);
-        let answer = only("OffsetFetch", self.call(OFFSET_FETCH, &request).await?.groups)?;
+        let answer = only(
+            "OffsetFetch",
+            self.call(OFFSET_FETCH, &request).await?.groups,
+        )?;
         checked("OffsetFetch", answer.error_code, ())?;
-        let partition = only("OffsetFetch", only("OffsetFetch", answer.topics)?.partitions)?;
-        checked("OffsetFetch", partition.error_code, partition.committed_offset)
+        let partition = only(
+            "OffsetFetch",
+            only("OffsetFetch", answer.topics)?.partitions,
+        )?;
+        checked(
+            "OffsetFetch",
+            partition.error_code,
+            partition.committed_offset,
+        )
     }
 }

@@ -48,17 +48,28 @@ pub struct Connection {
 
 impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Connection, ClientError> {
-        let stream = timeout(CALL_WAIT, TcpStream::connect(address)).await.map_err(|_| ClientError::NoAnswer)??;
+        let stream = timeout(CALL_WAIT, TcpStream::connect(address))
+            .await
+            .map_err(|_| ClientError::NoAnswer)??;
         stream.set_nodelay(true)?;
-        Ok(Connection { stream, next_correlation_id: 0 })
+        Ok(Connection {
+            stream,
+            next_correlation_id: 0,
+        })
     }
 
     pub fn peer_address(&self) -> SocketAddr {
-        self.stream.peer_addr().expect("an open socket has an address")
+        self.stream
+            .peer_addr()
+            .expect("an open socket has an address")
     }
 
     /// Sends a request and returns its correlation id; answers come in this order.
-    pub async fn send<R: Request>(&mut self, version: i16, request: &R) -> Result<i32, ClientError> {
+    pub async fn send<R: Request>(
+        &mut self,
+        version: i16,
+        request: &R,
+    ) -> Result<i32, ClientError> {
         let correlation_id = self.next_correlation_id;
         self.next_correlation_id += 1;
         let frame = frame(version, correlation_id, request)?;
@@ -67,14 +78,25 @@ impl Connection {
     }
 
     /// Reads the answer to the request that was sent as `correlation_id`. It must decode to its last byte.
-    pub async fn receive<R: Request>(&mut self, version: i16, correlation_id: i32) -> Result<R::Response, ClientError> {
+    pub async fn receive<R: Request>(
+        &mut self,
+        version: i16,
+        correlation_id: i32,
+    ) -> Result<R::Response, ClientError> {
         let what = || format!("{} v{version}", name(R::KEY));
-        let bad = |error: String| ClientError::Codec { what: what(), error };
+        let bad = |error: String| ClientError::Codec {
+            what: what(),
+            error,
+        };
         let mut body = self.read_frame().await?;
         let header_version = R::Response::header_version(version);
-        let header = ResponseHeader::decode(&mut body, header_version).map_err(|e| bad(e.to_string()))?;
+        let header =
+            ResponseHeader::decode(&mut body, header_version).map_err(|e| bad(e.to_string()))?;
         if header.correlation_id != correlation_id {
-            return Err(ClientError::Order { expected: correlation_id, asked: header.correlation_id });
+            return Err(ClientError::Order {
+                expected: correlation_id,
+                asked: header.correlation_id,
+            });
         }
         let answer = R::Response::decode(&mut body, version).map_err(|e| bad(e.to_string()))?;
         match body.remaining() {
@@ -83,25 +105,35 @@ impl Connection {
         }
     }
 
-    pub async fn call<R: Request>(&mut self, version: i16, request: &R) -> Result<R::Response, ClientError> {
+    pub async fn call<R: Request>(
+        &mut self,
+        version: i16,
+        request: &R,
+    ) -> Result<R::Response, ClientError> {
         let correlation_id = self.send(version, request).await?;
         self.receive::<R>(version, correlation_id).await
     }
 
     /// Writes bytes as they are; for what no client should send.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        timeout(CALL_WAIT, self.stream.write_all(bytes)).await.map_err(|_| ClientError::NoAnswer)??;
+        timeout(CALL_WAIT, self.stream.write_all(bytes))
+            .await
+            .map_err(|_| ClientError::NoAnswer)??;
         Ok(())
     }
 
     /// One answer without its length.
     pub async fn read_frame(&mut self) -> Result<Bytes, ClientError> {
-        timeout(CALL_WAIT, self.read_frame_unbounded()).await.map_err(|_| ClientError::NoAnswer)?
+        timeout(CALL_WAIT, self.read_frame_unbounded())
+            .await
+            .map_err(|_| ClientError::NoAnswer)?
     }
 
     async fn read_frame_unbounded(&mut self) -> Result<Bytes, ClientError> {
         let length = self.stream.read_i32().await?;
-        let size = usize::try_from(length).ok().filter(|size| *size <= MAX_ANSWER_BYTES);
+        let size = usize::try_from(length)
+            .ok()
+            .filter(|size| *size <= MAX_ANSWER_BYTES);
         let mut body = BytesMut::zeroed(size.ok_or(ClientError::Size(length))?);
         self.stream.read_exact(&mut body).await?;
         Ok(body.freeze())
@@ -119,7 +151,17 @@ impl Connection {
                 }
             }
         };
-        timeout(CALL_WAIT, drain).await.map_err(|_| ClientError::NoAnswer)
+        timeout(CALL_WAIT, drain)
+            .await
+            .map_err(|_| ClientError::NoAnswer)
+    }
+
+    /// Says that nothing more comes, and waits a little for the broker to finish with what came. A
+    /// request that may wait long (a fetch, a join) is left behind.
+    pub async fn finish(mut self) {
+        const FINISH_WAIT: Duration = Duration::from_secs(1);
+        let _ = self.stream.shutdown().await;
+        let _ = timeout(FINISH_WAIT, self.wait_until_closed()).await;
     }
 
     pub fn into_stream(self) -> TcpStream {
@@ -128,8 +170,15 @@ impl Connection {
 }
 
 /// A whole frame: length, header, body.
-pub fn frame<R: Request>(version: i16, correlation_id: i32, request: &R) -> Result<Bytes, ClientError> {
-    let bad = |e: String| ClientError::Codec { what: format!("{} v{version}", name(R::KEY)), error: e };
+pub fn frame<R: Request>(
+    version: i16,
+    correlation_id: i32,
+    request: &R,
+) -> Result<Bytes, ClientError> {
+    let bad = |e: String| ClientError::Codec {
+        what: format!("{} v{version}", name(R::KEY)),
+        error: e,
+    };
     let header = RequestHeader::default()
         .with_request_api_key(R::KEY)
         .with_request_api_version(version)
@@ -137,8 +186,12 @@ pub fn frame<R: Request>(version: i16, correlation_id: i32, request: &R) -> Resu
         .with_client_id(Some(StrBytes::from_static_str("ottla-tests")));
     let mut frame = BytesMut::new();
     frame.put_i32(0);
-    header.encode(&mut frame, R::header_version(version)).map_err(|e| bad(e.to_string()))?;
-    request.encode(&mut frame, version).map_err(|e| bad(e.to_string()))?;
+    header
+        .encode(&mut frame, R::header_version(version))
+        .map_err(|e| bad(e.to_string()))?;
+    request
+        .encode(&mut frame, version)
+        .map_err(|e| bad(e.to_string()))?;
     let length = (frame.len() - 4) as i32;
     frame[..4].copy_from_slice(&length.to_be_bytes());
     Ok(frame.freeze())

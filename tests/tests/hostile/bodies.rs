@@ -51,40 +51,73 @@ fn request(api_key: i16, version: i16, flexible: bool, body: &[u8]) -> BytesMut 
 /// Every API, its lowest and highest version, with and without tagged fields in the header.
 #[tokio::test(flavor = "multi_thread")]
 async fn length_bombs_in_every_api() {
-    attack("length bombs", BOMB_BYTES, &[], |mut broker, mut random| async move {
-        let mut connection = Connection::open(broker.address).await.expect("the broker accepts");
-        let apis = connection.api_versions().await.expect("the broker serves").api_keys;
-        let bombs = bombs();
-        for api in apis {
-            for version in [api.min_version, api.max_version] {
-                for flexible in [false, true] {
-                    // A third of them, another third in each run.
-                    for bomb in bombs.iter().filter(|_| random.one_in(3)) {
-                        let mut connection = Connection::open(broker.address).await.expect("the broker accepts");
-                        let _ = connection.write(&request(api.api_key, version, flexible, bomb)).await;
+    attack(
+        "length bombs",
+        BOMB_BYTES,
+        &[],
+        |mut broker, mut random| async move {
+            let mut connection = Connection::open(broker.address)
+                .await
+                .expect("the broker accepts");
+            let apis = connection
+                .api_versions()
+                .await
+                .expect("the broker serves")
+                .api_keys;
+            let bombs = bombs();
+            for api in apis {
+                for version in [api.min_version, api.max_version] {
+                    for flexible in [false, true] {
+                        // A quarter of them, another quarter in each run.
+                        for bomb in bombs.iter().filter(|_| random.one_in(4)) {
+                            let mut connection = Connection::open(broker.address)
+                                .await
+                                .expect("the broker accepts");
+                            let _ = connection
+                                .write(&request(api.api_key, version, flexible, bomb))
+                                .await;
+                            connection.finish().await;
+                        }
                     }
                 }
+                assert!(
+                    broker.is_running(),
+                    "API {} ended the broker:\n{}",
+                    api.api_key,
+                    broker.log_tail()
+                );
             }
-            assert!(broker.is_running(), "API {} ended the broker:\n{}", api.api_key, broker.log_tail());
-        }
-        broker
-    })
+            broker
+        },
+    )
     .await;
 }
 
 /// The classic one: 12 bytes of body that make a decoder ask for 200 GB.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_twelve_byte_bomb() {
-    attack("12-byte bomb", BOMB_BYTES, &[], |mut broker, _| async move {
-        let twelve = [0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff];
-        for api_key in 0..80 {
-            for version in 0..14 {
-                let mut connection = Connection::open(broker.address).await.expect("the broker accepts");
-                let _ = connection.write(&request(api_key, version, false, &twelve)).await;
+    attack(
+        "12-byte bomb",
+        BOMB_BYTES,
+        &[],
+        |mut broker, _| async move {
+            let twelve = [
+                0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff,
+            ];
+            for api_key in 0..80 {
+                for version in 0..14 {
+                    let mut connection = Connection::open(broker.address)
+                        .await
+                        .expect("the broker accepts");
+                    let _ = connection
+                        .write(&request(api_key, version, false, &twelve))
+                        .await;
+                    connection.finish().await;
+                }
             }
-        }
-        assert!(broker.is_running(), "{}", broker.log_tail());
-        broker
-    })
+            assert!(broker.is_running(), "{}", broker.log_tail());
+            broker
+        },
+    )
     .await;
 }

@@ -11,7 +11,9 @@ use crate::attack;
 const NOISE_BYTES: u64 = 32 << 20;
 
 async fn connect(broker: &Broker) -> Connection {
-    Connection::open(broker.address).await.expect("the broker accepts")
+    Connection::open(broker.address)
+        .await
+        .expect("the broker accepts")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,6 +24,7 @@ async fn noise() {
             let length = 1 + random.below(4000) as usize;
             // The broker may close while we write; that is its right.
             let _ = connection.write(&random.bytes(length)).await;
+            connection.finish().await;
         }
         broker
     })
@@ -60,13 +63,19 @@ async fn impossible_lengths_and_other_protocols() {
 /// Whole frames whose content is random, behind a header of every API.
 #[tokio::test(flavor = "multi_thread")]
 async fn random_bodies() {
-    attack("random bodies", NOISE_BYTES, &[], |broker, mut random| async move {
-        for _ in 0..1500 {
-            let mut connection = connect(&broker).await;
-            let _ = connection.write(&random_request(&mut random)).await;
-        }
-        broker
-    })
+    attack(
+        "random bodies",
+        NOISE_BYTES,
+        &[],
+        |broker, mut random| async move {
+            for _ in 0..1500 {
+                let mut connection = connect(&broker).await;
+                let _ = connection.write(&random_request(&mut random)).await;
+                connection.finish().await;
+            }
+            broker
+        },
+    )
     .await;
 }
 
@@ -85,21 +94,29 @@ fn random_request(random: &mut Random) -> BytesMut {
 /// Requests cut off at every byte, some then silent, some closed.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_frames() {
-    attack("half frames", NOISE_BYTES, &[], |broker, mut random| async move {
-        let batch = ottla_tests::batch::Batch::filled(3, 20).encode();
-        let request = ottla_tests::client::produce_request("neighbours", 0, -1, batch);
-        let whole = frame(9, 1, &request).expect("the request can be written");
-        let mut silent = Vec::new();
-        for end in 0..whole.len() {
-            let mut connection = connect(&broker).await;
-            connection.write(&whole[..end]).await.expect("half a frame is no reason to close");
-            if random.one_in(2) {
-                silent.push(connection);
+    attack(
+        "half frames",
+        NOISE_BYTES,
+        &[],
+        |broker, mut random| async move {
+            let batch = ottla_tests::batch::Batch::filled(3, 20).encode();
+            let request = ottla_tests::client::produce_request("neighbours", 0, -1, batch);
+            let whole = frame(9, 1, &request).expect("the request can be written");
+            let mut silent = Vec::new();
+            for end in 0..whole.len() {
+                let mut connection = connect(&broker).await;
+                connection
+                    .write(&whole[..end])
+                    .await
+                    .expect("half a frame is no reason to close");
+                if random.one_in(2) {
+                    silent.push(connection);
+                }
             }
-        }
-        // What was announced and never came must not have been appended.
-        drop(silent);
-        broker
-    })
+            // What was announced and never came must not have been appended.
+            drop(silent);
+            broker
+        },
+    )
     .await;
 }

@@ -18,8 +18,16 @@ impl Sender {
     }
 
     async fn on(mut bench: Bench) -> Sender {
-        let (producer_id, epoch) = bench.connection.init_producer_id().await.expect("a producer id");
-        Sender { bench, producer_id, epoch }
+        let (producer_id, epoch) = bench
+            .connection
+            .init_producer_id()
+            .await
+            .expect("a producer id");
+        Sender {
+            bench,
+            producer_id,
+            epoch,
+        }
     }
 
     async fn send(&mut self, sequence: i32) -> (i16, i64) {
@@ -29,7 +37,12 @@ impl Sender {
     /// Error code and base offset.
     async fn send_as(&mut self, producer_id: i64, epoch: i16, sequence: i32) -> (i16, i64) {
         let batch = small(3).by(producer_id, epoch, sequence).encode();
-        let answer = self.bench.connection.produce(&self.bench.topic, 0, batch).await.expect("Produce is answered");
+        let answer = self
+            .bench
+            .connection
+            .produce(&self.bench.topic, 0, batch)
+            .await
+            .expect("Produce is answered");
         (answer.error_code, answer.base_offset)
     }
 }
@@ -44,12 +57,27 @@ async fn duplicates_get_their_offset_back() {
             assert_eq!(sender.send(3 * n).await, (0, 3 * i64::from(n)));
         }
         for n in (3..8).rev() {
-            assert_eq!(sender.send(3 * n).await, (0, 3 * i64::from(n)), "one of the last five");
+            assert_eq!(
+                sender.send(3 * n).await,
+                (0, 3 * i64::from(n)),
+                "one of the last five"
+            );
         }
         let (error, _) = sender.send(0).await;
-        let old = [code::OUT_OF_ORDER_SEQUENCE_NUMBER, code::DUPLICATE_SEQUENCE_NUMBER];
-        assert!(old.contains(&error), "older than the last five: error {error}");
-        let end = sender.bench.connection.list_offset(&sender.bench.topic, 0, -1).await.unwrap();
+        let old = [
+            code::OUT_OF_ORDER_SEQUENCE_NUMBER,
+            code::DUPLICATE_SEQUENCE_NUMBER,
+        ];
+        assert!(
+            old.contains(&error),
+            "older than the last five: error {error}"
+        );
+        let end = sender
+            .bench
+            .connection
+            .list_offset(&sender.bench.topic, 0, -1)
+            .await
+            .unwrap();
         assert_eq!(end.offset, 24, "nothing was appended twice");
     })
     .await;
@@ -62,7 +90,11 @@ async fn gaps_are_refused() {
         assert_eq!(sender.send(0).await, (0, 0));
         assert_eq!(sender.send(6).await, REFUSED);
         assert_eq!(sender.send(4).await, REFUSED);
-        assert_eq!(sender.send(1).await, REFUSED, "overlaps the first batch without being it");
+        assert_eq!(
+            sender.send(1).await,
+            REFUSED,
+            "overlaps the first batch without being it"
+        );
         assert_eq!(sender.send(3).await, (0, 3));
         assert_eq!(sender.send(6).await, (0, 6));
     })
@@ -75,9 +107,16 @@ async fn epochs_only_rise() {
         let mut sender = Sender::start().await;
         let (id, epoch) = (sender.producer_id, sender.epoch);
         assert_eq!(sender.send(0).await, (0, 0));
-        assert_eq!(sender.send_as(id, epoch + 1, 3).await, REFUSED, "a new epoch begins at sequence 0");
+        assert_eq!(
+            sender.send_as(id, epoch + 1, 3).await,
+            REFUSED,
+            "a new epoch begins at sequence 0"
+        );
         assert_eq!(sender.send_as(id, epoch + 1, 0).await, (0, 3));
-        assert_eq!(sender.send_as(id, epoch, 3).await, (code::INVALID_PRODUCER_EPOCH, -1));
+        assert_eq!(
+            sender.send_as(id, epoch, 3).await,
+            (code::INVALID_PRODUCER_EPOCH, -1)
+        );
         assert_eq!(sender.send_as(id, epoch + 1, 3).await, (0, 6));
     })
     .await;
@@ -90,7 +129,11 @@ async fn a_producer_without_state_begins_anywhere_and_wraps() {
         let mut sender = Sender::start().await;
         assert_eq!(sender.send(i32::MAX - 2).await, (0, 0));
         assert_eq!(sender.send(0).await, (0, 3), "after 2^31 - 1 comes 0");
-        assert_eq!(sender.send(i32::MAX - 2).await, (0, 0), "a duplicate of the first");
+        assert_eq!(
+            sender.send(i32::MAX - 2).await,
+            (0, 0),
+            "a duplicate of the first"
+        );
         assert_eq!(sender.send(3).await, (0, 6));
     })
     .await;
@@ -103,7 +146,11 @@ async fn partitions_count_apart() {
         let (id, epoch) = bench.connection.init_producer_id().await.unwrap();
         for partition in [0, 1] {
             let batch = small(3).by(id, epoch, 0).encode();
-            let answer = bench.connection.produce(&bench.topic, partition, batch).await.unwrap();
+            let answer = bench
+                .connection
+                .produce(&bench.topic, partition, batch)
+                .await
+                .unwrap();
             assert_eq!((answer.error_code, answer.base_offset), (0, 0));
         }
     })
@@ -118,7 +165,10 @@ async fn producer_ids_are_new_each_time_and_after_kill9() {
         for round in 0..3 {
             for _ in 0..20 {
                 let (id, epoch) = bench.connection.init_producer_id().await.unwrap();
-                assert!(id >= 0 && epoch == 0 && ids.insert(id), "round {round}: id {id} epoch {epoch}");
+                assert!(
+                    id >= 0 && epoch == 0 && ids.insert(id),
+                    "round {round}: id {id} epoch {epoch}"
+                );
             }
             bench.broker.kill9();
             bench.broker.restart().await;
@@ -144,10 +194,22 @@ async fn sequences_survive_kill9_and_sigterm() {
             sender.bench.reconnect().await;
             let next = 7 + round;
             for n in next - 5..next {
-                assert_eq!(sender.send(3 * n).await, (0, 3 * i64::from(n)), "round {round}: a duplicate");
+                assert_eq!(
+                    sender.send(3 * n).await,
+                    (0, 3 * i64::from(n)),
+                    "round {round}: a duplicate"
+                );
             }
-            assert_eq!(sender.send(3 * next + 3).await, REFUSED, "round {round}: a gap");
-            assert_eq!(sender.send(3 * next).await, (0, 3 * i64::from(next)), "round {round}: the next");
+            assert_eq!(
+                sender.send(3 * next + 3).await,
+                REFUSED,
+                "round {round}: a gap"
+            );
+            assert_eq!(
+                sender.send(3 * next).await,
+                (0, 3 * i64::from(next)),
+                "round {round}: the next"
+            );
         }
     })
     .await;

@@ -41,14 +41,23 @@ impl Bench {
     }
 
     async fn on(broker: Broker, partitions: i32, configs: &[(&str, &str)]) -> Bench {
-        let mut connection = Connection::open(broker.address).await.expect("the broker is up");
+        let mut connection = Connection::open(broker.address)
+            .await
+            .expect("the broker is up");
         let (topic, topic_id) = new_topic(&mut connection, partitions, configs).await;
-        Bench { broker, connection, topic, topic_id }
+        Bench {
+            broker,
+            connection,
+            topic,
+            topic_id,
+        }
     }
 
     /// A second client.
     async fn connect(&self) -> Connection {
-        Connection::open(self.broker.address).await.expect("the broker is up")
+        Connection::open(self.broker.address)
+            .await
+            .expect("the broker is up")
     }
 
     /// Appends to partition 0, and returns the base offset.
@@ -57,7 +66,11 @@ impl Bench {
     }
 
     async fn append_bytes(&mut self, batch: Bytes) -> i64 {
-        let answer = self.connection.produce(&self.topic, 0, batch).await.expect("Produce is answered");
+        let answer = self
+            .connection
+            .produce(&self.topic, 0, batch)
+            .await
+            .expect("Produce is answered");
         assert_eq!(answer.error_code, 0, "{answer:?}");
         answer.base_offset
     }
@@ -68,9 +81,20 @@ impl Bench {
     }
 }
 
-async fn new_topic(connection: &mut Connection, partitions: i32, configs: &[(&str, &str)]) -> (String, Uuid) {
+async fn new_topic(
+    connection: &mut Connection,
+    partitions: i32,
+    configs: &[(&str, &str)],
+) -> (String, Uuid) {
     let name = format!("topic-{}", Uuid::new_v4());
-    let id = connection.create_topic(Topic { name: &name, partitions, configs }).await.expect("a topic can be made");
+    let id = connection
+        .create_topic(Topic {
+            name: &name,
+            partitions,
+            configs,
+        })
+        .await
+        .expect("a topic can be made");
     if is_reference() {
         wait_until_led(connection, &name, partitions).await;
     }
@@ -80,7 +104,13 @@ async fn new_topic(connection: &mut Connection, partitions: i32, configs: &[(&st
 /// Apache Kafka answers CreateTopics before its partitions are led; Ottla afterwards.
 async fn wait_until_led(connection: &mut Connection, topic: &str, partitions: i32) {
     for partition in 0..partitions {
-        while connection.list_offset(topic, partition, -1).await.expect("ListOffsets is answered").error_code != 0 {
+        while connection
+            .list_offset(topic, partition, -1)
+            .await
+            .expect("ListOffsets is answered")
+            .error_code
+            != 0
+        {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }

@@ -37,42 +37,113 @@ fn stamped(timestamp_ms: i64) -> Bytes {
 
 fn keyless(codec: Codec) -> Bytes {
     let keyed = Record::of("v", now_ms());
-    let without = Record { key: None, ..keyed.clone() };
-    Batch::plain(vec![keyed, without]).with_codec(codec).encode()
+    let without = Record {
+        key: None,
+        ..keyed.clone()
+    };
+    Batch::plain(vec![keyed, without])
+        .with_codec(codec)
+        .encode()
 }
 
 fn damaged_cases() -> Vec<Case> {
-    let case = |name, records, errors| Case { name, configs: &[], records, errors };
+    let case = |name, records, errors| Case {
+        name,
+        configs: &[],
+        records,
+        errors,
+    };
     let two = [small(1).encode(), small(1).encode()].concat();
     vec![
-        case("a flipped bit", changed(|b| *b.last_mut().unwrap() ^= 1), &[code::CORRUPT_MESSAGE]),
-        case("a flipped bit in the checksum", changed(|b| b[at::CRC] ^= 1), &[code::CORRUPT_MESSAGE]),
+        case(
+            "a flipped bit",
+            changed(|b| *b.last_mut().unwrap() ^= 1),
+            &[code::CORRUPT_MESSAGE],
+        ),
+        case(
+            "a flipped bit in the checksum",
+            changed(|b| b[at::CRC] ^= 1),
+            &[code::CORRUPT_MESSAGE],
+        ),
         // Kafka sees no whole batch and says INVALID_RECORD.
         case(
             "a length beyond the bytes",
             changed(|b| b[at::LENGTH + 3] += 1),
             &[code::INVALID_RECORD, code::CORRUPT_MESSAGE],
         ),
-        case("a length below the bytes", changed(|b| b[at::LENGTH + 3] -= 1), &[code::INVALID_RECORD, code::CORRUPT_MESSAGE]),
-        case("a length below a header", changed(|b| b[at::LENGTH..at::LENGTH + 4].fill(0)), &[code::CORRUPT_MESSAGE]),
-        case("a negative length", changed(|b| b[at::LENGTH] = 0xff), &[code::CORRUPT_MESSAGE]),
-        case("half a header", small(1).encode().slice(..40), &[code::INVALID_RECORD, code::CORRUPT_MESSAGE]),
+        case(
+            "a length below the bytes",
+            changed(|b| b[at::LENGTH + 3] -= 1),
+            &[code::INVALID_RECORD, code::CORRUPT_MESSAGE],
+        ),
+        case(
+            "a length below a header",
+            changed(|b| b[at::LENGTH..at::LENGTH + 4].fill(0)),
+            &[code::CORRUPT_MESSAGE],
+        ),
+        case(
+            "a negative length",
+            changed(|b| b[at::LENGTH] = 0xff),
+            &[code::CORRUPT_MESSAGE],
+        ),
+        case(
+            "half a header",
+            small(1).encode().slice(..40),
+            &[code::INVALID_RECORD, code::CORRUPT_MESSAGE],
+        ),
         case("nothing", Bytes::new(), &[code::INVALID_RECORD]),
         case("two batches", Bytes::from(two), &[code::INVALID_RECORD]),
-        case("magic 1", changed(|b| b[at::MAGIC] = 1), &[code::INVALID_RECORD, code::CORRUPT_MESSAGE]),
-        case("magic 9", changed(|b| b[at::MAGIC] = 9), &[code::CORRUPT_MESSAGE, code::INVALID_RECORD]),
+        case(
+            "magic 1",
+            changed(|b| b[at::MAGIC] = 1),
+            &[code::INVALID_RECORD, code::CORRUPT_MESSAGE],
+        ),
+        case(
+            "magic 9",
+            changed(|b| b[at::MAGIC] = 9),
+            &[code::CORRUPT_MESSAGE, code::INVALID_RECORD],
+        ),
         // Kafka fails with UNKNOWN_SERVER_ERROR on codecs 5 to 7, which makes clients try again.
-        case("codec 5", forged(at::ATTRIBUTES, &[0, 5]), &[code::UNSUPPORTED_COMPRESSION_TYPE, code::INVALID_RECORD]),
-        case("codec 7", forged(at::ATTRIBUTES, &[0, 7]), &[code::UNSUPPORTED_COMPRESSION_TYPE, code::INVALID_RECORD]),
-        case("a control batch", forged(at::ATTRIBUTES, &[0, 0x20]), &[code::INVALID_RECORD]),
-        case("no records", forged(at::COUNT, &[0, 0, 0, 0]), &[code::INVALID_RECORD]),
-        case("fewer records than offsets", forged(at::COUNT, &[0, 0, 0, 2]), &[code::INVALID_RECORD]),
-        case("a negative offset delta", forged(at::LAST_OFFSET_DELTA, &[0xff; 4]), &[code::INVALID_RECORD]),
+        case(
+            "codec 5",
+            forged(at::ATTRIBUTES, &[0, 5]),
+            &[code::UNSUPPORTED_COMPRESSION_TYPE, code::INVALID_RECORD],
+        ),
+        case(
+            "codec 7",
+            forged(at::ATTRIBUTES, &[0, 7]),
+            &[code::UNSUPPORTED_COMPRESSION_TYPE, code::INVALID_RECORD],
+        ),
+        case(
+            "a control batch",
+            forged(at::ATTRIBUTES, &[0, 0x20]),
+            &[code::INVALID_RECORD],
+        ),
+        case(
+            "no records",
+            forged(at::COUNT, &[0, 0, 0, 0]),
+            &[code::INVALID_RECORD],
+        ),
+        case(
+            "fewer records than offsets",
+            forged(at::COUNT, &[0, 0, 0, 2]),
+            &[code::INVALID_RECORD],
+        ),
+        case(
+            "a negative offset delta",
+            forged(at::LAST_OFFSET_DELTA, &[0xff; 4]),
+            &[code::INVALID_RECORD],
+        ),
     ]
 }
 
 fn rule_cases() -> Vec<Case> {
-    let case = |name, configs, records, errors| Case { name, configs, records, errors };
+    let case = |name, configs, records, errors| Case {
+        name,
+        configs,
+        records,
+        errors,
+    };
     const COMPACT: &[(&str, &str)] = &[("cleanup.policy", "compact")];
     vec![
         case(
@@ -81,17 +152,42 @@ fn rule_cases() -> Vec<Case> {
             Batch::filled(1, 1000).encode(),
             &[code::MESSAGE_TOO_LARGE],
         ),
-        case("larger than the default", &[], Batch::filled(2, 600 << 10).encode(), &[code::MESSAGE_TOO_LARGE]),
-        case("far in the future", &[], stamped(now_ms() + DAY_MS), &[code::INVALID_TIMESTAMP]),
+        case(
+            "larger than the default",
+            &[],
+            Batch::filled(2, 600 << 10).encode(),
+            &[code::MESSAGE_TOO_LARGE],
+        ),
+        case(
+            "far in the future",
+            &[],
+            stamped(now_ms() + DAY_MS),
+            &[code::INVALID_TIMESTAMP],
+        ),
         case(
             "far in the past",
             &[("message.timestamp.before.max.ms", "60000")],
             stamped(now_ms() - DAY_MS),
             &[code::INVALID_TIMESTAMP],
         ),
-        case("no key on a compacted topic", COMPACT, keyless(Codec::None), &[code::INVALID_RECORD]),
-        case("no key in a gzip batch", COMPACT, keyless(Codec::Gzip), &[code::INVALID_RECORD]),
-        case("no key in an lz4 batch", COMPACT, keyless(Codec::Lz4), &[code::INVALID_RECORD]),
+        case(
+            "no key on a compacted topic",
+            COMPACT,
+            keyless(Codec::None),
+            &[code::INVALID_RECORD],
+        ),
+        case(
+            "no key in a gzip batch",
+            COMPACT,
+            keyless(Codec::Gzip),
+            &[code::INVALID_RECORD],
+        ),
+        case(
+            "no key in an lz4 batch",
+            COMPACT,
+            keyless(Codec::Lz4),
+            &[code::INVALID_RECORD],
+        ),
     ]
 }
 
@@ -110,17 +206,31 @@ async fn refuse(cases: Vec<Case>) {
 /// The error, nothing appended, and the connection goes on.
 async fn refuse_one(connection: &mut Connection, case: &Case) -> Result<(), String> {
     let (topic, _) = new_topic(connection, 1, case.configs).await;
-    let answer = connection.produce(&topic, 0, case.records.clone()).await.map_err(|e| e.to_string())?;
+    let answer = connection
+        .produce(&topic, 0, case.records.clone())
+        .await
+        .map_err(|e| e.to_string())?;
     if !case.errors.contains(&answer.error_code) {
-        return Err(format!("error {}, not one of {:?}", answer.error_code, case.errors));
+        return Err(format!(
+            "error {}, not one of {:?}",
+            answer.error_code, case.errors
+        ));
     }
     if answer.base_offset != -1 {
-        return Err(format!("base offset {} beside an error", answer.base_offset));
+        return Err(format!(
+            "base offset {} beside an error",
+            answer.base_offset
+        ));
     }
-    let good = connection.produce(&topic, 0, small(1).encode()).await.map_err(|e| e.to_string())?;
+    let good = connection
+        .produce(&topic, 0, small(1).encode())
+        .await
+        .map_err(|e| e.to_string())?;
     match (good.error_code, good.base_offset) {
         (0, 0) => Ok(()),
-        (error, offset) => Err(format!("a good batch after it got error {error}, offset {offset}")),
+        (error, offset) => Err(format!(
+            "a good batch after it got error {error}, offset {offset}"
+        )),
     }
 }
 
@@ -141,7 +251,11 @@ async fn codecs_pass() {
         for codec in [Codec::None, Codec::Gzip, Codec::Lz4] {
             bench.append(&small(4).with_codec(codec)).await;
         }
-        let end = bench.connection.list_offset(&bench.topic, 0, -1).await.unwrap();
+        let end = bench
+            .connection
+            .list_offset(&bench.topic, 0, -1)
+            .await
+            .unwrap();
         assert_eq!(end.offset, 12);
     })
     .await;
@@ -153,9 +267,17 @@ async fn acks_2() {
         let mut bench = Bench::start().await;
         for acks in [2, -2] {
             let request = produce_request(&bench.topic, 0, acks, small(1).encode());
-            let answer = bench.connection.call::<ProduceRequest>(PRODUCE, &request).await.unwrap();
+            let answer = bench
+                .connection
+                .call::<ProduceRequest>(PRODUCE, &request)
+                .await
+                .unwrap();
             let partition = &answer.responses[0].partition_responses[0];
-            assert_eq!(partition.error_code, code::INVALID_REQUIRED_ACKS, "acks={acks}");
+            assert_eq!(
+                partition.error_code,
+                code::INVALID_REQUIRED_ACKS,
+                "acks={acks}"
+            );
         }
         assert_eq!(bench.append(&small(1)).await, 0);
     })
@@ -166,9 +288,21 @@ async fn acks_2() {
 async fn unknown_topic_or_partition() {
     within(TEST_SECONDS, "unknown topic", async {
         let mut bench = Bench::start().await;
-        for (topic, partition) in [("absent", 0), (bench.topic.as_str(), 1), (bench.topic.as_str(), -1)] {
-            let answer = bench.connection.produce(topic, partition, small(1).encode()).await.unwrap();
-            assert_eq!(answer.error_code, code::UNKNOWN_TOPIC_OR_PARTITION, "{topic} {partition}");
+        for (topic, partition) in [
+            ("absent", 0),
+            (bench.topic.as_str(), 1),
+            (bench.topic.as_str(), -1),
+        ] {
+            let answer = bench
+                .connection
+                .produce(topic, partition, small(1).encode())
+                .await
+                .unwrap();
+            assert_eq!(
+                answer.error_code,
+                code::UNKNOWN_TOPIC_OR_PARTITION,
+                "{topic} {partition}"
+            );
         }
     })
     .await;
@@ -183,9 +317,16 @@ async fn partitions_fail_apart() {
         let mut request = produce_request(&bench.topic, 0, -1, changed(|b| b[at::CRC] ^= 1));
         let extra = good.topic_data[0].partition_data[0].clone();
         request.topic_data[0].partition_data.push(extra);
-        let answer = bench.connection.call::<ProduceRequest>(PRODUCE, &request).await.unwrap();
-        let mut seen: Vec<_> =
-            answer.responses[0].partition_responses.iter().map(|p| (p.index, p.error_code, p.base_offset)).collect();
+        let answer = bench
+            .connection
+            .call::<ProduceRequest>(PRODUCE, &request)
+            .await
+            .unwrap();
+        let mut seen: Vec<_> = answer.responses[0]
+            .partition_responses
+            .iter()
+            .map(|p| (p.index, p.error_code, p.base_offset))
+            .collect();
         seen.sort_unstable();
         assert_eq!(seen, vec![(0, code::CORRUPT_MESSAGE, -1), (1, 0, 0)]);
     })

@@ -55,6 +55,8 @@ def consumer(name):
             "allow_auto_create_topics": False,
         }
         made.append(KafkaConsumer(*topics, **(settings | config)))
+        for topic in topics:  # kafka-python may stall for good if it joins a group before it knows the topic
+            wait_for(lambda topic=topic: made[-1].partitions_for_topic(topic), "the partitions")
         return made[-1]
 
     yield make

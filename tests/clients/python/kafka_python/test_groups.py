@@ -10,7 +10,7 @@ from .conftest import fill, poll_until
 def settle(consumers, expected):
     def settled():
         for consumer in consumers:
-            consumer.poll(timeout_ms=200)  # much less, and kafka-python assigns before it knows the topic
+            consumer.poll(timeout_ms=100)
         shares = [{p.partition for p in consumer.assignment()} for consumer in consumers]
         return sorted(map(len, shares)) == sorted(expected) and len(set().union(*shares)) == sum(expected) and shares
 

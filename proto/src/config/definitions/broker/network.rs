@@ -44,15 +44,15 @@ pub(super) static DEFS: &[ConfigDef] = &[
     .high(),
     int(
         "socket.send.buffer.bytes",
-        "102400",
-        "SO_SNDBUF of a connection; -1 leaves it to the system.",
+        "-1",
+        "SO_SNDBUF of a connection; -1, Ottla's default, leaves it to the system (Kafka's is 102400).",
     )
     .at_least(-1)
     .high(),
     int(
         "socket.receive.buffer.bytes",
-        "102400",
-        "SO_RCVBUF of a connection; -1 leaves it to the system.",
+        "-1",
+        "SO_RCVBUF of a connection; -1, Ottla's default, leaves it to the system (Kafka's is 102400).",
     )
     .at_least(-1)
     .high(),
