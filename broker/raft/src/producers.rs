@@ -88,7 +88,9 @@ impl Producers {
         let producers = self.0.get_or_insert_default();
         // Now and then a new producer's coming clears out those that have expired: idle partitions
         // cost nothing, and busy ones stay small.
-        if producers.len().is_multiple_of(SWEEP_EVERY) && !producers.contains_key(&meta.id) {
+        let due = producers.len().is_multiple_of(SWEEP_EVERY)
+            || producers.len() >= PRODUCERS_PER_PARTITION;
+        if due && !producers.contains_key(&meta.id) {
             producers.retain(|_, s| s.last_time_ms.saturating_add(expiration_ms) > now_ms);
         }
         if producers.len() >= PRODUCERS_PER_PARTITION && !producers.contains_key(&meta.id) {

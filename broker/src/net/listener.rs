@@ -174,10 +174,14 @@ impl Listener {
         place
     }
 
-    async fn serve(self, stream: TcpStream, from: SocketAddr, place: Place) {
+    async fn serve(mut self, stream: TcpStream, from: SocketAddr, place: Place) {
         let _ = stream.set_nodelay(true);
         let idle = self.services.metadata.config().connections.max_idle_ms;
-        match is_peer(&stream, idle).await {
+        let peer_or_client = tokio::select! {
+            answer = is_peer(&stream, idle) => answer,
+            _ = self.stopped.wait_for(|s| *s) => return,
+        };
+        match peer_or_client {
             Ok(true) => self.peers.serve(stream).await,
             Ok(false) => {
                 let peer = Arc::new(Peer {
