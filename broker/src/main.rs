@@ -9,6 +9,7 @@ mod net;
 mod producer_ids;
 mod reconcile;
 mod registration;
+mod retention;
 mod server;
 mod services;
 mod telemetry;

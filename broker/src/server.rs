@@ -23,6 +23,7 @@ use crate::net::{Bound, Network, PeerServer};
 use crate::producer_ids::ProducerIds;
 use crate::reconcile::Reconciler;
 use crate::registration::{Registration, RegistrationError};
+use crate::retention::Retention;
 use crate::services::Services;
 use crate::telemetry::{self, Sources, Telemetry};
 use crate::topics::Topics;
@@ -126,6 +127,8 @@ impl Server {
         });
 
         let (stopping, stopped) = watch::channel(false);
+        let retention = Retention::new(topics.clone(), metadata.clone());
+        tokio::spawn(retention.run(stopped.clone()));
         let services = Arc::new(Services {
             producer_ids: ProducerIds::new(controller.clone(), registration.clone()),
             metadata,

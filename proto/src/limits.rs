@@ -101,3 +101,9 @@ pub const PEER_STREAMS: u32 = 256;
 pub const BATCH_OVERHEAD_BYTES: usize = 512;
 /// Connections a broker takes, whatever `max.connections` says: fewer than `OPEN_FILES`.
 pub const CONNECTIONS: u32 = 60_000;
+/// Deleted record bytes from which on their disk space is given back at once.
+pub const RECLAIM_BYTES: u64 = 256 << 20;
+/// Fewer deleted bytes wait this long for more.
+pub const RECLAIM_WAIT_MS: u64 = 60_000;
+/// Partitions that retention looks at in one step, and trims with one entry per group.
+pub const RETENTION_STEP_PARTITIONS: usize = 512;

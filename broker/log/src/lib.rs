@@ -12,6 +12,7 @@
 mod keys;
 mod memory;
 mod options;
+mod reclaim;
 mod rocks;
 mod store;
 mod writer;

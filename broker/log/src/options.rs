@@ -6,6 +6,7 @@ use rocksdb::{
 };
 
 use crate::keys;
+use crate::reclaim::BLOB_FILE_BYTES;
 
 const MB: usize = 1 << 20;
 
@@ -69,7 +70,7 @@ pub(crate) fn column_families(options: &StoreOptions) -> Vec<ColumnFamilyDescrip
     table(&mut log);
     log.set_enable_blob_files(true);
     log.set_min_blob_size(512);
-    log.set_blob_file_size(256 * MB as u64);
+    log.set_blob_file_size(BLOB_FILE_BYTES);
     log.set_blob_compression_type(DBCompressionType::None);
     log.set_write_buffer_size(options.memtable_bytes);
     log.set_max_write_buffer_number(options.memtables);

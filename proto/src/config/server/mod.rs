@@ -14,7 +14,8 @@ use std::path::PathBuf;
 pub use listeners::{HostPort, Listener, Listeners, QuorumVoter, SecurityProtocol};
 pub use load::{Notice, notices_line};
 pub use sections::{
-    Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, TopicCreation, Transactions,
+    Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, Retention, TopicCreation,
+    Transactions,
 };
 
 use super::values::{Origin, Values};
@@ -51,6 +52,7 @@ pub struct ServerConfig {
     pub connections: Connections,
     pub fetch: Fetch,
     pub topic_creation: TopicCreation,
+    pub retention: Retention,
     pub offsets: Offsets,
     pub groups: Groups,
     pub transactions: Transactions,
@@ -106,6 +108,7 @@ impl ServerConfig {
             connections: Connections::read(&values, problems),
             fetch: Fetch::read(&values),
             topic_creation: TopicCreation::read(&values),
+            retention: Retention::read(&values),
             offsets: Offsets::read(&values),
             groups: Groups::read(&values),
             transactions: Transactions::read(&values),
