@@ -4,6 +4,7 @@ mod api;
 mod cli;
 mod coordinator;
 mod identity;
+mod memory;
 mod metadata;
 mod net;
 mod producer_ids;

@@ -17,6 +17,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use ottla_log::RocksStore;
 use ottla_proto::config::LogFormat;
 use ottla_proto::limits::{METRICS_CONNECTIONS, METRICS_HEADER_WAIT_MS};
+use ottla_proto::memory::MemoryShares;
 use ottla_raft::Groups;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -53,6 +54,7 @@ pub struct Telemetry {
 pub struct Sources {
     pub store: Arc<RocksStore>,
     pub groups: Arc<Groups>,
+    pub memory: MemoryShares,
 }
 
 impl Telemetry {
@@ -125,6 +127,7 @@ impl Telemetry {
 
     fn render(&self, sources: &Sources) -> String {
         let stats = sources.store.stats();
+        metrics::gauge!("ottla_memory_budget_bytes").set(sources.memory.budget_bytes as f64);
         metrics::gauge!("ottla_log_disk_bytes").set(stats.disk_bytes as f64);
         metrics::gauge!("ottla_log_memtable_bytes").set(stats.memtable_bytes as f64);
         metrics::gauge!("ottla_log_block_cache_bytes").set(stats.block_cache_bytes as f64);

@@ -7,12 +7,13 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use ottla_proto::ids::{GroupId, PartitionId};
+use ottla_proto::memory::MemoryShares;
 use rocksdb::{
     BoundColumnFamily, DBWithThreadMode, Direction, IteratorMode, MultiThreaded, ReadOptions,
 };
 
 use crate::keys::{self, StateKey};
-use crate::options::{self, StoreOptions};
+use crate::options;
 use crate::reclaim::{self, Freed};
 use crate::store::{IndexRow, Store, StoreError, Write, batch_span};
 use crate::{Tag, writer};
@@ -63,9 +64,9 @@ pub struct StoreStats {
 
 impl RocksStore {
     /// Opens or creates the database in `path`. The folder must be on a local file system.
-    pub fn open(path: &Path, options: &StoreOptions) -> Result<RocksStore, StoreError> {
-        let database = options::database(options);
-        let families = options::column_families(options);
+    pub fn open(path: &Path, memory: &MemoryShares) -> Result<RocksStore, StoreError> {
+        let database = options::database(memory);
+        let families = options::column_families(memory);
         let inner = DBWithThreadMode::open_cf_descriptors(&database, path, families)
             .map_err(|e| StoreError::Io(format!("{}: {e}", path.display()).into()))?;
         let db = Arc::new(Database { inner });

@@ -10,7 +10,8 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, EmptyNode, SnapshotPolicy};
 use ottla_log::{IndexRow, Store, StoreError, Write};
 use ottla_proto::ids::{GroupId, PartitionId};
-use ottla_proto::limits::{APPEND_QUEUE_BYTES, CHECKPOINT_ENTRIES, TAIL_CACHE_BYTES};
+use ottla_proto::limits::CHECKPOINT_ENTRIES;
+use ottla_proto::memory::MemoryShares;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::command::{Command, Outcome};
@@ -58,17 +59,19 @@ pub struct Groups {
     store: Arc<dyn Store>,
     tail_cache: Arc<TailCache>,
     permits: Arc<Semaphore>,
+    append_queue_bytes: usize,
     clock: Clock,
     producer_expiration_ms: Arc<AtomicI64>,
     groups: RwLock<HashMap<GroupId, Arc<Group>>>,
 }
 
 impl Groups {
-    pub fn new(store: Arc<dyn Store>, clock: Clock) -> Groups {
+    pub fn new(store: Arc<dyn Store>, clock: Clock, memory: &MemoryShares) -> Groups {
         Groups {
             store,
-            tail_cache: Arc::new(TailCache::new(TAIL_CACHE_BYTES)),
-            permits: Arc::new(Semaphore::new(APPEND_QUEUE_BYTES)),
+            tail_cache: Arc::new(TailCache::new(memory.tail_cache_bytes)),
+            permits: Arc::new(Semaphore::new(memory.append_queue_bytes)),
+            append_queue_bytes: memory.append_queue_bytes,
             clock,
             producer_expiration_ms: Arc::new(AtomicI64::new(86_400_000)),
             groups: RwLock::default(),
@@ -88,7 +91,7 @@ impl Groups {
 
     /// Waits for room for `bytes` of records. Taking it before [`Group::append`] bounds what is queued.
     pub async fn reserve(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let bytes = bytes.min(APPEND_QUEUE_BYTES) as u32;
+        let bytes = bytes.min(self.append_queue_bytes) as u32;
         self.permits
             .clone()
             .acquire_many_owned(bytes)

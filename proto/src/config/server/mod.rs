@@ -49,6 +49,8 @@ pub struct ServerConfig {
     pub log_dir: PathBuf,
     pub metrics_listener: Option<HostPort>,
     pub log_format: LogFormat,
+    /// `None` leaves it to the machine or control group.
+    pub memory_bytes: Option<u64>,
     pub connections: Connections,
     pub fetch: Fetch,
     pub topic_creation: TopicCreation,
@@ -105,6 +107,9 @@ impl ServerConfig {
             log_dir: log_dir(&values, problems),
             metrics_listener: listeners::bind_address(&values, "ottla.metrics.listener", problems),
             log_format: LogFormat::read(&values),
+            memory_bytes: values
+                .get("ottla.memory.bytes")
+                .and_then(|v| v.parse().ok()),
             connections: Connections::read(&values, problems),
             fetch: Fetch::read(&values),
             topic_creation: TopicCreation::read(&values),
