@@ -62,6 +62,7 @@ pub struct Server {
     pub config: ServerConfig,
     services: Arc<Services>,
     groups: Arc<Groups>,
+    store: Arc<RocksStore>,
     network: Network,
     telemetry: Arc<Telemetry>,
     stopping: watch::Sender<bool>,
@@ -83,9 +84,12 @@ impl Server {
         raise_open_files();
         let telemetry = Telemetry::install().map_err(StartError::Telemetry)?;
         let path = Identity::database(&config.log_dir);
-        let opened =
-            tokio::task::spawn_blocking(move || RocksStore::open(&path, &StoreOptions::default()))
-                .await;
+        let options = StoreOptions {
+            disk_reserve_bytes: config.storage.disk_reserve_bytes,
+            accept_loss: config.storage.accept_loss,
+            ..StoreOptions::default()
+        };
+        let opened = tokio::task::spawn_blocking(move || RocksStore::open(&path, &options)).await;
         let store = Arc::new(opened.map_err(|e| StartError::Telemetry(e.to_string()))??);
         let clock: ottla_raft::Clock = Arc::new(now_ms);
         let groups = Arc::new(Groups::new(store.clone(), clock.clone()));
@@ -148,6 +152,7 @@ impl Server {
             config,
             services,
             groups,
+            store,
             network,
             telemetry,
             stopping,
@@ -158,6 +163,7 @@ impl Server {
     pub async fn stop(self) {
         self.telemetry.set_ready(false);
         self.stopping.send_replace(true);
+        self.store.stop_waiting();
         self.services.coordinators.shutdown().await;
         let drained = self.network.shutdown();
         if tokio::time::timeout(Duration::from_millis(SHUTDOWN_WAIT_MS), drained)

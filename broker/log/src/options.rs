@@ -16,6 +16,10 @@ pub struct StoreOptions {
     pub memtable_bytes: usize,
     pub memtables: i32,
     pub block_cache_bytes: usize,
+    /// Disk space that new records leave free; by default a share of the volume.
+    pub disk_reserve_bytes: Option<u64>,
+    /// Starts although acknowledged data is missing.
+    pub accept_loss: bool,
 }
 
 impl Default for StoreOptions {
@@ -24,6 +28,8 @@ impl Default for StoreOptions {
             memtable_bytes: 128 * MB,
             memtables: 4,
             block_cache_bytes: 64 * MB,
+            disk_reserve_bytes: None,
+            accept_loss: false,
         }
     }
 }
@@ -36,6 +42,8 @@ pub(crate) fn database(_options: &StoreOptions) -> Options {
     db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     db.set_max_total_wal_size(1 << 30);
     db.set_recycle_log_file_num(4);
+    // Each log names the one before it: a missing or cut one is noticed.
+    db.set_track_and_verify_wals(true);
     db.set_wal_bytes_per_sync(MB as u64);
     db.set_bytes_per_sync(MB as u64);
     db.set_writable_file_max_buffer_size(4 * MB as u64);

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub use listeners::{HostPort, Listener, Listeners, QuorumVoter, SecurityProtocol};
 pub use load::{Notice, notices_line};
 pub use sections::{
-    Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, TopicCreation, Transactions,
+    Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, Storage, TopicCreation, Transactions,
 };
 
 use super::values::{Origin, Values};
@@ -55,6 +55,7 @@ pub struct ServerConfig {
     pub groups: Groups,
     pub transactions: Transactions,
     pub lifecycle: Lifecycle,
+    pub storage: Storage,
     values: Values,
 }
 
@@ -110,6 +111,7 @@ impl ServerConfig {
             groups: Groups::read(&values),
             transactions: Transactions::read(&values),
             lifecycle: Lifecycle::read(&values, problems),
+            storage: Storage::read(&values),
             values,
         };
         check_quorum(&config, problems);
