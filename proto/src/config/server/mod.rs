@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub use listeners::{HostPort, Listener, Listeners, QuorumVoter, SecurityProtocol};
 pub use load::{Notice, notices_line};
 pub use sections::{
-    Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, Retention, TopicCreation,
+    Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, Retention, Storage, TopicCreation,
     Transactions,
 };
 
@@ -59,6 +59,7 @@ pub struct ServerConfig {
     pub groups: Groups,
     pub transactions: Transactions,
     pub lifecycle: Lifecycle,
+    pub storage: Storage,
     values: Values,
 }
 
@@ -118,6 +119,7 @@ impl ServerConfig {
             groups: Groups::read(&values),
             transactions: Transactions::read(&values),
             lifecycle: Lifecycle::read(&values, problems),
+            storage: Storage::read(&values),
             values,
         };
         check_quorum(&config, problems);
