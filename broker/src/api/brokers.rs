@@ -27,8 +27,6 @@ pub(super) const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
 /// The bits of create, alter, describe, cluster_action, describe_configs, alter_configs and
 /// idempotent_write.
 pub(super) const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
-/// Pause between two looks at whether a new topic is served.
-const SERVED_CHECK: Duration = Duration::from_millis(5);
 
 const fn bits(operations: &[u8]) -> i32 {
     let (mut set, mut i) = (0, 0);
@@ -267,25 +265,32 @@ pub(super) fn cluster_id(image: &Image) -> StrBytes {
 }
 
 /// Waits until clients can go to work on new topics, given by id and number of partitions, but no
-/// longer than to the deadline. Answers those that are not there yet. What is waited for is the end
-/// of elections and of start-up work of other tasks, so it looks again every few milliseconds.
+/// longer than to the deadline. Answers those that are not there yet.
 pub(super) async fn wait_until_served(
     services: &Services,
     topics: Vec<(Uuid, usize)>,
     deadline: Instant,
 ) -> Vec<Uuid> {
+    // Partitions begin to be served here, or the image tells of a new leader, here or elsewhere.
+    let (mut served, mut image) = (services.topics.changes(), services.metadata.watch());
     let mut missing = topics;
-    loop {
-        let look = |missing: &mut Vec<(Uuid, usize)>| {
-            let mut view = ClusterView::new(services, "", ResponseError::ListenerNotFound);
-            missing.retain(|(id, partitions)| !view.is_served(*id, *partitions));
+    let look = |missing: &mut Vec<(Uuid, usize)>| {
+        let mut view = ClusterView::new(services, "", ResponseError::ListenerNotFound);
+        missing.retain(|(id, partitions)| !view.is_served(*id, *partitions));
+    };
+    look(&mut missing);
+    while !missing.is_empty() {
+        let is_over = tokio::select! {
+            _ = served.changed() => false,
+            _ = image.changed() => false,
+            _ = tokio::time::sleep_until(deadline) => true,
         };
         look(&mut missing);
-        if missing.is_empty() || Instant::now() >= deadline {
-            return missing.into_iter().map(|(id, _)| id).collect();
+        if is_over {
+            break;
         }
-        tokio::time::sleep_until((Instant::now() + SERVED_CHECK).min(deadline)).await;
     }
+    missing.into_iter().map(|(id, _)| id).collect()
 }
 
 /// What to call a topic that does not exist: it may be that none could have the name.

@@ -2,24 +2,19 @@
 //!
 //! Answers once this broker serves the topics no more. Their data goes afterwards.
 
-use std::time::Duration;
-
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use ottla_controller::delete_topics::{DeleteTopicError, DeletedTopic, TopicKey};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::RequestContext;
 use super::brokers;
 use super::errors::{NONE, Refusal};
 use crate::services::Services;
-
-/// Pause between two looks at whether a topic is gone.
-const GONE_CHECK: Duration = Duration::from_millis(5);
 
 pub(super) async fn handle(
     services: &Services,
@@ -88,13 +83,13 @@ fn key(topic: DeleteTopicState) -> Result<TopicKey, DeletableTopicResult> {
 }
 
 async fn wait_until_gone(services: &Services, topics: Vec<Uuid>, deadline: Instant) -> Vec<Uuid> {
+    let mut changes = services.topics.changes();
     let mut there = topics;
     loop {
         there.retain(|id| services.topics.by_id(*id).is_ok());
-        if there.is_empty() || Instant::now() >= deadline {
+        if there.is_empty() || timeout_at(deadline, changes.changed()).await.is_err() {
             return there;
         }
-        tokio::time::sleep_until((Instant::now() + GONE_CHECK).min(deadline)).await;
     }
 }
 
