@@ -9,6 +9,7 @@ use std::time::Duration;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::BrokerId;
 use kafka_protocol::protocol::StrBytes;
+use ottla_controller::topic_name;
 use ottla_proto::ids::{GroupId, METADATA_GROUP, NodeId};
 use ottla_proto::metadata::{Broker, Group, Image, Listener, Topic};
 use tokio::time::Instant;
@@ -295,12 +296,9 @@ pub(super) async fn wait_until_served(
 
 /// What to call a topic that does not exist: it may be that none could have the name.
 pub(super) fn unknown_topic(name: &str) -> ResponseError {
-    let legal = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-    match name.len() {
-        1..=249 if !matches!(name, "." | "..") && name.bytes().all(legal) => {
-            ResponseError::UnknownTopicOrPartition
-        }
-        _ => ResponseError::InvalidTopicException,
+    match topic_name::check(name) {
+        Ok(()) => ResponseError::UnknownTopicOrPartition,
+        Err(_) => ResponseError::InvalidTopicException,
     }
 }
 
