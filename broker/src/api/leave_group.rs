@@ -6,13 +6,11 @@ use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 use ottla_coordinator::{Command, LeaveGroup, LeavingMember, LeftMember, Response};
+use ottla_proto::limits::GROUP_REASON_CHARS;
 
 use super::RequestContext;
 use super::errors::{Refusal, group_code};
 use crate::services::Services;
-
-/// Characters kept of a member's reason (Kafka's number).
-const REASON_CHARS: usize = 255;
 
 pub(super) async fn handle(
     services: &Services,
@@ -65,5 +63,5 @@ fn member(left: LeftMember) -> MemberResponse {
 
 /// What is kept of why a member joins or leaves.
 pub(super) fn reason(reason: Option<StrBytes>) -> Option<String> {
-    reason.map(|reason| reason.chars().take(REASON_CHARS).collect())
+    reason.map(|reason| reason.chars().take(GROUP_REASON_CHARS).collect())
 }

@@ -15,6 +15,7 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use ottla_controller::create_topics::{CreateTopicError, CreateTopics, auto_topic};
+use ottla_proto::limits::TOPIC_CREATION_WAIT_MS;
 use ottla_proto::metadata::{Topic, is_internal_topic};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -23,9 +24,6 @@ use super::RequestContext;
 use super::brokers::{self, ClusterView, Placement, unknown_topic};
 use super::errors::{NONE, Refusal};
 use crate::services::Services;
-
-/// How long an answer waits for topics that it made. Clients come back sooner or later than this.
-const CREATION_WAIT: Duration = Duration::from_secs(2);
 
 /// One topic of a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -167,7 +165,8 @@ async fn create_missing(services: &Services, asked: &[Asked]) -> HashMap<String,
             Err(error) => drop(not_made.insert(name, Refusal::from(&error))),
         }
     }
-    brokers::wait_until_served(services, made, Instant::now() + CREATION_WAIT).await;
+    let wait = Duration::from_millis(TOPIC_CREATION_WAIT_MS);
+    brokers::wait_until_served(services, made, Instant::now() + wait).await;
     not_made
 }
 
