@@ -210,6 +210,7 @@ fn endpoint<'b>(broker: &'b Broker, listener: &str) -> Option<&'b Listener> {
 }
 
 /// One broker as clients are told of it.
+#[derive(Debug)]
 pub(super) struct Endpoint {
     pub id: BrokerId,
     pub host: StrBytes,

@@ -20,6 +20,7 @@ use crate::topics::Unavailable;
 pub(super) const NONE: i16 = 0;
 
 /// An error code with what the client's log will show.
+#[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub code: i16,
     pub message: Option<String>,
