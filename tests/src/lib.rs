@@ -7,8 +7,10 @@ pub mod broker;
 pub mod checker;
 pub mod client;
 pub mod history;
+pub mod http;
 pub mod load;
 pub mod producer;
+pub mod prometheus;
 pub mod random;
 pub mod reader;
 
