@@ -182,7 +182,7 @@ impl Listener {
             _ = self.stopped.wait_for(|s| *s) => return,
         };
         match peer_or_client {
-            Ok(true) => self.peers.serve(stream).await,
+            Ok(true) => self.peers.serve(stream, self.stopped).await,
             Ok(false) => {
                 let peer = Arc::new(Peer {
                     address: from.ip(),
