@@ -266,6 +266,26 @@ async fn other_protocols_are_closed() {
     .await;
 }
 
+/// Whoever speaks HTTP/2 and makes no hello is let go.
+#[tokio::test]
+async fn who_makes_no_hello_is_let_go() {
+    within(TEST_SECONDS, "no hello", async {
+        let (broker, cluster_id, _) = start().await;
+        const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+        // Each of them returns when the broker has closed it.
+        tokio::join!(
+            send(broker.address, &[b"PRI "]),
+            send(broker.address, &[PREFACE]),
+            send(broker.address, &[PREFACE, SETTINGS]),
+        );
+        let channel = channel(broker.address).await;
+        let reply = call(&channel, HELLO, hello(&cluster_id)).await;
+        reply.expect("peers are served as before");
+    })
+    .await;
+}
+
 /// An open peer connection does not hold up a broker that stops.
 #[tokio::test]
 async fn peers_are_let_go_when_the_broker_stops() {
