@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ottla_controller::Controller;
-use ottla_log::{RocksStore, StoreOptions};
+use ottla_log::RocksStore;
 use ottla_proto::config::{HostPort, ServerConfig};
 use ottla_proto::ids::METADATA_GROUP;
-use ottla_proto::limits::{
-    FETCH_MEMORY_BYTES, GROUP_START_WAIT_MS, OPEN_FILES, REQUEST_MEMORY_BYTES, SHUTDOWN_WAIT_MS,
-};
+use ottla_proto::limits::{GROUP_START_WAIT_MS, OPEN_FILES, SHUTDOWN_WAIT_MS};
+use ottla_proto::memory::MemoryShares;
 use ottla_proto::peer::PeerInfo;
 use ottla_raft::Groups;
 use ottla_wire::guard::GuardLimits;
@@ -18,11 +17,13 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::coordinator::Coordinators;
 use crate::identity::{Identity, IdentityError};
+use crate::memory;
 use crate::metadata::Metadata;
 use crate::net::{Bound, Network, PeerServer};
 use crate::producer_ids::ProducerIds;
 use crate::reconcile::Reconciler;
 use crate::registration::{Registration, RegistrationError};
+use crate::retention::Retention;
 use crate::services::Services;
 use crate::telemetry::{self, Sources, Telemetry};
 use crate::topics::Topics;
@@ -83,17 +84,17 @@ impl Server {
         raise_open_files();
         let telemetry = Telemetry::install().map_err(StartError::Telemetry)?;
         let path = Identity::database(&config.log_dir);
-        let opened =
-            tokio::task::spawn_blocking(move || RocksStore::open(&path, &StoreOptions::default()))
-                .await;
+        let memory = memory::shares(config.memory_bytes);
+        let opened = tokio::task::spawn_blocking(move || RocksStore::open(&path, &memory)).await;
         let store = Arc::new(opened.map_err(|e| StartError::Telemetry(e.to_string()))??);
         let clock: ottla_raft::Clock = Arc::new(now_ms);
-        let groups = Arc::new(Groups::new(store.clone(), clock.clone()));
+        let groups = Arc::new(Groups::new(store.clone(), clock.clone(), &memory));
         groups.set_producer_expiration_ms(config.transactions.producer_id_expiration_ms as i64);
         if let Some(listener) = ports.metrics {
             let sources = Arc::new(Sources {
                 store: store.clone(),
                 groups: groups.clone(),
+                memory,
             });
             tokio::spawn(telemetry.clone().serve(listener, sources));
         }
@@ -126,6 +127,8 @@ impl Server {
         });
 
         let (stopping, stopped) = watch::channel(false);
+        let retention = Retention::new(topics.clone(), metadata.clone());
+        tokio::spawn(retention.run(stopped.clone()));
         let services = Arc::new(Services {
             producer_ids: ProducerIds::new(controller.clone(), registration.clone()),
             metadata,
@@ -133,8 +136,9 @@ impl Server {
             topics,
             coordinators,
             guard_limits: GuardLimits::default(),
-            fetch_permits: Arc::new(Semaphore::new(FETCH_MEMORY_BYTES)),
-            request_permits: Arc::new(Semaphore::new(request_memory_bytes(&config))),
+            fetch_permits: Arc::new(Semaphore::new(memory.fetch_bytes)),
+            fetch_bytes: memory.fetch_bytes,
+            request_permits: Arc::new(Semaphore::new(request_bytes(&config, &memory))),
             stopping: stopped,
         });
         let peers = PeerServer::new(PeerInfo {
@@ -278,11 +282,11 @@ fn own_host() -> String {
         .unwrap_or_else(|| "127.0.0.1".to_owned())
 }
 
-/// `queued.max.request.bytes`, or what the broker takes by itself; room for the largest request.
-fn request_memory_bytes(config: &ServerConfig) -> usize {
+/// `queued.max.request.bytes`, or a share of the memory; room for the largest request.
+fn request_bytes(config: &ServerConfig, memory: &MemoryShares) -> usize {
     let connections = &config.connections;
     let set = connections.queued_max_request_bytes;
-    let bytes = set.map_or(REQUEST_MEMORY_BYTES, |bytes| bytes as usize);
+    let bytes = set.map_or(memory.request_bytes, |bytes| bytes as usize);
     bytes
         .max(connections.request_max_bytes as usize)
         .min(Semaphore::MAX_PERMITS)

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ottla_controller::Controller;
-use ottla_proto::limits::FETCH_MEMORY_BYTES;
 use ottla_wire::guard::GuardLimits;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -25,6 +24,8 @@ pub struct Services {
     pub guard_limits: GuardLimits,
     /// Bytes that fetches may read from disk at a time, over all connections.
     pub fetch_permits: Arc<Semaphore>,
+    /// All of `fetch_permits`.
+    pub fetch_bytes: usize,
     /// Bytes of large requests being read, over all connections.
     pub request_permits: Arc<Semaphore>,
     /// True once the broker stops: long polls end.
@@ -39,7 +40,7 @@ impl Services {
 
     /// Waits for room to read `bytes` of records from the disk.
     pub async fn reserve_fetch(&self, bytes: usize) -> OwnedSemaphorePermit {
-        reserve(&self.fetch_permits, bytes.min(FETCH_MEMORY_BYTES)).await
+        reserve(&self.fetch_permits, bytes.min(self.fetch_bytes)).await
     }
 }
 

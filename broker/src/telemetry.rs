@@ -21,6 +21,7 @@ use ottla_proto::limits::{
     ACCEPT_RETRY_MS, METRICS_CONNECTION_WAIT_MS, METRICS_CONNECTIONS, METRICS_HEADER_WAIT_MS,
     METRICS_REQUEST_BYTES,
 };
+use ottla_proto::memory::MemoryShares;
 use ottla_raft::Groups;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -54,6 +55,7 @@ const COUNTERS: &[&str] = &[
     "kafka_server_socketservermetrics_responses_total",
     "ottla_connections_refused_total",
     "ottla_log_flush_total",
+    "ottla_log_reclaim_passes_total",
     "ottla_log_write_bytes_total",
 ];
 
@@ -67,6 +69,7 @@ pub struct Telemetry {
 pub struct Sources {
     pub store: Arc<RocksStore>,
     pub groups: Arc<Groups>,
+    pub memory: MemoryShares,
 }
 
 impl Telemetry {
@@ -149,6 +152,7 @@ impl Telemetry {
 
     fn render(&self, sources: &Sources) -> String {
         let stats = sources.store.stats();
+        metrics::gauge!("ottla_memory_budget_bytes").set(sources.memory.budget_bytes as f64);
         metrics::gauge!("ottla_log_disk_bytes").set(stats.disk_bytes as f64);
         metrics::gauge!("ottla_log_memtable_bytes").set(stats.memtable_bytes as f64);
         metrics::gauge!("ottla_log_block_cache_bytes").set(stats.block_cache_bytes as f64);

@@ -5,10 +5,6 @@
 pub const GROUP_ENTRY_BYTES: usize = 1 << 20;
 /// Batches in one group log entry, whatever their size.
 pub const GROUP_ENTRY_BATCHES: usize = 4096;
-/// Record bytes waiting in all sequencers of a broker; producers wait above it.
-pub const APPEND_QUEUE_BYTES: usize = 256 << 20;
-/// Recent record batches kept in memory for apply, followers and consumers at the tail.
-pub const TAIL_CACHE_BYTES: usize = 256 << 20;
 /// Batches remembered per producer and partition to recognise a retry (Kafka's number).
 pub const PRODUCER_REMEMBERED_BATCHES: usize = 5;
 /// Bytes the writer thread gives to RocksDB at a time: what stays in the cache while it is copied.
@@ -58,8 +54,6 @@ pub const GROUP_MEMBERS: usize = 5;
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
 /// Record bytes one partition gives to one read from disk.
 pub const FETCH_READ_BYTES: usize = 4 << 20;
-/// Bytes that fetches may hold from reads of the disk, over all connections.
-pub const FETCH_MEMORY_BYTES: usize = 256 << 20;
 /// How long the controller waits to see its own committed change.
 pub const METADATA_COMMIT_WAIT_MS: u64 = 10_000;
 /// What one record batch may decompress to where the broker must look inside.
@@ -74,8 +68,6 @@ pub const READ_BUFFER_BYTES: usize = 64 << 10;
 pub const RESPONSE_WAIT_MS: u64 = 60_000;
 /// Pause between looks at a first frame of which one to three bytes have come.
 pub const PREFACE_WAIT_MS: u64 = 10;
-/// Bytes of requests above `READ_BUFFER_BYTES` that are being read, over all connections.
-pub const REQUEST_MEMORY_BYTES: usize = 512 << 20;
 /// A frame that has begun must be whole after this long.
 pub const FRAME_WAIT_MS: u64 = 60_000;
 /// Parallel reads of the disk within one fetch.
@@ -129,3 +121,9 @@ pub const PEER_STREAMS: u32 = 256;
 pub const BATCH_OVERHEAD_BYTES: usize = 512;
 /// Connections a broker takes, whatever `max.connections` says: fewer than `OPEN_FILES`.
 pub const CONNECTIONS: u32 = 60_000;
+/// Deleted record bytes from which on their disk space is given back at once.
+pub const RECLAIM_BYTES: u64 = 256 << 20;
+/// Fewer deleted bytes wait this long for more.
+pub const RECLAIM_WAIT_MS: u64 = 60_000;
+/// Partitions that retention looks at in one step, and trims with one entry per group.
+pub const RETENTION_STEP_PARTITIONS: usize = 512;

@@ -12,12 +12,12 @@
 mod keys;
 mod memory;
 mod options;
+mod reclaim;
 mod rocks;
 mod store;
 mod writer;
 
 pub use keys::{StateKey, Tag};
 pub use memory::MemoryStore;
-pub use options::StoreOptions;
 pub use rocks::{RocksStore, StoreStats};
 pub use store::{BATCH_HEAD_BYTES, Done, IndexRow, Op, Store, StoreError, Write, batch_span};

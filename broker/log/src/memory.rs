@@ -56,6 +56,7 @@ fn apply(tables: &mut Tables, op: Op) {
             partition,
             from,
             to,
+            ..
         } => {
             let keep = |p: PartitionId, o: i64| p != partition || o < from || o >= to;
             tables.log.retain(|(p, o), _| keep(*p, *o));

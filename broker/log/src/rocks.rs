@@ -7,12 +7,14 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use ottla_proto::ids::{GroupId, PartitionId};
+use ottla_proto::memory::MemoryShares;
 use rocksdb::{
     BoundColumnFamily, DBWithThreadMode, Direction, IteratorMode, MultiThreaded, ReadOptions,
 };
 
 use crate::keys::{self, StateKey};
-use crate::options::{self, StoreOptions};
+use crate::options;
+use crate::reclaim::{self, Freed};
 use crate::store::{IndexRow, Store, StoreError, Write, batch_span};
 use crate::{Tag, writer};
 
@@ -42,11 +44,13 @@ impl Database {
     }
 }
 
-/// RocksDB with its writer thread. Dropping it waits until all submitted writes are on disk.
+/// RocksDB with its writer thread, and one that gives disk space back. Dropping it waits until all
+/// submitted writes are on disk.
 pub struct RocksStore {
     db: Arc<Database>,
     queue: Option<Sender<Write>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    freed: Arc<Freed>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     path: PathBuf,
 }
 
@@ -60,23 +64,32 @@ pub struct StoreStats {
 
 impl RocksStore {
     /// Opens or creates the database in `path`. The folder must be on a local file system.
-    pub fn open(path: &Path, options: &StoreOptions) -> Result<RocksStore, StoreError> {
-        let database = options::database(options);
-        let families = options::column_families(options);
+    pub fn open(path: &Path, memory: &MemoryShares) -> Result<RocksStore, StoreError> {
+        let database = options::database(memory);
+        let families = options::column_families(memory);
         let inner = DBWithThreadMode::open_cf_descriptors(&database, path, families)
             .map_err(|e| StoreError::Io(format!("{}: {e}", path.display()).into()))?;
         let db = Arc::new(Database { inner });
         let (queue, receiver) = channel();
-        let writer_db = db.clone();
-        let writer = std::thread::Builder::new()
-            .name("log-writer".into())
-            .spawn(move || writer::run(writer_db, receiver))
-            .map_err(|e| StoreError::Io(e.to_string().into()))?;
-        let writer = Mutex::new(Some(writer));
+        let freed = Arc::new(Freed::default());
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.into());
+            thread
+                .spawn(work)
+                .map_err(|e| StoreError::Io(e.to_string().into()))
+        };
+        let (db_, freed_) = (db.clone(), freed.clone());
+        let writer = spawn(
+            "log-writer",
+            Box::new(|| writer::run(db_, receiver, freed_)),
+        )?;
+        let (db_, freed_) = (db.clone(), freed.clone());
+        let reclaim = spawn("log-reclaim", Box::new(|| reclaim::run(db_, freed_)))?;
         Ok(RocksStore {
             db,
             queue: Some(queue),
-            writer,
+            freed,
+            threads: Mutex::new(vec![writer, reclaim]),
             path: path.to_owned(),
         })
     }
@@ -145,8 +158,11 @@ impl RocksStore {
 impl Drop for RocksStore {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(writer) = self.writer.get_mut().ok().and_then(Option::take) {
-            let _ = writer.join();
+        self.freed.close();
+        // A pass under way would be waited for: it goes on after the next start.
+        self.db.inner.disable_manual_compaction();
+        if let Ok(threads) = self.threads.get_mut() {
+            threads.drain(..).for_each(|thread| drop(thread.join()));
         }
     }
 }

@@ -63,11 +63,12 @@ pub enum Op {
         partition: PartitionId,
         row: IndexRow,
     },
-    /// Batches and index rows with base offsets `from..to`.
+    /// Batches and index rows with base offsets `from..to`, about `bytes` of them.
     DeleteBatches {
         partition: PartitionId,
         from: i64,
         to: i64,
+        bytes: u64,
     },
     PutState {
         key: StateKey,
@@ -85,6 +86,13 @@ impl Op {
             Op::PutBatch { body, .. } => BATCH_HEAD_BYTES + body.len(),
             Op::PutState { value, .. } => value.len(),
             _ => 32,
+        }
+    }
+
+    pub(crate) fn freed_bytes(&self) -> u64 {
+        match self {
+            Op::DeleteBatches { bytes, .. } => *bytes,
+            _ => 0,
         }
     }
 }

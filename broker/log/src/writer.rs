@@ -13,13 +13,15 @@ use ottla_proto::limits::{SYNC_BYTES, WRITE_BATCH_BYTES};
 use rocksdb::{WriteBatch, WriteOptions};
 
 use crate::keys;
+use crate::reclaim::Freed;
 use crate::rocks::Database;
 use crate::store::{Done, Op, StoreError, Write};
 
-pub(crate) fn run(db: Arc<Database>, queue: Receiver<Write>) {
+pub(crate) fn run(db: Arc<Database>, queue: Receiver<Write>, freed: Arc<Freed>) {
     let mut writer = Writer {
         db,
         batch: WriteBatch::default(),
+        freed,
     };
     let mut waiting: Vec<Done> = Vec::new();
     while let Ok(first) = queue.recv() {
@@ -34,6 +36,7 @@ pub(crate) fn run(db: Arc<Database>, queue: Receiver<Write>) {
 struct Writer {
     db: Arc<Database>,
     batch: WriteBatch,
+    freed: Arc<Freed>,
 }
 
 impl Writer {
@@ -45,6 +48,7 @@ impl Writer {
         waiting: &mut Vec<Done>,
     ) -> Result<(), StoreError> {
         let (mut bytes, mut chunk, mut sync) = (0, 0, false);
+        let mut freed = 0;
         let mut next = Some(first);
         // After an error the writes already taken fail with it; none is skipped over.
         let mut result = Ok(());
@@ -52,6 +56,7 @@ impl Writer {
             sync |= write.sync;
             for op in &write.ops {
                 chunk += op.size_bytes();
+                freed += op.freed_bytes();
                 add(&self.db, &mut self.batch, op);
             }
             waiting.push(write.done);
@@ -67,6 +72,7 @@ impl Writer {
         }
         bytes += chunk;
         result = result.and(self.commit(sync));
+        self.freed.add(freed);
         metrics::counter!("ottla_log_write_bytes_total").increment(bytes as u64);
         metrics::counter!("ottla_log_flush_total").increment(sync as u64);
         result
@@ -124,6 +130,7 @@ fn add(db: &Database, batch: &mut WriteBatch, op: &Op) {
             partition,
             from,
             to,
+            ..
         } => {
             let (from, to) = (keys::batch(*partition, *from), keys::batch(*partition, *to));
             batch.delete_range_cf(&db.log(), from, to);

@@ -8,9 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, EmptyNode, SnapshotPolicy};
-use ottla_log::{IndexRow, Op, Store, StoreError, Write};
+use ottla_log::{IndexRow, Store, StoreError, Write};
 use ottla_proto::ids::{GroupId, PartitionId};
-use ottla_proto::limits::{APPEND_QUEUE_BYTES, CHECKPOINT_ENTRIES, TAIL_CACHE_BYTES};
+use ottla_proto::limits::CHECKPOINT_ENTRIES;
+use ottla_proto::memory::MemoryShares;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::command::{Command, Outcome};
@@ -58,17 +59,19 @@ pub struct Groups {
     store: Arc<dyn Store>,
     tail_cache: Arc<TailCache>,
     permits: Arc<Semaphore>,
+    append_queue_bytes: usize,
     clock: Clock,
     producer_expiration_ms: Arc<AtomicI64>,
     groups: RwLock<HashMap<GroupId, Arc<Group>>>,
 }
 
 impl Groups {
-    pub fn new(store: Arc<dyn Store>, clock: Clock) -> Groups {
+    pub fn new(store: Arc<dyn Store>, clock: Clock, memory: &MemoryShares) -> Groups {
         Groups {
             store,
-            tail_cache: Arc::new(TailCache::new(TAIL_CACHE_BYTES)),
-            permits: Arc::new(Semaphore::new(APPEND_QUEUE_BYTES)),
+            tail_cache: Arc::new(TailCache::new(memory.tail_cache_bytes)),
+            permits: Arc::new(Semaphore::new(memory.append_queue_bytes)),
+            append_queue_bytes: memory.append_queue_bytes,
             clock,
             producer_expiration_ms: Arc::new(AtomicI64::new(86_400_000)),
             groups: RwLock::default(),
@@ -88,7 +91,7 @@ impl Groups {
 
     /// Waits for room for `bytes` of records. Taking it before [`Group::append`] bounds what is queued.
     pub async fn reserve(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let bytes = bytes.min(APPEND_QUEUE_BYTES) as u32;
+        let bytes = bytes.min(self.append_queue_bytes) as u32;
         self.permits
             .clone()
             .acquire_many_owned(bytes)
@@ -188,7 +191,7 @@ fn config(id: GroupId) -> Result<Arc<Config>, openraft::ConfigError> {
 
 pub struct Group {
     pub id: GroupId,
-    log: Arc<GroupLog>,
+    pub(crate) log: Arc<GroupLog>,
     raft: Raft,
     requests: mpsc::UnboundedSender<Request>,
 }
@@ -274,64 +277,6 @@ impl Group {
         offset: i64,
     ) -> Result<Option<IndexRow>, StoreError> {
         self.log.store().index_at(partition, offset)
-    }
-
-    /// Where to begin to look for the first record with a timestamp of at least `timestamp_ms`: the
-    /// base offset of a batch before which no record has one. Blocks on the disk.
-    pub fn seek_timestamp(
-        &self,
-        partition: PartitionId,
-        timestamp_ms: i64,
-        start: i64,
-        end: i64,
-    ) -> Result<i64, StoreError> {
-        // A row's highest timestamp never falls, so the rows can be searched by halving. `found` is
-        // the last row known to be too early; what follows it may hold the record.
-        let (mut found, mut low, mut high) = (start, start, end);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let row = self.log.store().index_rows(partition, middle, 1)?;
-            match row.first().filter(|row| row.base_offset < high) {
-                Some(row) if row.max_timestamp_ms < timestamp_ms => {
-                    found = row.base_offset;
-                    low = row.base_offset + 1;
-                }
-                _ => high = middle,
-            }
-        }
-        Ok(found)
-    }
-
-    /// Frees the disk space of records before the log start offset. Blocks on the disk.
-    pub fn reclaim(&self, partition: &Partition) -> Result<(), StoreError> {
-        let start = partition.bounds().log_start_offset;
-        let store = self.log.store();
-        // The batch that holds the log start offset stays whole.
-        let first = store.batches(partition.id, start, start + 1, 1)?;
-        let keep_from = first
-            .first()
-            .and_then(|b| ottla_log::batch_span(b))
-            .map_or(start, |(base, _)| base.min(start));
-        let kept = store.index_at(partition.id, keep_from)?;
-        let everything = partition.with_state(|s| {
-            if s.log_end_offset == start {
-                s.position_bytes
-            } else {
-                0
-            }
-        });
-        partition.note_start_position(kept.map_or(0, |row| row.position_bytes).max(everything));
-        let ops = vec![Op::DeleteBatches {
-            partition: partition.id,
-            from: 0,
-            to: keep_from,
-        }];
-        store.submit(Write {
-            ops,
-            sync: false,
-            done: Box::new(|_| ()),
-        });
-        Ok(())
     }
 
     /// Writes a checkpoint now.

@@ -304,6 +304,7 @@ impl GroupLog {
                         partition,
                         from: *base_offset,
                         to: i64::MAX,
+                        bytes: 0,
                     });
                 }
             }
@@ -365,11 +366,13 @@ impl GroupLog {
                 outcomes = payload.0.outcomes().to_vec();
                 for (command, outcome) in payload.0.commands.iter().zip(&outcomes) {
                     let partition = self.partition(partition_of(command));
+                    if *outcome == Outcome::Removed {
+                        self.drop_data(&partition);
+                    }
                     partition.commit(|state| {
                         advance(state, command, outcome, &context);
                     });
                     applied.dirty.insert(partition.id);
-                    self.drop_data(&partition, outcome);
                 }
             }
         }
@@ -388,19 +391,18 @@ impl GroupLog {
     }
 
     /// A removed partition's rows go at once; trimmed ones when the owner asks (`Group::reclaim`).
-    fn drop_data(&self, partition: &Partition, outcome: &Outcome) {
-        if *outcome == Outcome::Removed {
-            let ops = vec![Op::DeleteBatches {
-                partition: partition.id,
-                from: 0,
-                to: i64::MAX,
-            }];
-            self.store.submit(Write {
-                ops,
-                sync: false,
-                done: Box::new(|_| ()),
-            });
-        }
+    fn drop_data(&self, partition: &Partition) {
+        let ops = vec![Op::DeleteBatches {
+            partition: partition.id,
+            from: 0,
+            to: i64::MAX,
+            bytes: partition.with_state(|s| s.size_bytes()),
+        }];
+        self.store.submit(Write {
+            ops,
+            sync: false,
+            done: Box::new(|_| ()),
+        });
     }
 
     pub(crate) fn applied(&self) -> Checkpoint {

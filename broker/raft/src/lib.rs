@@ -25,6 +25,7 @@ mod rows;
 mod sequencer;
 mod state;
 mod storage;
+mod trim;
 mod types;
 
 pub use command::{BatchMeta, Command, GroupEntry, Outcome, Payload, ProducerMeta};

@@ -29,6 +29,17 @@ struct Inner {
     /// A contiguous run of batches that ends at the log end; may be empty.
     cache: VecDeque<CachedBatch>,
     waiters: Vec<Arc<Waiter>>,
+    reclaimed: Reclaimed,
+}
+
+/// How far rows before the log start offset are deleted. Not durable: after a start nobody knows, and
+/// deleting again is harmless.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reclaimed {
+    /// The log start offset at that time.
+    pub log_start_offset: i64,
+    /// Rows before it are deleted; a batch that holds the log start offset stays whole.
+    pub offset: i64,
 }
 
 /// One long poll; it may wait on many partitions at once.
@@ -140,9 +151,19 @@ impl Partition {
         }
     }
 
-    /// Notes how many bytes lie before the log start offset, as the index tells after a trim.
-    pub(crate) fn note_start_position(&self, position_bytes: u64) {
+    pub(crate) fn reclaimed(&self) -> Reclaimed {
+        self.inner().reclaimed
+    }
+
+    /// Whether rows before the log start offset may still be there.
+    pub fn needs_reclaim(&self) -> bool {
+        self.reclaimed().log_start_offset < self.bounds().log_start_offset
+    }
+
+    /// Notes which rows are deleted, and how many bytes they were, as the index tells.
+    pub(crate) fn note_reclaimed(&self, reclaimed: Reclaimed, position_bytes: u64) {
         let mut inner = self.inner();
+        inner.reclaimed = reclaimed;
         inner.tail.start_position_bytes = position_bytes;
         inner.applied.start_position_bytes = position_bytes;
     }

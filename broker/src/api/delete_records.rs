@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::RequestContext;
 use super::brokers;
 use super::errors::{NONE, Refusal, offset_of};
+use crate::retention;
 use crate::services::Services;
 use crate::topics::{Replica, ServedTopic, Unavailable};
 
@@ -110,11 +111,7 @@ async fn finish(replica: Replica, ticket: Ticket, deadline: Instant) -> Result<i
     let log_start_offset = outcomes
         .first()
         .map_or(Err(ResponseError::UnknownServerError.into()), offset_of)?;
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = replica.group.reclaim(&replica.partition) {
-            tracing::error!(%error, partition = %replica.partition.id, "the space of deleted records was not freed");
-        }
-    });
+    tokio::task::spawn_blocking(move || retention::reclaim(&replica));
     Ok(log_start_offset)
 }
 

@@ -10,6 +10,7 @@ use ottla_coordinator::{
 };
 use ottla_log::MemoryStore;
 use ottla_proto::ids::{GroupId, PartitionId};
+use ottla_proto::memory::{MIN_MEMORY_BYTES, MemoryShares};
 use ottla_raft::{Group, Groups};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -40,7 +41,11 @@ struct World {
 
 impl World {
     async fn new() -> World {
-        let groups = Groups::new(Arc::new(MemoryStore::default()), clock());
+        let groups = Groups::new(
+            Arc::new(MemoryStore::default()),
+            clock(),
+            &MemoryShares::of(MIN_MEMORY_BYTES),
+        );
         let group: Arc<Group> = groups.start_alone(GroupId(1), 7).await.expect("it starts");
         group
             .wait_for_leadership(WAIT)

@@ -21,6 +21,10 @@ pub struct TopicConfig {
     /// DeleteRecords may remove records.
     pub cleanup_delete: bool,
     pub max_message_bytes: u32,
+    /// Age at which records are deleted; `None` is never.
+    pub retention_ms: Option<u64>,
+    /// Size of a partition above which its oldest records are deleted; `None` is no limit.
+    pub retention_bytes: Option<u64>,
     pub message_timestamp_type: TimestampType,
     pub message_timestamp_before_max_ms: u64,
     pub message_timestamp_after_max_ms: u64,
@@ -42,6 +46,8 @@ pub fn topic_config(
         cleanup_compact: check::list(&policy).any(|policy| policy == "compact"),
         cleanup_delete: check::list(&policy).any(|policy| policy == "delete"),
         max_message_bytes: u32::try_from(values.number("max.message.bytes")).unwrap_or(u32::MAX),
+        retention_ms: values.optional("retention.ms"),
+        retention_bytes: values.optional("retention.bytes"),
         message_timestamp_type: match values.text("message.timestamp.type").as_str() {
             "LogAppendTime" => TimestampType::LogAppendTime,
             _ => TimestampType::CreateTime,
@@ -98,6 +104,11 @@ impl Effective<'_> {
                 .or_else(|| def.default.map(str::to_owned))
                 .unwrap_or_default(),
         }
+    }
+
+    /// A number for which a negative one says that there is none.
+    fn optional(&self, key: &str) -> Option<u64> {
+        self.text(key).parse().ok()
     }
 
     /// A number whose definition rules negative ones out.

@@ -1,9 +1,9 @@
 //! The configs of a topic, in the order of their names.
 
 use super::{
-    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_COMPACTION, NO_RETENTION, NO_SEGMENTS,
-    NO_UNCLEAN, NOTHING_REMOVED, ONE_REPLICA, RETENTION, ROLL, ROLL_JITTER, THROTTLES, TIERED,
-    Valid, boolean, double, int, list, long, synonym, text,
+    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_COMPACTION, NO_SEGMENTS, NO_UNCLEAN,
+    NOT_COMPACTED, ONE_REPLICA, RETENTION, ROLL, ROLL_JITTER, THROTTLES, TIERED, Valid, boolean,
+    double, int, list, long, synonym, text,
 };
 
 const NO_LEVEL: &str = "the broker never compresses; the producer's level stands";
@@ -24,7 +24,7 @@ pub static TOPIC: &[ConfigDef] = &[
     )
     .valid(Valid::EachOf(&["compact", "delete"]))
     .supplied_by(&[synonym("log.cleanup.policy")])
-    .partly(NOTHING_REMOVED),
+    .partly(NOT_COMPACTED),
     int(
         "compression.gzip.level",
         "-1",
@@ -219,16 +219,14 @@ pub static TOPIC: &[ConfigDef] = &[
         "-1",
         "Bytes a partition may hold before its oldest records are deleted; -1 is no limit.",
     )
-    .supplied_by(&[synonym("log.retention.bytes")])
-    .no_effect(NO_RETENTION),
+    .supplied_by(&[synonym("log.retention.bytes")]),
     long(
         "retention.ms",
         "604800000",
         "How long records are kept before they are deleted; -1 is forever.",
     )
     .at_least(-1)
-    .supplied_by(RETENTION)
-    .no_effect(NO_RETENTION),
+    .supplied_by(RETENTION),
     int(
         "segment.bytes",
         "1073741824",

@@ -14,7 +14,8 @@ use std::path::PathBuf;
 pub use listeners::{HostPort, Listener, Listeners, QuorumVoter, SecurityProtocol};
 pub use load::{Notice, notices_line};
 pub use sections::{
-    Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, TopicCreation, Transactions,
+    Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, Retention, TopicCreation,
+    Transactions,
 };
 
 use super::values::{Origin, Values};
@@ -48,9 +49,12 @@ pub struct ServerConfig {
     pub log_dir: PathBuf,
     pub metrics_listener: Option<HostPort>,
     pub log_format: LogFormat,
+    /// `None` leaves it to the machine or control group.
+    pub memory_bytes: Option<u64>,
     pub connections: Connections,
     pub fetch: Fetch,
     pub topic_creation: TopicCreation,
+    pub retention: Retention,
     pub offsets: Offsets,
     pub groups: Groups,
     pub transactions: Transactions,
@@ -103,9 +107,13 @@ impl ServerConfig {
             log_dir: log_dir(&values, problems),
             metrics_listener: listeners::bind_address(&values, "ottla.metrics.listener", problems),
             log_format: LogFormat::read(&values),
+            memory_bytes: values
+                .get("ottla.memory.bytes")
+                .and_then(|v| v.parse().ok()),
             connections: Connections::read(&values, problems),
             fetch: Fetch::read(&values),
             topic_creation: TopicCreation::read(&values),
+            retention: Retention::read(&values),
             offsets: Offsets::read(&values),
             groups: Groups::read(&values),
             transactions: Transactions::read(&values),

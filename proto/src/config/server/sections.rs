@@ -53,6 +53,14 @@ pub struct TopicCreation {
     pub delete_enabled: bool,
 }
 
+/// When old records are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub check_interval_ms: u64,
+    /// Before the first look after start-up.
+    pub initial_delay_ms: u64,
+}
+
 /// `__consumer_offsets` and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offsets {
@@ -162,6 +170,15 @@ impl TopicCreation {
             replication_factor: values.short("default.replication.factor"),
             auto_create: values.boolean("auto.create.topics.enable"),
             delete_enabled: values.boolean("delete.topic.enable"),
+        }
+    }
+}
+
+impl Retention {
+    pub(super) fn read(values: &Values) -> Self {
+        Self {
+            check_interval_ms: number(values, "log.retention.check.interval.ms"),
+            initial_delay_ms: number(values, "log.initial.task.delay.ms"),
         }
     }
 }

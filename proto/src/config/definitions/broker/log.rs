@@ -1,9 +1,9 @@
 //! Topics and their records: the defaults of topic configs, retention, compaction, files.
 
 use super::super::{
-    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_COMPACTION, NO_RETENTION, NO_SEGMENTS,
-    NOTHING_REMOVED, ONE_REPLICA, RETENTION, ROLL, ROLL_JITTER, TIERED, Valid, boolean,
-    class_unset, double, int, int_unset, list, long, long_unset, text, topic::COMPRESSION_TYPES,
+    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_COMPACTION, NO_SEGMENTS, NOT_COMPACTED,
+    ONE_REPLICA, RETENTION, ROLL, ROLL_JITTER, TIERED, Valid, boolean, class_unset, double, int,
+    int_unset, list, long, long_unset, text, topic::COMPRESSION_TYPES,
 };
 use super::{THREADS, list_unset};
 
@@ -92,7 +92,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .valid(Valid::EachOf(&["compact", "delete"]))
     .cluster_wide()
-    .partly(NOTHING_REMOVED),
+    .partly(NOT_COMPACTED),
     long_unset(
         "log.retention.ms",
         "Default of `retention.ms`; -1 is forever. Wins over minutes and hours.",
@@ -100,16 +100,14 @@ pub(super) static DEFS: &[ConfigDef] = &[
     .at_least(-1)
     .high()
     .cluster_wide()
-    .supplied_by(RETENTION)
-    .no_effect(NO_RETENTION),
+    .supplied_by(RETENTION),
     int_unset(
         "log.retention.minutes",
         "Default of `retention.ms` in minutes; -1 is forever. Wins over hours.",
     )
     .at_least(-1)
     .high()
-    .supplied_by(RETENTION)
-    .no_effect(NO_RETENTION),
+    .supplied_by(RETENTION),
     int(
         "log.retention.hours",
         "168",
@@ -117,23 +115,20 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .at_least(-1)
     .high()
-    .supplied_by(RETENTION)
-    .no_effect(NO_RETENTION),
+    .supplied_by(RETENTION),
     long(
         "log.retention.bytes",
         "-1",
         "Default of `retention.bytes`, per partition; -1 is no limit.",
     )
     .high()
-    .cluster_wide()
-    .no_effect(NO_RETENTION),
+    .cluster_wide(),
     long(
         "log.retention.check.interval.ms",
         "300000",
         "How often the broker looks for records to delete.",
     )
-    .at_least(1)
-    .no_effect(NO_RETENTION),
+    .at_least(1),
     text(
         "log.message.timestamp.type",
         "CreateTime",
@@ -321,11 +316,10 @@ pub(super) static DEFS: &[ConfigDef] = &[
     long(
         "log.initial.task.delay.ms",
         "30000",
-        "How long Kafka's periodic work on logs waits after start-up.",
+        "How long retention waits after start-up.",
     )
     .at_least(0)
-    .low()
-    .no_effect("periodic work starts with the broker"),
+    .low(),
     long(
         "log.dir.failure.timeout.ms",
         "30000",

@@ -1,9 +1,10 @@
 //! Who this process is: its roles, the metadata quorum, and how it starts and stops.
 
 use super::super::{
-    ALONE, ConfigDef, Valid, boolean, int, int_unset, list, long, text, text_unset,
+    ALONE, ConfigDef, Valid, boolean, int, int_unset, list, long, long_unset, text, text_unset,
 };
 use super::{FIXED_QUORUM, METADATA_KEPT, NO_ZOOKEEPER, PERIODIC, ROWS_NOT_FILES};
+use crate::memory::MIN_MEMORY_BYTES;
 
 pub(super) static DEFS: &[ConfigDef] = &[
     list(
@@ -325,4 +326,11 @@ pub(super) static DEFS: &[ConfigDef] = &[
          and `json` elsewhere. A key of Ottla.",
     )
     .valid(Valid::OneOf(&["human", "json", "auto"])),
+    long_unset(
+        "ottla.memory.bytes",
+        "Memory that the process may use: memtables, caches, queued records, requests, fetches and \
+         compaction share it. Unset: half of the machine's or the control group's memory, at most 2 \
+         GiB. A key of Ottla.",
+    )
+    .at_least(MIN_MEMORY_BYTES as i64),
 ];
