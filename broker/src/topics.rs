@@ -12,7 +12,7 @@ use ottla_proto::limits::{BATCH_INSPECTIONS, DECOMPRESSED_BATCH_BYTES};
 use ottla_proto::metadata::{Image, Topic};
 use ottla_raft::{BatchMeta, Command, Group, Groups, Partition, ProducerMeta};
 use ottla_wire::batch::{self, BatchError, BatchHeader, Rules, TimestampType};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
 /// Why a partition can't be served here and now.
@@ -96,6 +96,8 @@ pub struct Topics {
     groups: Arc<Groups>,
     clock: ottla_raft::Clock,
     view: RwLock<View>,
+    /// Told after each new view.
+    changes: watch::Sender<()>,
     /// Places for [`Topics::look_inside`].
     inspections: Semaphore,
 }
@@ -116,6 +118,7 @@ impl Topics {
             groups,
             clock,
             view: RwLock::default(),
+            changes: watch::Sender::new(()),
             inspections: Semaphore::new(BATCH_INSPECTIONS),
         }
     }
@@ -189,7 +192,13 @@ impl Topics {
             .collect();
         drop(old);
         *self.view.write().expect("never poisoned") = next;
+        self.changes.send_replace(());
         gone
+    }
+
+    /// Changes with what is served. Who looks after subscribing misses nothing.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     fn serve(
