@@ -22,6 +22,28 @@ pub struct StoreOptions {
     pub accept_loss: bool,
 }
 
+/// One memtable of what is not record data.
+const SMALL_MEMTABLE_BYTES: usize = 16 * MB;
+/// The write-ahead logs together; then the oldest memtables are flushed.
+const LOGS_BYTES: u64 = 1 << 30;
+
+impl StoreOptions {
+    /// Sizes of memtables, by column family.
+    pub(crate) fn memtables(&self) -> [(&'static str, usize); 4] {
+        [
+            (keys::RAFT, SMALL_MEMTABLE_BYTES),
+            (keys::LOG, self.memtable_bytes),
+            (keys::INDEX, SMALL_MEMTABLE_BYTES),
+            (keys::STATE, SMALL_MEMTABLE_BYTES),
+        ]
+    }
+
+    /// What RocksDB allocates ahead for a write-ahead log, all at once: a memtable and a tenth.
+    pub(crate) fn log_ahead_bytes(&self) -> u64 {
+        (self.memtable_bytes + self.memtable_bytes / 10) as u64
+    }
+}
+
 impl Default for StoreOptions {
     fn default() -> Self {
         StoreOptions {
@@ -40,7 +62,7 @@ pub(crate) fn database(_options: &StoreOptions) -> Options {
     db.create_missing_column_families(true);
     // A torn last write is normal after a crash and was never acknowledged; stop at it.
     db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    db.set_max_total_wal_size(1 << 30);
+    db.set_max_total_wal_size(LOGS_BYTES);
     db.set_recycle_log_file_num(4);
     // Each log names the one before it: a missing or cut one is noticed.
     db.set_track_and_verify_wals(true);
@@ -64,7 +86,15 @@ pub(crate) fn database(_options: &StoreOptions) -> Options {
     db
 }
 
-pub(crate) fn column_families(options: &StoreOptions) -> Vec<ColumnFamilyDescriptor> {
+/// `roomy`: memtables hold whatever the write-ahead logs hold, so that replaying flushes nothing.
+pub(crate) fn column_families(options: &StoreOptions, roomy: bool) -> Vec<ColumnFamilyDescriptor> {
+    let memtable = |bytes: usize| {
+        if roomy {
+            2 * LOGS_BYTES as usize
+        } else {
+            bytes
+        }
+    };
     let cache = Cache::new_lru_cache(options.block_cache_bytes);
     let table = |o: &mut Options| {
         let mut block = BlockBasedOptions::default();
@@ -79,13 +109,13 @@ pub(crate) fn column_families(options: &StoreOptions) -> Vec<ColumnFamilyDescrip
     log.set_min_blob_size(512);
     log.set_blob_file_size(256 * MB as u64);
     log.set_blob_compression_type(DBCompressionType::None);
-    log.set_write_buffer_size(options.memtable_bytes);
+    log.set_write_buffer_size(memtable(options.memtable_bytes));
     log.set_max_write_buffer_number(options.memtables);
     log.set_arena_block_size(MB);
     let small = || {
         let mut o = Options::default();
         table(&mut o);
-        o.set_write_buffer_size(16 * MB);
+        o.set_write_buffer_size(memtable(SMALL_MEMTABLE_BYTES));
         o.set_max_write_buffer_number(2);
         o
     };
