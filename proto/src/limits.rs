@@ -141,5 +141,7 @@ pub const SPACE_TO_RESUME_BYTES: u64 = 16 << 20;
 pub const RESUME_RETRY_MS: u64 = 1000;
 /// How often the file that says how far the store is synced is itself synced.
 pub const DURABLE_SYNC_MS: u64 = 1000;
+/// Places of damaged data that are logged once each; more are only counted.
+pub const DAMAGES_REMEMBERED: usize = 1000;
 /// Compactions that met damaged data are tried again after this long.
 pub const DAMAGED_COMPACTION_RETRY_MS: u64 = 600_000;

@@ -27,6 +27,11 @@ impl EventListener for Listener {
         let compaction = matches!(reason, DBBackgroundErrorReason::KCompaction);
         if is_no_space(what) {
             self.health.ran_out_of_space(what);
+            // RocksDB calls it final if the next log could not be begun. The current one is still
+            // whole, and nothing was written: it can be waited out like any full disk.
+            if matches!(reason, DBBackgroundErrorReason::KMemTable) {
+                status.reset();
+            }
         } else if compaction && is_of_a_read(what) {
             self.health.note_damage(what);
             self.damaged_compactions.fetch_add(1, Ordering::Relaxed);

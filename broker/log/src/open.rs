@@ -19,7 +19,9 @@ use rocksdb::{DBRecoveryMode, DBWithThreadMode, MultiThreaded};
 use crate::durable::{Durable, Mark};
 use crate::health;
 use crate::keys::{self, StateKey, Tag};
+use crate::listener::is_no_space;
 use crate::options::{self, StoreOptions};
+use crate::space;
 use crate::store::StoreError;
 use crate::wal;
 
@@ -49,6 +51,8 @@ pub(crate) fn open(
     fs::create_dir_all(path).map_err(failed)?;
     let durable = Durable::open(path).map_err(failed)?;
     check_manifest(path, &durable.mark())?;
+    // Replaying may have to flush: what is kept for a full disk is given up first.
+    space::give_up_ballast(path);
     let last_failure = health::failure_of_last_run(path);
     if let Some(reason) = &last_failure {
         tracing::warn!(
@@ -58,17 +62,24 @@ pub(crate) fn open(
     }
     sync_logs(path)?;
     let logs = Logs::link_aside(path).map_err(failed)?;
-    let open = |mode: DBRecoveryMode| {
-        let mut database = options::database(&options.memory);
+    let open = |mode: DBRecoveryMode, roomy: bool| {
+        let mut database = options::database(options);
         database.set_wal_recovery_mode(mode);
+        database.set_track_and_verify_wals(!options.accept_loss);
         database.set_avoid_flush_during_recovery(last_failure.is_none());
         set_up(&mut database);
-        Db::open_cf_descriptors(&database, path, options::column_families(&options.memory))
+        Db::open_cf_descriptors(&database, path, options::column_families(options, roomy))
     };
-    let mut opened = open(DBRecoveryMode::PointInTime);
+    let mut opened = open(DBRecoveryMode::PointInTime, false);
+    if let Err(error) = &opened
+        && is_no_space(error.as_ref())
+    {
+        tracing::warn!(%error, "disk full: what the logs hold is kept in memory");
+        opened = open(DBRecoveryMode::PointInTime, true).and_then(|db| narrow(db, options));
+    }
     if let (Err(error), true) = (&opened, options.accept_loss) {
         tracing::warn!(%error, "opening without the damaged records of the logs");
-        opened = open(DBRecoveryMode::SkipAnyCorruptedRecord);
+        opened = open(DBRecoveryMode::SkipAnyCorruptedRecord, false);
     }
     let db = match opened {
         Ok(db) => db,
@@ -79,6 +90,17 @@ pub(crate) fn open(
         health::forget_failure(path);
     }
     Ok(Opened { db, durable, syncs })
+}
+
+/// Gives memtables their ordinary size again; the next writes flush what exceeds it.
+fn narrow(db: Db, options: &StoreOptions) -> Result<Db, rocksdb::Error> {
+    for (name, bytes) in options.memtables() {
+        let family = db
+            .cf_handle(name)
+            .expect("every column family was opened with the database");
+        db.set_options_cf(&family, &[("write_buffer_size", &bytes.to_string())])?;
+    }
+    Ok(db)
 }
 
 /// Compares how far the database was synced with how far it goes; how far to count on from.
@@ -123,8 +145,8 @@ fn accept_or_refuse(
 
 /// The manifest in use: its number and length. `None` before the first.
 pub(crate) fn manifest(path: &Path) -> io::Result<Option<(u64, PathBuf)>> {
-    let current = match fs::read_to_string(path.join("CURRENT")) {
-        Ok(text) => text,
+    let current = match fs::read(path.join("CURRENT")) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
     };
@@ -196,7 +218,9 @@ fn log_files(path: &Path) -> Vec<(u64, PathBuf)> {
 fn sync_logs(path: &Path) -> Result<(), StoreError> {
     let sync = |file: &Path| File::open(file).and_then(|f| f.sync_all());
     let files = log_files(path).into_iter().map(|(_, file)| file);
-    for file in files.chain([path.to_owned()]) {
+    // The folder itself has a name in the one above.
+    let folders = [Some(path), path.parent()].into_iter().flatten();
+    for file in files.chain(folders.map(Path::to_owned)) {
         sync(&file).map_err(|e| StoreError::Io(format!("{}: {e}", file.display()).into()))?;
     }
     Ok(())
@@ -290,7 +314,7 @@ impl Logs {
     /// Keeps the logs of the first start that found them damaged; where they are.
     fn keep(self) -> String {
         let kept = self.damaged.display().to_string();
-        match self.damaged.exists() {
+        match self.damaged.exists() || !self.aside.exists() {
             true => self.forget(),
             false => {
                 if let Err(error) = fs::rename(&self.aside, &self.damaged) {

@@ -20,6 +20,7 @@ use ottla_proto::limits::{
     BALLAST_BYTES_MAX, DAMAGED_COMPACTION_RETRY_MS, DISK_RESERVE_BYTES_MAX, DISK_RESERVE_BYTES_MIN,
     DISK_RESERVE_PERCENT, DURABLE_SYNC_MS, RESUME_RETRY_MS, SPACE_CHECK_MS, SPACE_TO_RESUME_BYTES,
 };
+use rocksdb::FlushOptions;
 
 use crate::durable::Durable;
 use crate::health::Health;
@@ -35,6 +36,8 @@ pub(crate) struct Monitor {
     pub health: Arc<Health>,
     pub durable: Arc<Durable>,
     pub reserve_bytes: Option<u64>,
+    /// What RocksDB may allocate at once.
+    pub log_ahead_bytes: u64,
     pub damaged_compactions: Arc<AtomicU64>,
 }
 
@@ -89,12 +92,13 @@ impl Monitor {
             .reserve_bytes
             .unwrap_or_else(|| default_reserve(volume.total_bytes));
         let unflushed = self.unflushed_bytes();
+        let needed = unflushed.saturating_add(self.log_ahead_bytes);
         metrics::gauge!("ottla_disk_free_bytes").set(volume.free_bytes as f64);
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let room = signed(volume.free_bytes) - signed(unflushed) - signed(reserve);
-        self.health.measured(room, signed(reserve / 4));
+        let room = signed(volume.free_bytes) - signed(needed) - signed(reserve);
+        self.health.measured(room, signed(reserve));
         if self.health.has_no_space() {
-            self.give_up_ballast();
+            give_up_ballast(&self.path);
             self.resume(unflushed, memory);
         } else {
             let ballast = (reserve / 4).min(BALLAST_BYTES_MAX);
@@ -121,11 +125,22 @@ impl Monitor {
             return;
         }
         memory.resumed_at = Some(Instant::now());
-        match self.db.inner.resume() {
+        // Memtables that could not be switched are flushed now: RocksDB asks for it only once.
+        let flushed = self.db.inner.resume().and_then(|()| self.flush());
+        match flushed {
             Ok(()) => self.health.has_space_again(),
             // What is final comes through the listener.
-            Err(error) => tracing::warn!(%error, "the disk is still too full to go on"),
+            Err(error) => tracing::debug!(%error, "the disk is still too full to go on"),
         }
+    }
+
+    fn flush(&self) -> Result<(), rocksdb::Error> {
+        let db = &self.db.inner;
+        let families: Vec<_> = keys::ALL.iter().filter_map(|n| db.cf_handle(n)).collect();
+        db.flush_cfs_opt(
+            &families.iter().collect::<Vec<_>>(),
+            &FlushOptions::default(),
+        )
     }
 
     fn keep_ballast(&self, bytes: u64, room: i64, memory: &mut Memory) {
@@ -140,15 +155,6 @@ impl Monitor {
             memory.ballast_failed = true;
             let _ = fs::remove_file(&path);
             tracing::info!(%error, file = %path.display(), "no ballast file");
-        }
-    }
-
-    fn give_up_ballast(&self) {
-        let path = self.path.join(BALLAST_FILE);
-        match fs::remove_file(&path) {
-            Ok(()) => tracing::warn!(file = %path.display(), "the ballast file is given up"),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%error, file = %path.display(), "not removed"),
         }
     }
 
@@ -219,6 +225,16 @@ impl Monitor {
                 tracing::warn!(%error, name, "compactions go on as before");
             }
         }
+    }
+}
+
+/// Gives space back for what must be written. The monitor makes the file again when there is plenty.
+pub(crate) fn give_up_ballast(folder: &Path) {
+    let path = folder.join(BALLAST_FILE);
+    match fs::remove_file(&path) {
+        Ok(()) => tracing::debug!(file = %path.display(), "the ballast file is given up"),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(%error, file = %path.display(), "not removed"),
     }
 }
 

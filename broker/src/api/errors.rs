@@ -97,15 +97,11 @@ impl From<AppendError> for Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Refusal {
+        // The store logs what happens to it, once.
         let code = match error {
             StoreError::Damaged { .. } => ResponseError::CorruptMessage,
-            // Said once in the log, when it began.
-            StoreError::DiskFull | StoreError::Failed(_) => {
-                return Refusal::new(ResponseError::KafkaStorageError, error.to_string());
-            }
             _ => ResponseError::KafkaStorageError,
         };
-        tracing::error!(%error, "a read failed");
         Refusal::new(code, error.to_string())
     }
 }

@@ -257,7 +257,7 @@ async fn a_damaged_record_is_told_and_the_rest_is_served_and_deleting_mends() {
         let said = log.lines().find(|l| l.contains("damaged data"));
         let said = said.expect("it is in the log");
         assert!(
-            said.contains("offset 7") && said.contains(".blob"),
+            said.contains("offset 7") && said.contains("CRC mismatch"),
             "{said}"
         );
         let counted = get(&metrics, "/metrics").await;
