@@ -411,3 +411,6 @@ impl Store for RocksStore {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

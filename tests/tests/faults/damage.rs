@@ -157,6 +157,8 @@ async fn look(broker: &mut Broker, what: &str, seen: &mut Seen) {
             "{what}: no reason:\n{log}"
         );
         assert!(!log.contains("panicked"), "{what}:\n{log}");
+        let reason = log.lines().rfind(|l| l.starts_with("ottla:"));
+        println!("refused: {what}\n         {}", reason.unwrap_or_default());
         seen.refused += 1;
         return;
     }
@@ -176,6 +178,7 @@ async fn look(broker: &mut Broker, what: &str, seen: &mut Seen) {
             }
         }
     }
+    println!("{errors} errors: {what}");
     match errors {
         0 => seen.whole += 1,
         _ => seen.with_errors += 1,
