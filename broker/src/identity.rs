@@ -143,7 +143,12 @@ fn format(folder: &Path, node_id: i32) -> Result<Identity, IdentityError> {
         out.write_all(text.as_bytes())?;
         out.sync_all()?;
         fs::rename(&draft, &file)?;
-        fs::File::open(folder)?.sync_all()
+        fs::File::open(folder)?.sync_all()?;
+        // The folder's own name, if it was made just now. The one above may not be ours to read.
+        if let Some(parent) = std::path::absolute(folder)?.parent() {
+            let _ = fs::File::open(parent).and_then(|parent| parent.sync_all());
+        }
+        Ok(())
     };
     write().map_err(io(&file))?;
     Ok(identity)

@@ -21,6 +21,8 @@ pub enum Unavailable {
     UnknownTopic,
     UnknownTopicId,
     UnknownPartition,
+    /// The partition is there, and its replication group could not be started on this disk.
+    Offline,
     NotLeader,
     /// The client knows an older leader epoch (KIP-320).
     FencedEpoch,
@@ -76,9 +78,11 @@ pub struct ServedTopic {
 impl ServedTopic {
     pub fn replica(&self, index: i32) -> Result<&Replica, Unavailable> {
         let index = usize::try_from(index).map_err(|_| Unavailable::UnknownPartition)?;
-        self.replicas
-            .get(index)
-            .ok_or(Unavailable::UnknownPartition)
+        let exists = index < self.topic.partitions.len();
+        self.replicas.get(index).ok_or(match exists {
+            true => Unavailable::Offline,
+            false => Unavailable::UnknownPartition,
+        })
     }
 
     pub fn partitions(&self) -> i32 {

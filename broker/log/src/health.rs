@@ -128,12 +128,12 @@ impl Health {
         }
     }
 
-    /// What the space monitor measured: the room above the reserve. A shortage ends with more room
-    /// than none, so that the state does not flutter.
-    pub(crate) fn measured(&self, room_bytes: i64, reserve_bytes: i64) {
+    /// What the space monitor measured: what is free when all is flushed, and of it the room for
+    /// new records. A shortage ends with more room than none, so that the state does not flutter.
+    pub(crate) fn measured(&self, room_bytes: i64, free_bytes: i64, reserve_bytes: i64) {
         let enough_bytes = reserve_bytes / 4;
         self.scarce
-            .store(room_bytes < -(reserve_bytes / 2), Ordering::Release);
+            .store(free_bytes < reserve_bytes / 2, Ordering::Release);
         self.room_bytes.store(room_bytes, Ordering::Relaxed);
         let was = self.low_space.load(Ordering::Acquire);
         let low = room_bytes <= if was { enough_bytes } else { 0 };
@@ -223,6 +223,11 @@ impl Health {
         StoreError::Failed(reason)
     }
 
+    #[cfg(test)]
+    pub(crate) fn damages(&self) -> usize {
+        self.state().damages.len()
+    }
+
     /// Something on the disk is damaged; the rest is served and written on. Each place is logged
     /// once, however often clients ask for it.
     pub(crate) fn note_damage(&self, what: &str) {
@@ -257,18 +262,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let health = Health::new(folder.path());
         assert!(health.admit(1 << 40).is_ok(), "nothing is known yet");
-        health.measured(1000, 800);
+        health.measured(1000, 1800, 800);
         assert!(health.admit(400).is_ok());
         assert!(matches!(health.admit(400), Err(StoreError::DiskFull)));
-        health.measured(0, 800);
+        health.measured(0, 800, 800);
         assert!(health.admit_small().is_ok());
         assert_eq!(health.trouble(), Some(Trouble::DiskFull));
-        health.measured(-401, 800);
+        health.measured(-401, 399, 800);
         assert!(matches!(health.admit_small(), Err(StoreError::DiskFull)));
-        health.measured(200, 800);
+        health.measured(200, 1000, 800);
         assert!(health.admit_small().is_ok());
         assert!(matches!(health.admit(1), Err(StoreError::DiskFull)));
-        health.measured(201, 800);
+        health.measured(201, 1001, 800);
         assert!(health.admit(1).is_ok());
     }
 

@@ -19,7 +19,7 @@ use rocksdb::{DBRecoveryMode, DBWithThreadMode, MultiThreaded};
 use crate::durable::{Durable, Mark};
 use crate::health;
 use crate::keys::{self, StateKey, Tag};
-use crate::listener::is_no_space;
+use crate::listener::{is_no_space, is_of_a_read};
 use crate::options::{self, StoreOptions};
 use crate::space;
 use crate::store::StoreError;
@@ -33,6 +33,18 @@ const ASIDE: &str = "logs-before-open";
 const DAMAGED: &str = "damaged-logs";
 const ACCEPT: &str =
     "To start without what is lost: ottla server --override ottla.storage.accept.loss=true";
+
+/// How to open a database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Usual,
+    /// With memtables that hold all of the logs, so that replaying takes no space.
+    Roomy,
+    /// Tables are opened later: one that is damaged fails its reads, not the start.
+    Later,
+    /// Over damaged records of the logs.
+    Skipping,
+}
 
 /// An open database, with all that was acknowledged or accepted as lost.
 pub(crate) struct Opened {
@@ -62,24 +74,32 @@ pub(crate) fn open(
     }
     sync_logs(path)?;
     let logs = Logs::link_aside(path).map_err(failed)?;
-    let open = |mode: DBRecoveryMode, roomy: bool| {
+    let open = |way: Way| {
         let mut database = options::database(options);
-        database.set_wal_recovery_mode(mode);
+        if way == Way::Skipping {
+            database.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+        }
+        database.set_open_files_async(way == Way::Later)?;
         database.set_track_and_verify_wals(!options.accept_loss);
         database.set_avoid_flush_during_recovery(last_failure.is_none());
         set_up(&mut database);
-        Db::open_cf_descriptors(&database, path, options::column_families(options, roomy))
+        let families = options::column_families(options, way == Way::Roomy);
+        Db::open_cf_descriptors(&database, path, families)
     };
-    let mut opened = open(DBRecoveryMode::PointInTime, false);
-    if let Err(error) = &opened
-        && is_no_space(error.as_ref())
-    {
-        tracing::warn!(%error, "disk full: what the logs hold is kept in memory");
-        opened = open(DBRecoveryMode::PointInTime, true).and_then(|db| narrow(db, options));
+    let mut opened = open(Way::Usual);
+    if let Err(error) = &opened {
+        let what = error.as_ref();
+        if is_no_space(what) {
+            tracing::warn!(%error, "disk full: what the logs hold is kept in memory");
+            opened = open(Way::Roomy).and_then(|db| narrow(db, options));
+        } else if is_of_a_read(what) && what.contains(".sst") {
+            tracing::error!(%error, "a table is damaged or missing: what is whole is served");
+            opened = open(Way::Later);
+        }
     }
     if let (Err(error), true) = (&opened, options.accept_loss) {
         tracing::warn!(%error, "opening without the damaged records of the logs");
-        opened = open(DBRecoveryMode::SkipAnyCorruptedRecord, false);
+        opened = open(Way::Skipping);
     }
     let db = match opened {
         Ok(db) => db,

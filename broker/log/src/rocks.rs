@@ -427,3 +427,6 @@ impl Store for RocksStore {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

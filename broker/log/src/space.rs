@@ -92,11 +92,11 @@ impl Monitor {
             .reserve_bytes
             .unwrap_or_else(|| default_reserve(volume.total_bytes));
         let unflushed = self.unflushed_bytes();
-        let needed = unflushed.saturating_add(self.log_ahead_bytes);
         metrics::gauge!("ottla_disk_free_bytes").set(volume.free_bytes as f64);
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let room = signed(volume.free_bytes) - signed(needed) - signed(reserve);
-        self.health.measured(room, signed(reserve));
+        let free = signed(volume.free_bytes) - signed(unflushed);
+        let room = free - signed(self.log_ahead_bytes) - signed(reserve);
+        self.health.measured(room, free, signed(reserve));
         if self.health.has_no_space() {
             give_up_ballast(&self.path);
             self.resume(unflushed, memory);

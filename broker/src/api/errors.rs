@@ -57,6 +57,7 @@ impl From<Unavailable> for Refusal {
             Unavailable::UnknownTopic => ResponseError::UnknownTopicOrPartition.into(),
             Unavailable::UnknownTopicId => ResponseError::UnknownTopicId.into(),
             Unavailable::UnknownPartition => ResponseError::UnknownTopicOrPartition.into(),
+            Unavailable::Offline => ResponseError::KafkaStorageError.into(),
             Unavailable::NotLeader => ResponseError::NotLeaderOrFollower.into(),
             Unavailable::FencedEpoch => ResponseError::FencedLeaderEpoch.into(),
             Unavailable::UnknownEpoch => ResponseError::UnknownLeaderEpoch.into(),
