@@ -28,14 +28,17 @@ pub enum Tag {
     Purged = 18,
     /// A partition's state at its group's checkpoint.
     Partition = 32,
+    /// How far a partition is compacted on this replica. Losing it costs work, not data.
+    Cleaner = 33,
 }
 
-const TAGS: [Tag; 5] = [
+const TAGS: [Tag; 6] = [
     Tag::Identity,
     Tag::Vote,
     Tag::Checkpoint,
     Tag::Purged,
     Tag::Partition,
+    Tag::Cleaner,
 ];
 
 /// A key of the `state` column family.
@@ -64,6 +67,13 @@ impl StateKey {
             tag: Tag::Partition,
             group,
             id: partition.0,
+        }
+    }
+
+    pub fn cleaner(group: GroupId, partition: PartitionId) -> StateKey {
+        StateKey {
+            tag: Tag::Cleaner,
+            ..StateKey::partition(group, partition)
         }
     }
 
