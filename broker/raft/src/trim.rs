@@ -38,8 +38,7 @@ impl Group {
         start: i64,
         end: i64,
     ) -> Result<i64, StoreError> {
-        let position_bytes = partition.with_state(|s| s.position_bytes);
-        match position_bytes.checked_sub(keep_bytes) {
+        match partition.position_before_last(keep_bytes) {
             None => Ok(start),
             Some(cut) => {
                 let row = last_row_where(&**self.log.store(), partition.id, start..end, |row| {

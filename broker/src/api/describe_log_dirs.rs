@@ -112,11 +112,7 @@ fn describe(
     partitions: impl IntoIterator<Item = i32>,
 ) -> DescribeLogDirsTopic {
     let partition = |index| {
-        let size_bytes = topic
-            .replica(index)
-            .ok()?
-            .partition
-            .with_state(|state| state.size_bytes());
+        let size_bytes = topic.replica(index).ok()?.partition.size_bytes();
         let partition = DescribeLogDirsPartition::default().with_partition_index(index);
         Some(
             partition

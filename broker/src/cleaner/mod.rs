@@ -323,10 +323,11 @@ impl Shared {
             tracing::warn!(%error, topic = %job.topic, partition = job.index, "compaction begins anew");
             None
         });
+        let state = state.filter(|s| survey::is_row_of(log, s));
+        let state = state.unwrap_or_default();
+        note_size(&job.replica, &state);
         Ok(Known {
-            state: state
-                .filter(|s| survey::is_row_of(log, s))
-                .unwrap_or_default(),
+            state,
             first_dirty: None,
             settled: None,
             failed: None,
@@ -371,6 +372,7 @@ impl Shared {
             ms = took.as_millis() as u64, "compacted"
         );
         metrics::done(&report, took);
+        note_size(&ready.job.replica, &report.state);
         if let Some(known) = work.known.get_mut(&ready.job.replica.partition.id) {
             *known = Known {
                 state: report.state,
@@ -387,7 +389,7 @@ impl Shared {
             %error, topic = %job.topic, partition = job.index, retry_ms = CLEANER_RETRY_MS,
             "not compacted; nothing was deleted"
         );
-        let bytes = job.replica.partition.with_state(|s| s.size_bytes());
+        let bytes = job.replica.partition.size_bytes();
         let failed = Some(Failed {
             at_ms: now_ms,
             bytes,
@@ -409,6 +411,14 @@ impl Shared {
 
 fn row_key(replica: &Replica) -> StateKey {
     StateKey::cleaner(replica.group.id, replica.partition.id)
+}
+
+/// What is left of the partition counts for `retention.bytes` and DescribeLogDirs.
+fn note_size(replica: &Replica, state: &CleanerState) {
+    let position_bytes = state.first_dirty.position_bytes;
+    replica
+        .partition
+        .note_compacted(position_bytes, state.clean_bytes);
 }
 
 /// The log up to the high watermark; `None` if there is nothing in it or it is gone.
