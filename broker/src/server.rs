@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ottla_controller::Controller;
-use ottla_log::RocksStore;
+use ottla_log::{RocksStore, StoreOptions};
 use ottla_proto::config::{HostPort, ServerConfig};
 use ottla_proto::ids::METADATA_GROUP;
 use ottla_proto::limits::{GROUP_START_WAIT_MS, OPEN_FILES, SHUTDOWN_WAIT_MS};
@@ -66,6 +66,7 @@ pub struct Server {
     pub config: ServerConfig,
     services: Arc<Services>,
     groups: Arc<Groups>,
+    store: Arc<RocksStore>,
     network: Network,
     telemetry: Arc<Telemetry>,
     cleaner: Cleaner,
@@ -89,7 +90,12 @@ impl Server {
         let telemetry = Telemetry::install().map_err(StartError::Telemetry)?;
         let path = Identity::database(&config.log_dir);
         let memory = memory::shares(config.memory_bytes);
-        let opened = tokio::task::spawn_blocking(move || RocksStore::open(&path, &memory)).await;
+        let options = StoreOptions {
+            disk_reserve_bytes: config.storage.disk_reserve_bytes,
+            accept_loss: config.storage.accept_loss,
+            ..StoreOptions::new(memory)
+        };
+        let opened = tokio::task::spawn_blocking(move || RocksStore::open(&path, &options)).await;
         let store = Arc::new(opened.map_err(|e| StartError::Telemetry(e.to_string()))??);
         let clock: ottla_raft::Clock = Arc::new(now_ms);
         let groups = Arc::new(Groups::new(store.clone(), clock.clone(), &memory));
@@ -133,8 +139,13 @@ impl Server {
         let (stopping, stopped) = watch::channel(false);
         let retention = Retention::new(topics.clone(), metadata.clone());
         tokio::spawn(retention.run(stopped.clone()));
-        let cleaner = Cleaner::start(store, topics.clone(), &config.cleaner, memory.dedupe_bytes)
-            .map_err(StartError::Threads)?;
+        let cleaner = Cleaner::start(
+            store.clone(),
+            topics.clone(),
+            &config.cleaner,
+            memory.dedupe_bytes,
+        )
+        .map_err(StartError::Threads)?;
         let services = Arc::new(Services {
             producer_ids: ProducerIds::new(controller.clone(), registration.clone()),
             metadata,
@@ -158,6 +169,7 @@ impl Server {
             config,
             services,
             groups,
+            store,
             network,
             telemetry,
             cleaner,
@@ -169,6 +181,7 @@ impl Server {
     pub async fn stop(self) {
         self.telemetry.set_ready(false);
         self.stopping.send_replace(true);
+        self.store.stop_waiting();
         self.services.coordinators.shutdown().await;
         let drained = self.network.shutdown();
         if tokio::time::timeout(Duration::from_millis(SHUTDOWN_WAIT_MS), drained)

@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use ottla_log::RocksStore;
+use ottla_log::{RocksStore, Store, Trouble};
 use ottla_proto::config::LogFormat;
 use ottla_proto::limits::{METRICS_CONNECTIONS, METRICS_HEADER_WAIT_MS};
 use ottla_proto::memory::MemoryShares;
@@ -105,7 +105,7 @@ impl Telemetry {
         let (status, body) = match (request.method(), request.uri().path()) {
             (&Method::GET, "/metrics") => (StatusCode::OK, self.render(sources)),
             (&Method::GET, "/health/live") => (StatusCode::OK, "live\n".to_owned()),
-            (&Method::GET, "/health/ready") if ready => (StatusCode::OK, "ready\n".to_owned()),
+            (&Method::GET, "/health/ready") if ready => readiness(sources.store.trouble()),
             (&Method::GET, "/health/ready") => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "starting or stopping\n".to_owned(),
@@ -126,6 +126,9 @@ impl Telemetry {
     }
 
     fn render(&self, sources: &Sources) -> String {
+        let failed = matches!(sources.store.trouble(), Some(Trouble::Failed(_)));
+        metrics::gauge!("kafka_log_logmanager_offlinelogdirectorycount")
+            .set(f64::from(u8::from(failed)));
         let stats = sources.store.stats();
         metrics::gauge!("ottla_memory_budget_bytes").set(sources.memory.budget_bytes as f64);
         metrics::gauge!("ottla_log_disk_bytes").set(stats.disk_bytes as f64);
@@ -133,6 +136,21 @@ impl Telemetry {
         metrics::gauge!("ottla_log_block_cache_bytes").set(stats.block_cache_bytes as f64);
         metrics::gauge!("ottla_tail_cache_bytes").set(sources.groups.tail_cache_bytes() as f64);
         self.handle.render()
+    }
+}
+
+/// A full disk is no reason to send clients elsewhere: all but new records is served.
+fn readiness(trouble: Option<Trouble>) -> (StatusCode, String) {
+    match trouble {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(Trouble::DiskFull) => (
+            StatusCode::OK,
+            "ready, but the disk is full: new records are refused\n".to_owned(),
+        ),
+        Some(Trouble::Failed(reason)) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("storage takes no writes until a restart: {reason}\n"),
+        ),
     }
 }
 

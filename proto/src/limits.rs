@@ -113,3 +113,19 @@ pub const CLEANER_REST_FACTOR: u32 = 3;
 pub const CLEANER_MARKS: usize = 64;
 /// A partition that could not be compacted is tried again after this long.
 pub const CLEANER_RETRY_MS: i64 = 600_000;
+/// How often free disk space is measured.
+pub const SPACE_CHECK_MS: u64 = 100;
+/// Least and most of the volume that `ottla.disk.reserve.bytes` keeps free by default, and its share.
+pub const DISK_RESERVE_BYTES_MIN: u64 = 64 << 20;
+pub const DISK_RESERVE_BYTES_MAX: u64 = 4 << 30;
+pub const DISK_RESERVE_PERCENT: u64 = 5;
+/// A file that is given up when the disk is full all the same.
+pub const BALLAST_BYTES_MAX: u64 = 64 << 20;
+/// Free space beyond the memtables with which writing goes on after the disk was full.
+pub const SPACE_TO_RESUME_BYTES: u64 = 16 << 20;
+/// A resume that failed is tried again after this long.
+pub const RESUME_RETRY_MS: u64 = 1000;
+/// How often the file that says how far the store is synced is itself synced.
+pub const DURABLE_SYNC_MS: u64 = 1000;
+/// Compactions that met damaged data are tried again after this long.
+pub const DAMAGED_COMPACTION_RETRY_MS: u64 = 600_000;

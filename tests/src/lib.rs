@@ -6,6 +6,7 @@ pub mod batch;
 pub mod broker;
 pub mod checker;
 pub mod client;
+pub mod disk;
 pub mod history;
 pub mod load;
 pub mod producer;

@@ -11,6 +11,26 @@ use crate::reclaim::BLOB_FILE_BYTES;
 
 const MB: usize = 1 << 20;
 
+/// What an operator decides; everything else here is fixed.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    pub memory: MemoryShares,
+    /// Disk space that new records leave free; by default a share of the volume.
+    pub disk_reserve_bytes: Option<u64>,
+    /// Starts although acknowledged data is missing.
+    pub accept_loss: bool,
+}
+
+impl StoreOptions {
+    pub fn new(memory: MemoryShares) -> StoreOptions {
+        StoreOptions {
+            memory,
+            disk_reserve_bytes: None,
+            accept_loss: false,
+        }
+    }
+}
+
 pub(crate) fn database(memory: &MemoryShares) -> Options {
     let mut db = Options::default();
     db.create_if_missing(true);
@@ -21,6 +41,8 @@ pub(crate) fn database(memory: &MemoryShares) -> Options {
     let memtables = memory.memtable_bytes as u64 * MemoryShares::MEMTABLES as u64;
     db.set_max_total_wal_size(2 * memtables);
     db.set_recycle_log_file_num(4);
+    // Each log names the one before it: a missing or cut one is noticed.
+    db.set_track_and_verify_wals(true);
     db.set_wal_bytes_per_sync(MB as u64);
     db.set_bytes_per_sync(MB as u64);
     db.set_writable_file_max_buffer_size(4 * MB as u64);

@@ -1,22 +1,27 @@
 //! The real store: RocksDB behind [`Store`].
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use ottla_proto::ids::{GroupId, PartitionId};
-use ottla_proto::memory::MemoryShares;
 use rocksdb::{
     BoundColumnFamily, DBWithThreadMode, Direction, IteratorMode, MultiThreaded, ReadOptions,
 };
 
+use crate::Tag;
+use crate::health::{Health, Trouble};
 use crate::keys::{self, StateKey};
-use crate::options;
+use crate::listener::Listener;
+use crate::open::{self, Opened};
+use crate::options::StoreOptions;
 use crate::reclaim::{self, Freed};
+use crate::space::Monitor;
 use crate::store::{IndexRow, Store, StoreError, Write, batch_span};
-use crate::{Tag, writer};
+use crate::writer::Writer;
 
 type KeyValue = (Box<[u8]>, Box<[u8]>);
 
@@ -48,8 +53,11 @@ impl Database {
 /// submitted writes are on disk.
 pub struct RocksStore {
     db: Arc<Database>,
+    health: Arc<Health>,
     queue: Option<Sender<Write>>,
     freed: Arc<Freed>,
+    /// Ends the space monitor when it is dropped.
+    monitoring: Option<Sender<()>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     path: PathBuf,
 }
@@ -64,34 +72,54 @@ pub struct StoreStats {
 
 impl RocksStore {
     /// Opens or creates the database in `path`. The folder must be on a local file system.
-    pub fn open(path: &Path, memory: &MemoryShares) -> Result<RocksStore, StoreError> {
-        let database = options::database(memory);
-        let families = options::column_families(memory);
-        let inner = DBWithThreadMode::open_cf_descriptors(&database, path, families)
-            .map_err(|e| StoreError::Io(format!("{}: {e}", path.display()).into()))?;
-        let db = Arc::new(Database { inner });
-        let (queue, receiver) = channel();
+    pub fn open(path: &Path, options: &StoreOptions) -> Result<RocksStore, StoreError> {
+        let health = Arc::new(Health::new(path));
+        let damaged_compactions = Arc::new(AtomicU64::new(0));
+        let Opened { db, durable, syncs } = open::open(path, options, |database| {
+            database.add_event_listener(Listener {
+                health: health.clone(),
+                damaged_compactions: damaged_compactions.clone(),
+            });
+        })?;
+        let (db, durable) = (Arc::new(Database { inner: db }), Arc::new(durable));
         let freed = Arc::new(Freed::default());
-        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            let thread = std::thread::Builder::new().name(name.into());
-            thread
-                .spawn(work)
-                .map_err(|e| StoreError::Io(e.to_string().into()))
+        let writer = Writer::new(
+            db.clone(),
+            health.clone(),
+            durable.clone(),
+            syncs,
+            freed.clone(),
+        );
+        let monitor = Monitor {
+            path: path.to_owned(),
+            db: db.clone(),
+            health: health.clone(),
+            durable,
+            reserve_bytes: options.disk_reserve_bytes,
+            damaged_compactions,
         };
-        let (db_, freed_) = (db.clone(), freed.clone());
-        let writer = spawn(
-            "log-writer",
-            Box::new(|| writer::run(db_, receiver, freed_)),
-        )?;
-        let (db_, freed_) = (db.clone(), freed.clone());
-        let reclaim = spawn("log-reclaim", Box::new(|| reclaim::run(db_, freed_)))?;
+        let (reclaimed_db, reclaimed) = (db.clone(), freed.clone());
+        let (queue, writes) = channel();
+        let (monitoring, stop) = channel();
+        let threads = [
+            spawn("log-writer", move || writer.run(writes))?,
+            spawn("log-space", move || monitor.run(stop))?,
+            spawn("log-reclaim", move || reclaim::run(reclaimed_db, reclaimed))?,
+        ];
         Ok(RocksStore {
             db,
+            health,
             queue: Some(queue),
             freed,
-            threads: Mutex::new(vec![writer, reclaim]),
+            monitoring: Some(monitoring),
+            threads: Mutex::new(threads.into()),
             path: path.to_owned(),
         })
+    }
+
+    /// Writes that wait for space on a full disk fail from now on, so that the process can end.
+    pub fn stop_waiting(&self) {
+        self.health.stop_waiting();
     }
 
     pub fn path(&self) -> &Path {
@@ -157,18 +185,32 @@ impl RocksStore {
 
 impl Drop for RocksStore {
     fn drop(&mut self) {
+        self.health.stop_waiting();
         self.queue = None;
         self.freed.close();
         // A pass under way would be waited for: it goes on after the next start.
         self.db.inner.disable_manual_compaction();
-        if let Ok(threads) = self.threads.get_mut() {
-            threads.drain(..).for_each(|thread| drop(thread.join()));
+        self.monitoring = None;
+        for thread in self.threads.get_mut().into_iter().flat_map(|t| t.drain(..)) {
+            let _ = thread.join();
         }
     }
 }
 
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(work)
+        .map_err(|e| StoreError::Io(e.to_string().into()))
+}
+
+/// An error of a read. A checksum that does not fit is damage; what it is of, RocksDB says: mostly
+/// the file and the offset in it.
 fn io(error: rocksdb::Error) -> StoreError {
-    StoreError::Io(error.to_string().into())
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => damaged("the database", error),
+        _ => StoreError::Io(error.to_string().into()),
+    }
 }
 
 fn damaged(what: &str, detail: impl std::fmt::Display) -> StoreError {
@@ -203,6 +245,14 @@ impl Store for RocksStore {
         if let Err(refused) = queue.send(write) {
             (refused.0.done)(Err(StoreError::Closed));
         }
+    }
+
+    fn admit(&self, bytes: usize) -> Result<(), StoreError> {
+        self.health.admit(bytes)
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        self.health.trouble()
     }
 
     fn raft_rows(
@@ -257,10 +307,25 @@ impl Store for RocksStore {
         options.set_iterate_lower_bound(keys::batch(partition, 0).to_vec());
         options.set_iterate_upper_bound(keys::batch(partition, end_offset).to_vec());
         let mut rows = self.db.inner.raw_iterator_cf_opt(&self.db.log(), options);
+        let unreadable = |rows: &rocksdb::DBRawIteratorWithThreadMode<'_, _>, from: i64| {
+            let result = rows.status();
+            result.map_err(|error| {
+                let what = format!("partition {partition}, after offset {from}: {error}");
+                self.health.note_damage(&what);
+                match io(error) {
+                    StoreError::Io(_) => StoreError::Io(what.into()),
+                    _ => damaged("a batch", what),
+                }
+            })
+        };
         rows.seek_for_prev(keys::batch(partition, offset));
+        // Not valid because of an error is not the same as nothing there: the damaged batch would
+        // be passed over.
+        unreadable(&rows, offset)?;
         if !rows.valid() {
             rows.seek(keys::batch(partition, offset));
         }
+        let mut next = offset;
         let mut found = Vec::new();
         let mut bytes = 0;
         while let Some((key, batch)) = rows.item() {
@@ -274,6 +339,7 @@ impl Store for RocksStore {
                     break;
                 }
                 bytes += batch.len();
+                next = span.1 + 1;
                 found.push(Bytes::copy_from_slice(batch));
                 if bytes >= max_bytes {
                     break;
@@ -281,8 +347,12 @@ impl Store for RocksStore {
             }
             rows.next();
         }
-        rows.status().map_err(io)?;
-        Ok(found)
+        match unreadable(&rows, next) {
+            // What is whole before the damage is served; the next read begins at the damage.
+            Err(_) if !found.is_empty() => Ok(found),
+            Err(error) => Err(error),
+            Ok(()) => Ok(found),
+        }
     }
 
     fn index_at(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_proto::ids::{GroupId, PartitionId};
 
+use crate::health::Trouble;
 use crate::keys::StateKey;
 
 /// The part of a record batch that the broker sets: base offset i64, length i32, leader epoch i32.
@@ -19,6 +20,15 @@ pub enum StoreError {
     Io(Arc<str>),
     #[error("{what} is damaged: {detail}")]
     Damaged { what: String, detail: String },
+    /// There is too little space for it now; later there may be.
+    #[error("the disk is full: new records are refused until there is space")]
+    DiskFull,
+    /// A write or sync failed: none is taken until the process is started again.
+    #[error("storage takes no writes since this failed: {0}")]
+    Failed(Arc<str>),
+    /// Acknowledged data is not there any more. The message says what an operator can do.
+    #[error("{0}")]
+    Lost(String),
     #[error("storage is closed")]
     Closed,
 }
@@ -142,6 +152,16 @@ pub trait Store: Send + Sync + 'static {
             done,
         });
         receiver.recv().map_err(|_| StoreError::Closed)?
+    }
+
+    /// Asks for room for `bytes` of new records. What frees space, and what is small, need not ask.
+    fn admit(&self, _bytes: usize) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Why not every write is taken now.
+    fn trouble(&self) -> Option<Trouble> {
+        None
     }
 
     /// Raft rows from `from` up to (not with) `to`, at least one if there is one, then up to `max_bytes`.

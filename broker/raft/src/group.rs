@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, EmptyNode, SnapshotPolicy};
-use ottla_log::{IndexRow, Store, StoreError, Write};
+use ottla_log::{IndexRow, Store, StoreError, Trouble, Write};
 use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::limits::CHECKPOINT_ENTRIES;
 use ottla_proto::memory::MemoryShares;
@@ -82,6 +82,16 @@ impl Groups {
     pub fn set_producer_expiration_ms(&self, expiration_ms: i64) {
         self.producer_expiration_ms
             .store(expiration_ms, Ordering::Relaxed);
+    }
+
+    /// Asks the store for room for `bytes` of new records, before anything is appended.
+    pub fn admit(&self, bytes: usize) -> Result<(), StoreError> {
+        self.store.admit(bytes)
+    }
+
+    /// Why the store does not take every write now.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.store.trouble()
     }
 
     /// Bytes of records in the tail cache.
@@ -207,6 +217,10 @@ impl Group {
     }
 
     /// The leader epoch in which this replica serves: it leads, and has applied an entry of that term.
+    ///
+    /// openraft ends a group's instance when its storage fails, and leaves what it published of the
+    /// server's state: a replica alone in its group goes on to serve reads of what is committed, as
+    /// nobody else can have been elected.
     pub fn leader_epoch(&self) -> Option<i32> {
         let term = self.log.applied_term();
         let metrics = self.raft.server_metrics();

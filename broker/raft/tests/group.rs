@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ottla_log::{MemoryStore, RocksStore, Store};
+use ottla_log::{MemoryStore, RocksStore, Store, StoreOptions};
 use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::memory::{MIN_MEMORY_BYTES, MemoryShares};
 use ottla_raft::{BatchMeta, Command, Group, Groups, Outcome, ProducerMeta};
@@ -34,7 +34,7 @@ async fn start(store: Arc<dyn Store>) -> (Groups, Arc<Group>) {
 fn rocks(path: &Path) -> Arc<dyn Store> {
     let deadline = std::time::Instant::now() + WAIT;
     loop {
-        match RocksStore::open(path, &MemoryShares::of(MIN_MEMORY_BYTES)) {
+        match RocksStore::open(path, &StoreOptions::new(MemoryShares::of(MIN_MEMORY_BYTES))) {
             Ok(store) => return Arc::new(store),
             Err(e) if e.to_string().contains("lock") && std::time::Instant::now() < deadline => {
                 std::thread::yield_now();

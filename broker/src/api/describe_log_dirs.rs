@@ -1,5 +1,6 @@
 //! DescribeLogDirs v1 to v4 (KIP-113, KIP-827). There is one log directory, and no replica moves
-//! between directories. A partition's size is exact to the grain of its index.
+//! between directories. A partition's size is exact to the grain of its index. A directory whose
+//! storage has failed is told with KAFKA_STORAGE_ERROR and no partitions, as Kafka does.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -13,6 +14,7 @@ use kafka_protocol::messages::describe_log_dirs_response::{
 use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use nix::sys::statvfs::statvfs;
+use ottla_log::Trouble;
 
 use super::RequestContext;
 use super::errors::NONE;
@@ -34,7 +36,14 @@ pub(super) async fn handle(
     let dir = services.metadata.config().log_dir.clone();
     let looked = tokio::task::spawn_blocking(move || look(dir)).await;
     let volume = looked.unwrap_or_else(|error| Err(io::Error::other(error)));
+    let failed = matches!(
+        services.topics.groups().trouble(),
+        Some(Trouble::Failed(_))
+    );
     let result = match volume {
+        Ok(volume) if failed => DescribeLogDirsResult::default()
+            .with_error_code(ResponseError::KafkaStorageError.code())
+            .with_log_dir(StrBytes::from_string(volume.path)),
         Ok(volume) => DescribeLogDirsResult::default()
             .with_error_code(NONE)
             .with_log_dir(StrBytes::from_string(volume.path))

@@ -97,11 +97,16 @@ impl From<AppendError> for Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Refusal {
+        let code = match error {
+            StoreError::Damaged { .. } => ResponseError::CorruptMessage,
+            // Said once in the log, when it began.
+            StoreError::DiskFull | StoreError::Failed(_) => {
+                return Refusal::new(ResponseError::KafkaStorageError, error.to_string());
+            }
+            _ => ResponseError::KafkaStorageError,
+        };
         tracing::error!(%error, "a read failed");
-        match error {
-            StoreError::Damaged { .. } => ResponseError::CorruptMessage.into(),
-            StoreError::Io(_) | StoreError::Closed => ResponseError::KafkaStorageError.into(),
-        }
+        Refusal::new(code, error.to_string())
     }
 }
 
@@ -177,7 +182,7 @@ impl From<&ControllerError> for Refusal {
         let code = match error {
             ControllerError::Append(AppendError::NotController) => ResponseError::NotController,
             ControllerError::Append(AppendError::Timeout) => ResponseError::RequestTimedOut,
-            ControllerError::Append(AppendError::Storage(_)) => ResponseError::UnknownServerError,
+            ControllerError::Append(AppendError::Storage(_)) => ResponseError::KafkaStorageError,
             ControllerError::TooLarge(_) => ResponseError::PolicyViolation,
         };
         Refusal::new(code, error.to_string())

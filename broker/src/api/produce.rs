@@ -127,6 +127,7 @@ async fn stage(
             data.records.unwrap_or_default(),
         )
         .await?;
+    services.topics.groups().admit(checked.bytes)?;
     let name = topic.topic.name.clone();
     metrics::counter!("kafka_server_brokertopicmetrics_bytesin_total", "topic" => name.clone())
         .increment(checked.bytes as u64);

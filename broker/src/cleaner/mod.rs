@@ -174,7 +174,11 @@ impl Shared {
     }
 
     /// The dirtiest partition that nobody works on, after a new look where the last one is used up.
+    /// None while the store is in trouble: what is left of a full disk is not for this.
     fn next(&self) -> Option<Ready> {
+        if self.store.trouble().is_some() {
+            return None;
+        }
         let mut work = self.work();
         for looked in [false, true] {
             while let Some((_, job)) = work.due.pop() {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_log::{IndexRow, MemoryStore, Op, RocksStore, StateKey, Store};
+use ottla_log::{IndexRow, MemoryStore, Op, RocksStore, StateKey, Store, StoreOptions};
 use ottla_proto::config::Compaction;
 use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::memory::MemoryShares;
@@ -50,8 +50,8 @@ impl Disk {
     fn reopen(&mut self) {
         if let Disk::Rocks(store, folder) = self {
             drop(store.take());
-            let memory = MemoryShares::of(256 << 20);
-            *store = Some(RocksStore::open(folder.path(), &memory).expect("it opens"));
+            let options = StoreOptions::new(MemoryShares::of(256 << 20));
+            *store = Some(RocksStore::open(folder.path(), &options).expect("it opens"));
         }
     }
 }

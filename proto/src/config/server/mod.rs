@@ -14,8 +14,8 @@ use std::path::PathBuf;
 pub use listeners::{HostPort, Listener, Listeners, QuorumVoter, SecurityProtocol};
 pub use load::{Notice, notices_line};
 pub use sections::{
-    Cleaner, Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, Retention, TopicCreation,
-    Transactions,
+    Cleaner, Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, Retention, Storage,
+    TopicCreation, Transactions,
 };
 
 use super::values::{Origin, Values};
@@ -60,6 +60,7 @@ pub struct ServerConfig {
     pub groups: Groups,
     pub transactions: Transactions,
     pub lifecycle: Lifecycle,
+    pub storage: Storage,
     values: Values,
 }
 
@@ -120,6 +121,7 @@ impl ServerConfig {
             groups: Groups::read(&values),
             transactions: Transactions::read(&values),
             lifecycle: Lifecycle::read(&values, problems),
+            storage: Storage::read(&values),
             values,
         };
         check_quorum(&config, problems);

@@ -112,6 +112,23 @@ pub struct Lifecycle {
     pub session_timeout_ms: u64,
 }
 
+/// What the store asks of the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// `None`: a share of the volume.
+    pub disk_reserve_bytes: Option<u64>,
+    pub accept_loss: bool,
+}
+
+impl Storage {
+    pub(super) fn read(values: &Values) -> Self {
+        Self {
+            disk_reserve_bytes: optional(values, "ottla.disk.reserve.bytes"),
+            accept_loss: values.boolean("ottla.storage.accept.loss"),
+        }
+    }
+}
+
 /// A number whose definition rules negative ones out.
 fn number(values: &Values, key: &str) -> u64 {
     u64::try_from(values.long(key)).unwrap_or_else(|_| panic!("{key} was not checked"))

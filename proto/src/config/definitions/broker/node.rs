@@ -333,4 +333,20 @@ pub(super) static DEFS: &[ConfigDef] = &[
          GiB. A key of Ottla.",
     )
     .at_least(MIN_MEMORY_BYTES as i64),
+    long(
+        "ottla.disk.reserve.bytes",
+        "-1",
+        "Disk space that new records leave free, beyond what is still to be flushed from memory. \
+         Below it they are refused with KAFKA_STORAGE_ERROR, which clients retry; deletes, \
+         retention, offset commits and reads go on. -1 is 5 % of the volume, at least 64 MiB and at \
+         most 4 GiB. A key of Ottla.",
+    )
+    .valid(Valid::AtLeast(-1)),
+    boolean(
+        "ottla.storage.accept.loss",
+        "false",
+        "Whether to start although acknowledged data is missing from the data folder, without what \
+         is lost. Without it such a start is refused and says where the damage is. To be set for \
+         one start. A key of Ottla.",
+    ),
 ];
