@@ -1,6 +1,7 @@
 //! `ottla`: one binary. See `ottla help`.
 
 mod api;
+mod cleaner;
 mod cli;
 mod coordinator;
 mod identity;

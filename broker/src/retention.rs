@@ -146,7 +146,7 @@ impl Retention {
                 let log = Extent {
                     log_start_offset: bounds.log_start_offset,
                     high_watermark: bounds.high_watermark,
-                    size_bytes: replica.partition.with_state(|s| s.size_bytes()),
+                    size_bytes: replica.partition.size_bytes(),
                     oldest_ms: hint.map(|hint| hint.timestamp_ms),
                 };
                 let leads = replica.lead(-1).is_ok();

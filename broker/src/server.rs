@@ -15,6 +15,7 @@ use ottla_raft::Groups;
 use ottla_wire::guard::GuardLimits;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use crate::cleaner::Cleaner;
 use crate::coordinator::Coordinators;
 use crate::identity::{Identity, IdentityError};
 use crate::memory;
@@ -52,6 +53,8 @@ pub enum StartError {
     Bootstrap(#[from] ottla_controller::bootstrap::BootstrapError),
     #[error(transparent)]
     Registration(#[from] RegistrationError),
+    #[error("no thread for compaction: {0}")]
+    Threads(io::Error),
     #[error("metrics: {0}")]
     Telemetry(String),
     #[error("the metadata could not be read; the log above says where")]
@@ -66,6 +69,7 @@ pub struct Server {
     store: Arc<RocksStore>,
     network: Network,
     telemetry: Arc<Telemetry>,
+    cleaner: Cleaner,
     stopping: watch::Sender<bool>,
 }
 
@@ -135,6 +139,13 @@ impl Server {
         let (stopping, stopped) = watch::channel(false);
         let retention = Retention::new(topics.clone(), metadata.clone());
         tokio::spawn(retention.run(stopped.clone()));
+        let cleaner = Cleaner::start(
+            store.clone(),
+            topics.clone(),
+            &config.cleaner,
+            memory.dedupe_bytes,
+        )
+        .map_err(StartError::Threads)?;
         let services = Arc::new(Services {
             producer_ids: ProducerIds::new(controller.clone(), registration.clone()),
             metadata,
@@ -161,6 +172,7 @@ impl Server {
             store,
             network,
             telemetry,
+            cleaner,
             stopping,
         })
     }
@@ -177,6 +189,12 @@ impl Server {
             .is_err()
         {
             tracing::warn!("some connections did not take their answers in time");
+        }
+        if tokio::task::spawn_blocking(|| self.cleaner.stop())
+            .await
+            .is_err()
+        {
+            tracing::error!("compaction did not stop cleanly");
         }
         self.groups.shutdown().await;
     }

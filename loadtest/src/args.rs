@@ -37,6 +37,8 @@ pub enum Scenario {
     Latency(LatencyArgs),
     /// Topics that keep very different amounts: what the disk writes and holds for them
     Churn(ChurnArgs),
+    /// Millions of offset commits, then kill -9: how long until every group can be read again
+    Commits(crate::scenario::commits::CommitsArgs),
     /// Time from the start of a broker's process to its first answer
     Start(StartArgs),
     /// Real Kafka and Ottla in turn, each on a fresh data folder; medians and ratios

@@ -127,6 +127,20 @@ pub const RECLAIM_BYTES: u64 = 256 << 20;
 pub const RECLAIM_WAIT_MS: u64 = 60_000;
 /// Partitions that retention looks at in one step, and trims with one entry per group.
 pub const RETENTION_STEP_PARTITIONS: usize = 512;
+/// Record bytes that compaction reads at a time.
+pub const CLEANER_READ_BYTES: usize = 1 << 20;
+/// What compaction writes at a time: little, so that no acknowledgement waits for much of it.
+pub const CLEANER_WRITE_BYTES: usize = 256 << 10;
+/// Operations in one of these writes.
+pub const CLEANER_WRITE_OPS: usize = 1024;
+/// Neighbouring batches that are deleted as a range, which costs every read of the partition a little.
+pub const CLEANER_RANGE_BATCHES: usize = 16;
+/// Compaction rests this many times as long as it works.
+pub const CLEANER_REST_FACTOR: u32 = 3;
+/// Stretches of a partition for which it is noted when they were compacted.
+pub const CLEANER_MARKS: usize = 64;
+/// A partition that could not be compacted is tried again after this long.
+pub const CLEANER_RETRY_MS: i64 = 600_000;
 /// How often free disk space is measured.
 pub const SPACE_CHECK_MS: u64 = 100;
 /// Least and most of the volume that `ottla.disk.reserve.bytes` keeps free by default, and its share.

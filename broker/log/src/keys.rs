@@ -32,15 +32,18 @@ pub enum Tag {
     Purged = 18,
     /// A partition's state at its group's checkpoint.
     Partition = 32,
+    /// How far a partition is compacted on this replica. Losing it costs work, not data.
+    Cleaner = 33,
 }
 
-const TAGS: [Tag; 6] = [
+const TAGS: [Tag; 7] = [
     Tag::Identity,
     Tag::Synced,
     Tag::Vote,
     Tag::Checkpoint,
     Tag::Purged,
     Tag::Partition,
+    Tag::Cleaner,
 ];
 
 /// A key of the `state` column family.
@@ -69,6 +72,13 @@ impl StateKey {
             tag: Tag::Partition,
             group,
             id: partition.0,
+        }
+    }
+
+    pub fn cleaner(group: GroupId, partition: PartitionId) -> StateKey {
+        StateKey {
+            tag: Tag::Cleaner,
+            ..StateKey::partition(group, partition)
         }
     }
 

@@ -80,6 +80,23 @@ pub enum Op {
         to: i64,
         bytes: u64,
     },
+    /// Another batch in the place of the one at `base_offset`, which took `freed_bytes` more.
+    ReplaceBatch {
+        partition: PartitionId,
+        base_offset: i64,
+        batch: Bytes,
+        freed_bytes: u64,
+    },
+    /// One batch of `bytes`. Its index row stays; for many in a row see [`Op::DeleteBatches`].
+    DeleteBatch {
+        partition: PartitionId,
+        base_offset: i64,
+        bytes: u64,
+    },
+    DeleteIndex {
+        partition: PartitionId,
+        base_offset: i64,
+    },
     PutState {
         key: StateKey,
         value: Bytes,
@@ -94,6 +111,7 @@ impl Op {
         match self {
             Op::PutRaft { row, .. } => row.len(),
             Op::PutBatch { body, .. } => BATCH_HEAD_BYTES + body.len(),
+            Op::ReplaceBatch { batch, .. } => batch.len(),
             Op::PutState { value, .. } => value.len(),
             _ => 32,
         }
@@ -101,7 +119,8 @@ impl Op {
 
     pub(crate) fn freed_bytes(&self) -> u64 {
         match self {
-            Op::DeleteBatches { bytes, .. } => *bytes,
+            Op::DeleteBatches { bytes, .. } | Op::DeleteBatch { bytes, .. } => *bytes,
+            Op::ReplaceBatch { freed_bytes, .. } => *freed_bytes,
             _ => 0,
         }
     }

@@ -192,6 +192,25 @@ fn add(db: &Database, batch: &mut WriteBatch, op: &Op) {
             batch.delete_range_cf(&db.log(), from, to);
             batch.delete_range_cf(&db.index(), from, to);
         }
+        Op::ReplaceBatch {
+            partition,
+            base_offset,
+            batch: replacement,
+            ..
+        } => batch.put_cf(
+            &db.log(),
+            keys::batch(*partition, *base_offset),
+            replacement,
+        ),
+        Op::DeleteBatch {
+            partition,
+            base_offset,
+            ..
+        } => batch.delete_cf(&db.log(), keys::batch(*partition, *base_offset)),
+        Op::DeleteIndex {
+            partition,
+            base_offset,
+        } => batch.delete_cf(&db.index(), keys::batch(*partition, *base_offset)),
         Op::PutState { key, value } => batch.put_cf(&db.state(), key.encode(), value),
         Op::DeleteState { key } => batch.delete_cf(&db.state(), key.encode()),
     }

@@ -28,8 +28,10 @@ mod storage;
 mod trim;
 mod types;
 
+pub use codec::{RowReader, RowWriter};
 pub use command::{BatchMeta, Command, GroupEntry, Outcome, Payload, ProducerMeta};
 pub use group::{AppendError, Clock, Group, GroupError, Groups, Ticket};
 pub use partition::{Bounds, Partition, Waiter};
 pub use producers::{ProducerState, Producers, RememberedBatch, next_sequence};
 pub use state::{EntryContext, EpochStart, PartitionState};
+pub use trim::last_row_where;

@@ -30,6 +30,16 @@ struct Inner {
     cache: VecDeque<CachedBatch>,
     waiters: Vec<Arc<Waiter>>,
     reclaimed: Reclaimed,
+    compacted: Compacted,
+}
+
+/// What compaction left of the front of the log. Whoever compacts tells it anew after a start.
+#[derive(Clone, Copy, Debug, Default)]
+struct Compacted {
+    /// Bytes appended before the end of the compacted part.
+    position_bytes: u64,
+    /// Bytes that it has now.
+    kept_bytes: u64,
 }
 
 /// How far rows before the log start offset are deleted. Not durable: after a start nobody knows, and
@@ -168,6 +178,37 @@ impl Partition {
         inner.applied.start_position_bytes = position_bytes;
     }
 
+    /// Notes that of the first `position_bytes` ever appended, `kept_bytes` are left.
+    pub fn note_compacted(&self, position_bytes: u64, kept_bytes: u64) {
+        self.inner().compacted = Compacted {
+            position_bytes,
+            kept_bytes,
+        };
+    }
+
+    /// Bytes from the log start offset to the high watermark, to the grain of the index.
+    pub fn size_bytes(&self) -> u64 {
+        let inner = self.inner();
+        let (kept, rest) = sizes(&inner);
+        kept + rest
+    }
+
+    /// The position in bytes from which on there are `bytes` up to the high watermark; `None` if there
+    /// are not so many. Within the compacted part it is taken to be equally dense.
+    pub fn position_before_last(&self, bytes: u64) -> Option<u64> {
+        let inner = self.inner();
+        let (kept, rest) = sizes(&inner);
+        let (state, compacted) = (&inner.applied, &inner.compacted);
+        if bytes <= rest || kept == 0 {
+            return state.position_bytes.checked_sub(bytes);
+        }
+        let missing = u128::from(bytes - rest);
+        let span = u128::from(compacted.position_bytes - state.start_position_bytes);
+        let back = missing * span / u128::from(kept);
+        let start = u128::from(compacted.position_bytes).checked_sub(back)?;
+        (start >= u128::from(state.start_position_bytes)).then_some(start as u64)
+    }
+
     pub fn watch(&self, waiter: &Arc<Waiter>) {
         self.inner().waiters.push(waiter.clone());
     }
@@ -249,6 +290,17 @@ impl Partition {
     }
 }
 
+/// Bytes left of the compacted part, and bytes behind it.
+fn sizes(inner: &Inner) -> (u64, u64) {
+    let (state, compacted) = (&inner.applied, &inner.compacted);
+    let start = state.start_position_bytes;
+    let span = compacted.position_bytes.saturating_sub(start);
+    let rest = state
+        .position_bytes
+        .saturating_sub(start.max(compacted.position_bytes));
+    (compacted.kept_bytes.min(span), rest)
+}
+
 /// Partition, base offset and size of a cached batch.
 pub(crate) type CachedAt = (Arc<Partition>, i64, usize);
 
@@ -297,5 +349,44 @@ impl TailCache {
             .lock()
             .expect("no code panics while it holds the queue")
             .1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(start_position_bytes: u64) -> Partition {
+        let state = PartitionState {
+            position_bytes: 1000,
+            start_position_bytes,
+            ..PartitionState::new()
+        };
+        Partition::new(PartitionId(1), GroupId(1), state)
+    }
+
+    #[test]
+    fn sizes_follow_compaction() {
+        let p = partition(100);
+        assert_eq!(
+            (p.size_bytes(), p.position_before_last(300)),
+            (900, Some(700))
+        );
+        assert_eq!(p.position_before_last(1001), None);
+        // Of bytes 100 to 900, 40 are left.
+        p.note_compacted(900, 40);
+        assert_eq!(p.size_bytes(), 140);
+        assert_eq!(p.position_before_last(60), Some(940));
+        assert_eq!(p.position_before_last(100), Some(900));
+        assert_eq!(p.position_before_last(120), Some(500));
+        assert_eq!(p.position_before_last(140), Some(100));
+        assert_eq!(p.position_before_last(141), None);
+        // The log start offset went past what was compacted.
+        let p = partition(950);
+        p.note_compacted(900, 40);
+        assert_eq!(
+            (p.size_bytes(), p.position_before_last(20)),
+            (50, Some(980))
+        );
     }
 }

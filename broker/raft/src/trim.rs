@@ -4,7 +4,9 @@
 //! ([`INDEX_INTERVAL_BYTES`](ottla_proto::limits::INDEX_INTERVAL_BYTES)), and none reads records.
 //! They block on the disk.
 
-use ottla_log::{IndexRow, Op, StoreError, Write, batch_span};
+use std::ops::Range;
+
+use ottla_log::{IndexRow, Op, Store, StoreError, Write, batch_span};
 use ottla_proto::ids::PartitionId;
 
 use crate::group::Group;
@@ -21,9 +23,10 @@ impl Group {
         end: i64,
     ) -> Result<i64, StoreError> {
         // A row's highest timestamp never falls.
-        self.last_row_where(partition, start, end, |row| {
+        let row = last_row_where(&**self.log.store(), partition, start..end, |row| {
             row.max_timestamp_ms < timestamp_ms
-        })
+        })?;
+        Ok(row.map_or(start, |row| row.base_offset))
     }
 
     /// The base offset of a batch from which on the partition has at least `keep_bytes`, and hardly
@@ -35,38 +38,15 @@ impl Group {
         start: i64,
         end: i64,
     ) -> Result<i64, StoreError> {
-        let position_bytes = partition.with_state(|s| s.position_bytes);
-        match position_bytes.checked_sub(keep_bytes) {
+        match partition.position_before_last(keep_bytes) {
             None => Ok(start),
             Some(cut) => {
-                self.last_row_where(partition.id, start, end, |row| row.position_bytes <= cut)
+                let row = last_row_where(&**self.log.store(), partition.id, start..end, |row| {
+                    row.position_bytes <= cut
+                })?;
+                Ok(row.map_or(start, |row| row.base_offset))
             }
         }
-    }
-
-    /// The offset of the last index row in `start..end` for which `early` holds, by halving: it must
-    /// hold for all rows before that one, too. `start` if there is none.
-    fn last_row_where(
-        &self,
-        partition: PartitionId,
-        start: i64,
-        end: i64,
-        early: impl Fn(&IndexRow) -> bool,
-    ) -> Result<i64, StoreError> {
-        // `found` is the last row known to be early; rows from `high` on are known not to be.
-        let (mut found, mut low, mut high) = (start, start, end);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let row = self.log.store().index_rows(partition, middle, 1)?;
-            match row.first().filter(|row| row.base_offset < high) {
-                Some(row) if early(row) => {
-                    found = row.base_offset;
-                    low = row.base_offset + 1;
-                }
-                _ => high = middle,
-            }
-        }
-        Ok(found)
     }
 
     /// The highest timestamp of the first index interval at or after `offset`, ms; `None` where no
@@ -127,4 +107,28 @@ impl Group {
         });
         Ok(())
     }
+}
+
+/// The last index row with a base offset in `offsets` for which `early` holds, by halving: it must
+/// hold for all rows before that one, too.
+pub fn last_row_where(
+    store: &dyn Store,
+    partition: PartitionId,
+    offsets: Range<i64>,
+    early: impl Fn(&IndexRow) -> bool,
+) -> Result<Option<IndexRow>, StoreError> {
+    // `found` is the last row known to be early; rows from `high` on are known not to be.
+    let (mut found, mut low, mut high) = (None, offsets.start, offsets.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let row = store.index_rows(partition, middle, 1)?;
+        match row.first().filter(|row| row.base_offset < high) {
+            Some(row) if early(row) => {
+                found = Some(*row);
+                low = row.base_offset + 1;
+            }
+            _ => high = middle,
+        }
+    }
+    Ok(found)
 }

@@ -127,7 +127,7 @@ fn describe(
 ) -> DescribeLogDirsTopic {
     let sized = |index| {
         let replica = topic.replica(index).ok()?;
-        Some((index, replica.partition.with_state(|s| s.size_bytes())))
+        Some((index, replica.partition.size_bytes()))
     };
     described(&topic.topic.name, partitions.into_iter().filter_map(sized))
 }

@@ -138,10 +138,12 @@ async fn latest_record(
     if bounds.log_start_offset == bounds.high_watermark {
         return Ok(None);
     }
-    if from >= bounds.log_start_offset {
-        return scan(services, replica, bounds, from, time).await;
+    if from >= bounds.log_start_offset
+        && let Some(found) = scan(services, replica, bounds, from, time).await?
+    {
+        return Ok(Some(found));
     }
-    // It was deleted: the highest of what is left, by looking at every batch's header.
+    // It was deleted or compacted away: the highest of what is left, by looking at every batch's header.
     let mut best: Found = None;
     let mut next = bounds.log_start_offset;
     while next < bounds.high_watermark {

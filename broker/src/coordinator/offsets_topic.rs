@@ -15,11 +15,8 @@ use crate::topics::{ServedTopic, Topics};
 
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
-/// What Kafka sets besides the clean-up policy.
-const CONFIGS: [(&str, &str); 2] = [
-    ("compression.type", "producer"),
-    ("segment.bytes", "104857600"),
-];
+/// `segment.bytes` of a topic is not smaller.
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 
 pub struct OffsetsTopic {
     topics: Arc<Topics>,
@@ -78,8 +75,15 @@ impl OffsetsTopic {
     }
 
     async fn create(&self) -> Result<Arc<ServedTopic>, String> {
-        let mut topic = auto_topic(&self.metadata.config(), OFFSETS_TOPIC);
-        let configs = CONFIGS.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
+        let config = self.metadata.config();
+        let mut topic = auto_topic(&config, OFFSETS_TOPIC);
+        let segment_bytes = config.offsets.segment_bytes.max(SEGMENT_BYTES_MIN);
+        // What Kafka sets besides the clean-up policy.
+        let configs = [
+            ("compression.type", "producer".to_owned()),
+            ("segment.bytes", segment_bytes.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), Some(value)));
         topic.configs.extend(configs);
         let request = CreateTopics {
             topics: vec![topic],

@@ -2,6 +2,7 @@
 //! itself; `compare` runs the same functions.
 
 pub mod churn;
+pub mod commits;
 pub mod consume;
 pub mod latency;
 pub mod many_partitions;

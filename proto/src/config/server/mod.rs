@@ -14,8 +14,8 @@ use std::path::PathBuf;
 pub use listeners::{HostPort, Listener, Listeners, QuorumVoter, SecurityProtocol};
 pub use load::{Notice, notices_line};
 pub use sections::{
-    Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, Retention, Storage, TopicCreation,
-    Transactions,
+    Cleaner, Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, Retention, Storage,
+    TopicCreation, Transactions,
 };
 
 use super::values::{Origin, Values};
@@ -55,6 +55,7 @@ pub struct ServerConfig {
     pub fetch: Fetch,
     pub topic_creation: TopicCreation,
     pub retention: Retention,
+    pub cleaner: Cleaner,
     pub offsets: Offsets,
     pub groups: Groups,
     pub transactions: Transactions,
@@ -115,6 +116,7 @@ impl ServerConfig {
             fetch: Fetch::read(&values),
             topic_creation: TopicCreation::read(&values),
             retention: Retention::read(&values),
+            cleaner: Cleaner::read(&values),
             offsets: Offsets::read(&values),
             groups: Groups::read(&values),
             transactions: Transactions::read(&values),

@@ -61,10 +61,26 @@ pub struct Retention {
     pub initial_delay_ms: u64,
 }
 
+/// Compaction of the topics whose `cleanup.policy` asks for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cleaner {
+    pub enabled: bool,
+    pub threads: u32,
+    /// Between two looks for something to compact.
+    pub backoff_ms: u64,
+    /// Memory for finding duplicate keys, over all threads.
+    pub dedupe_buffer_bytes: u64,
+    /// How full that memory may get: the part of its slots in use.
+    pub load_factor: f64,
+    /// Bytes read and written in a second, over all threads.
+    pub io_max_bytes_per_second: f64,
+}
+
 /// `__consumer_offsets` and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offsets {
     pub num_partitions: i32,
+    pub segment_bytes: u64,
     pub replication_factor: i16,
     pub retention_ms: u64,
     pub retention_check_interval_ms: u64,
@@ -200,9 +216,26 @@ impl Retention {
     }
 }
 
+impl Cleaner {
+    pub(super) fn read(values: &Values) -> Self {
+        Self {
+            enabled: values.boolean("log.cleaner.enable"),
+            threads: small(values, "log.cleaner.threads"),
+            backoff_ms: number(values, "log.cleaner.backoff.ms"),
+            dedupe_buffer_bytes: values
+                .long("log.cleaner.dedupe.buffer.size")
+                .max(0)
+                .unsigned_abs(),
+            load_factor: values.double("log.cleaner.io.buffer.load.factor"),
+            io_max_bytes_per_second: values.double("log.cleaner.io.max.bytes.per.second"),
+        }
+    }
+}
+
 impl Offsets {
     pub(super) fn read(values: &Values) -> Self {
         Self {
+            segment_bytes: number(values, "offsets.topic.segment.bytes"),
             num_partitions: values.int("offsets.topic.num.partitions"),
             replication_factor: values.short("offsets.topic.replication.factor"),
             retention_ms: number(values, "offsets.retention.minutes") * 60_000,
