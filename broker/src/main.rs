@@ -4,6 +4,7 @@ mod api;
 mod cleaner;
 mod cli;
 mod coordinator;
+mod doctor;
 mod identity;
 mod memory;
 mod metadata;
