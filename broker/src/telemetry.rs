@@ -54,9 +54,26 @@ const COUNTERS: &[&str] = &[
     "kafka_server_group_coordinator_metrics_offset_expiration_total",
     "kafka_server_socketservermetrics_responses_total",
     "ottla_connections_refused_total",
+    "ottla_log_cleaner_dropped_records_total",
+    "ottla_log_cleaner_passes_total",
+    "ottla_log_cleaner_read_bytes_total",
+    "ottla_log_cleaner_rewritten_bytes_total",
     "ottla_log_flush_total",
     "ottla_log_reclaim_passes_total",
     "ottla_log_write_bytes_total",
+];
+
+/// Gauges that something sets only once it has happened.
+const GAUGES: &[&str] = &[
+    "kafka_log_logcleaner_cleaner_recopy_percent",
+    "kafka_log_logcleaner_max_buffer_utilization_percent",
+    "kafka_log_logcleaner_max_clean_time_secs",
+    "kafka_log_logcleanermanager_max_dirty_percent",
+    "kafka_log_logcleanermanager_time_since_last_run_ms",
+    "kafka_log_logcleanermanager_uncleanable_bytes",
+    "kafka_log_logcleanermanager_uncleanable_partitions_count",
+    "ottla_disk_free_bytes",
+    "ottla_disk_full",
 ];
 
 /// What the metrics endpoint can tell.
@@ -81,6 +98,12 @@ impl Telemetry {
         // So that a scrape has them before the first event.
         for counter in COUNTERS {
             metrics::counter!(*counter).increment(0);
+        }
+        for gauge in GAUGES {
+            metrics::gauge!(*gauge).set(0.0);
+        }
+        for kind in ottla_log::FAILURE_KINDS {
+            metrics::counter!("ottla_storage_failures_total", "kind" => kind).increment(0);
         }
         Ok(Arc::new(Telemetry {
             handle,

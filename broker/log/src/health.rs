@@ -247,6 +247,9 @@ impl Health {
     }
 }
 
+/// What `ottla_storage_failures_total` tells apart.
+pub const FAILURE_KINDS: [&str; 4] = ["damaged", "no_space", "sync", "write"];
+
 fn count(kind: &'static str) {
     metrics::counter!("ottla_storage_failures_total", "kind" => kind).increment(1);
 }
