@@ -46,7 +46,7 @@ const TOPICS: &[(&str, Policy, Configs)] = &[
         Policy::COMPACT,
         &[
             ("cleanup.policy", "compact"),
-            ("min.cleanable.dirty.ratio", "0.01"),
+            ("min.cleanable.dirty.ratio", "0"),
             ("segment.ms", "1"),
             ("delete.retention.ms", "50"),
         ],
@@ -56,7 +56,7 @@ const TOPICS: &[(&str, Policy, Configs)] = &[
         Policy::BOTH,
         &[
             ("cleanup.policy", "compact,delete"),
-            ("min.cleanable.dirty.ratio", "0.01"),
+            ("min.cleanable.dirty.ratio", "0"),
             ("segment.ms", "1"),
             ("delete.retention.ms", "50"),
             ("retention.ms", "3600000"),
