@@ -7,9 +7,11 @@ export OTTLA_TEST_CACHE ?= $(HOME)/.cache/ottla
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO_FLAGS := --release --workspace
 OTTLA := $(CARGO_TARGET_DIR)/release/ottla
-# kill -9s, fuzzing seconds per target: small in `make test`, any size by hand.
+# kill -9s, losses of power, damages, fuzzing seconds per target: small in `make test`, any size by hand.
 KILLS ?= 100
 SOAK_KILLS ?= 5000
+SOAK_POWER_LOSSES ?= 500
+SOAK_DAMAGES ?= 2000
 FUZZ_SECONDS ?= 600
 FUZZ_TOOLS := $(OTTLA_TEST_CACHE)/tools
 
@@ -52,8 +54,10 @@ fuzz fuzz-short: setup
 		cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target -- -max_total_time=$(FUZZ) || exit 1; \
 	done
 
-soak: build ## the kill -9 checker for as long as you like: SOAK_KILLS=20000 make soak
-	OTTLA_BIN=$(OTTLA) OTTLA_KILLS=$(SOAK_KILLS) cargo test $(CARGO_FLAGS) -p ottla-tests --test kill9 -- --nocapture
+soak: build ## kill -9, loss of power and damage for as long as you like: SOAK_KILLS=20000 make soak
+	OTTLA_BIN=$(OTTLA) OTTLA_KILLS=$(SOAK_KILLS) cargo test $(CARGO_FLAGS) --test kill9 -- --nocapture
+	OTTLA_BIN=$(OTTLA) OTTLA_POWER_LOSSES=$(SOAK_POWER_LOSSES) OTTLA_DAMAGES=$(SOAK_DAMAGES) \
+		cargo test $(CARGO_FLAGS) --test faults -- --nocapture --test-threads=1
 
 bench: build ## real Apache Kafka and Ottla in one run; see docs/performance.md
 	$(CARGO_TARGET_DIR)/release/ottla-loadtest compare --ottla-bin $(OTTLA)

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use ottla_proto::config::properties;
+use ottla_proto::limits::CLUSTER_ID_BYTES;
 use uuid::Uuid;
 
 const FILE: &str = "meta.properties";
@@ -100,8 +101,15 @@ impl Identity {
         let directory_id = get("directory.id")?
             .parse()
             .map_err(|_| malformed("directory.id is no UUID".into()))?;
+        let cluster_id = get("cluster.id")?;
+        if !(1..=CLUSTER_ID_BYTES).contains(&cluster_id.len()) {
+            return Err(malformed(format!(
+                "cluster.id has {} bytes, not 1 to {CLUSTER_ID_BYTES}",
+                cluster_id.len()
+            )));
+        }
         Ok(Identity {
-            cluster_id: get("cluster.id")?,
+            cluster_id,
             node_id,
             directory_id,
         })
@@ -135,7 +143,12 @@ fn format(folder: &Path, node_id: i32) -> Result<Identity, IdentityError> {
         out.write_all(text.as_bytes())?;
         out.sync_all()?;
         fs::rename(&draft, &file)?;
-        fs::File::open(folder)?.sync_all()
+        fs::File::open(folder)?.sync_all()?;
+        // The folder's own name, if it was made just now. The one above may not be ours to read.
+        if let Some(parent) = std::path::absolute(folder)?.parent() {
+            let _ = fs::File::open(parent).and_then(|parent| parent.sync_all());
+        }
+        Ok(())
     };
     write().map_err(io(&file))?;
     Ok(identity)

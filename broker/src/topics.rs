@@ -12,7 +12,7 @@ use ottla_proto::limits::{BATCH_INSPECTIONS, DECOMPRESSED_BATCH_BYTES};
 use ottla_proto::metadata::{Image, Topic};
 use ottla_raft::{BatchMeta, Command, Group, Groups, Partition, ProducerMeta};
 use ottla_wire::batch::{self, BatchError, BatchHeader, Rules, TimestampType};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
 /// Why a partition can't be served here and now.
@@ -21,6 +21,8 @@ pub enum Unavailable {
     UnknownTopic,
     UnknownTopicId,
     UnknownPartition,
+    /// The partition is there, and its replication group could not be started on this disk.
+    Offline,
     NotLeader,
     /// The client knows an older leader epoch (KIP-320).
     FencedEpoch,
@@ -76,9 +78,11 @@ pub struct ServedTopic {
 impl ServedTopic {
     pub fn replica(&self, index: i32) -> Result<&Replica, Unavailable> {
         let index = usize::try_from(index).map_err(|_| Unavailable::UnknownPartition)?;
-        self.replicas
-            .get(index)
-            .ok_or(Unavailable::UnknownPartition)
+        let exists = index < self.topic.partitions.len();
+        self.replicas.get(index).ok_or(match exists {
+            true => Unavailable::Offline,
+            false => Unavailable::UnknownPartition,
+        })
     }
 
     pub fn partitions(&self) -> i32 {
@@ -96,6 +100,8 @@ pub struct Topics {
     groups: Arc<Groups>,
     clock: ottla_raft::Clock,
     view: RwLock<View>,
+    /// Told after each new view.
+    changes: watch::Sender<()>,
     /// Places for [`Topics::look_inside`].
     inspections: Semaphore,
 }
@@ -116,6 +122,7 @@ impl Topics {
             groups,
             clock,
             view: RwLock::default(),
+            changes: watch::Sender::new(()),
             inspections: Semaphore::new(BATCH_INSPECTIONS),
         }
     }
@@ -189,7 +196,13 @@ impl Topics {
             .collect();
         drop(old);
         *self.view.write().expect("never poisoned") = next;
+        self.changes.send_replace(());
         gone
+    }
+
+    /// Changes with what is served. Who looks after subscribing misses nothing.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     fn serve(

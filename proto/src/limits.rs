@@ -21,6 +21,20 @@ pub const GROUP_ENTRIES_IN_FLIGHT: usize = 4;
 pub const RAFT_READ_BYTES: usize = 4 << 20;
 /// Entries between two checkpoints of a group: what a start after a crash replays at most.
 pub const CHECKPOINT_ENTRIES: u64 = 1000;
+/// Longest value of a configuration key. Kafka has no such bound, but a string of its older encodings
+/// holds no more, and DescribeConfigs and Metadata must be answered in those too.
+pub const CONFIG_VALUE_BYTES: usize = i16::MAX as usize;
+/// Longest secret, which no answer shows: a key with its chain of certificates.
+pub const CONFIG_SECRET_BYTES: usize = 64 << 10;
+/// Longest cluster id; Kafka's have 22 characters.
+pub const CLUSTER_ID_BYTES: usize = 255;
+/// Longest error message in a response; a string of Kafka's older encodings ends at 32767 bytes.
+pub const ERROR_MESSAGE_BYTES: usize = 4096;
+/// Characters kept of a member's reason to join or leave (Kafka's number).
+pub const GROUP_REASON_CHARS: usize = 255;
+/// How long a Metadata answer waits for topics that it made. Clients come back sooner or later than
+/// this.
+pub const TOPIC_CREATION_WAIT_MS: u64 = 2000;
 /// Longest metadata record.
 pub const METADATA_RECORD_BYTES: usize = 128 << 10;
 /// All records of one decision, which the metadata quorum replicates as one batch.
@@ -66,6 +80,12 @@ pub const SHUTDOWN_WAIT_MS: u64 = 10_000;
 pub const METRICS_CONNECTIONS: usize = 16;
 /// A scraper must have sent its request after this long.
 pub const METRICS_HEADER_WAIT_MS: u64 = 5_000;
+/// A scraper must have taken its answer after this long.
+pub const METRICS_CONNECTION_WAIT_MS: u64 = 10_000;
+/// Longest request line and headers of a scraper together.
+pub const METRICS_REQUEST_BYTES: usize = 16 << 10;
+/// Pause after a connection that could not be accepted: mostly there are no file descriptors left.
+pub const ACCEPT_RETRY_MS: u64 = 100;
 /// Files and sockets a broker asks the system for.
 pub const OPEN_FILES: u64 = 65_536;
 /// Commands that wait for one group coordinator shard. Above it their connections wait.
@@ -86,6 +106,14 @@ pub const GROUP_RECORD_OVERHEAD_BYTES: usize = 512;
 pub const OFFSETS_TOPIC_WAIT_MS: u64 = 5000;
 /// After a failure to make `__consumer_offsets`, clients are told so for this long.
 pub const OFFSETS_TOPIC_RETRY_MS: i64 = 1000;
+/// Slices of responses given to one system call. Linux takes 1,024.
+pub const WRITE_SLICES: usize = 256;
+/// Frames up to this size are read into one buffer from the start.
+pub const WHOLE_FRAME_BYTES: usize = 1 << 20;
+/// Read of a connection at first: most requests are smaller, and an idle one keeps no more.
+pub const SMALL_READ_BYTES: usize = 512;
+/// A peer must have made its first call after this long.
+pub const PEER_HELLO_WAIT_MS: u64 = 10_000;
 /// Calls of one peer connection that may be open at a time.
 pub const PEER_STREAMS: u32 = 256;
 /// What a batch in memory costs beside its bytes: its places in queues and caches, and the rest of the
@@ -127,5 +155,7 @@ pub const SPACE_TO_RESUME_BYTES: u64 = 16 << 20;
 pub const RESUME_RETRY_MS: u64 = 1000;
 /// How often the file that says how far the store is synced is itself synced.
 pub const DURABLE_SYNC_MS: u64 = 1000;
+/// Places of damaged data that are logged once each; more are only counted.
+pub const DAMAGES_REMEMBERED: usize = 1000;
 /// Compactions that met damaged data are tried again after this long.
 pub const DAMAGED_COMPACTION_RETRY_MS: u64 = 600_000;

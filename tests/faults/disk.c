@@ -531,7 +531,8 @@ int linkat(int a, const char *from, int b, const char *to, int flags) {
 }
 
 int mkdir(const char *path, mode_t mode) {
-  if (!below_root(path)) return syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+  /* The root's own name is in a folder that is not watched. */
+  if (!below_root(path) || !path[root_length]) return syscall(SYS_mkdirat, AT_FDCWD, path, mode);
   pthread_mutex_lock(&lock);
   int result = syscall(SYS_mkdirat, AT_FDCWD, path, mode);
   if (!result && control->can_lose) changed(MADE_FOLDER, path);

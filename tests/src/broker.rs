@@ -255,8 +255,18 @@ impl Broker {
 
     /// SIGTERM; the broker must end by itself, in bounded time, with exit status 0.
     pub async fn terminate(&mut self) {
+        self.signal_terminate();
+        self.wait_until_ended().await;
+    }
+
+    /// SIGTERM, and nothing else.
+    pub fn signal_terminate(&self) {
         let pid = Pid::from_raw(self.pid() as i32);
         kill(pid, Signal::SIGTERM).expect("our own child takes signals");
+    }
+
+    /// Waits for the end after SIGTERM: by itself, in bounded time, with exit status 0.
+    pub async fn wait_until_ended(&mut self) {
         let began = Instant::now();
         let status = loop {
             if let Some(status) = self.exited() {

@@ -8,8 +8,10 @@ pub mod checker;
 pub mod client;
 pub mod disk;
 pub mod history;
+pub mod http;
 pub mod load;
 pub mod producer;
+pub mod prometheus;
 pub mod random;
 pub mod reader;
 

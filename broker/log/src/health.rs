@@ -10,9 +10,12 @@
 //! A failed sync is never tried again: after it, the kernel may count pages as clean that never
 //! reached the disk ("Can Applications Recover from fsync Failures?", USENIX ATC 2020).
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use ottla_proto::limits::DAMAGES_REMEMBERED;
 
 use crate::store::StoreError;
 
@@ -34,6 +37,8 @@ struct State {
     failed: Option<Arc<str>>,
     /// Who waits for space gives up.
     closing: bool,
+    /// What was logged.
+    damages: HashSet<String>,
 }
 
 pub(crate) struct Health {
@@ -44,6 +49,8 @@ pub(crate) struct Health {
     /// admission and is measured anew by the space monitor.
     room_bytes: AtomicI64,
     low_space: AtomicBool,
+    /// Half of the reserve is used up, too.
+    scarce: AtomicBool,
     /// Set where the state is not good, so that a look at a good one takes no lock.
     troubled: AtomicBool,
 }
@@ -56,6 +63,7 @@ impl Health {
             changed: Condvar::new(),
             room_bytes: AtomicI64::new(i64::MAX),
             low_space: AtomicBool::new(false),
+            scarce: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
         }
     }
@@ -104,30 +112,53 @@ impl Health {
         let before = self.room_bytes.fetch_sub(cost, Ordering::Relaxed);
         match before >= cost {
             true => Ok(()),
-            false => Err(StoreError::DiskFull),
+            false => {
+                // Whatever their size: a few small ones that would fit make no difference.
+                self.set_low_space(true);
+                Err(StoreError::DiskFull)
+            }
         }
     }
 
-    /// What the space monitor measured. `enough_bytes` is how much room ends a shortage: more than
-    /// none, so that the state does not flutter.
-    pub(crate) fn measured(&self, room_bytes: i64, enough_bytes: i64) {
+    /// Whether small writes that clients repeat without end are taken: within half of the reserve.
+    /// The other half is for what frees space.
+    pub(crate) fn admit_small(&self) -> Result<(), StoreError> {
+        match self.failure() {
+            Some(failure) => Err(failure),
+            None if self.scarce.load(Ordering::Acquire) || self.has_no_space() => {
+                Err(StoreError::DiskFull)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What the space monitor measured: what is free when all is flushed, and of it the room for
+    /// new records. A shortage ends with more room than none, so that the state does not flutter.
+    pub(crate) fn measured(&self, room_bytes: i64, free_bytes: i64, reserve_bytes: i64) {
+        let enough_bytes = reserve_bytes / 4;
+        self.scarce
+            .store(free_bytes < reserve_bytes / 2, Ordering::Release);
         self.room_bytes.store(room_bytes, Ordering::Relaxed);
         let was = self.low_space.load(Ordering::Acquire);
         let low = room_bytes <= if was { enough_bytes } else { 0 };
-        if was != low {
-            self.low_space.store(low, Ordering::Release);
-            match low {
-                true => tracing::error!(
-                    folder = %self.path.display(),
-                    "disk full: new records are refused; reads, deletes and retention go on"
-                ),
-                false => tracing::info!(
-                    folder = %self.path.display(),
-                    "there is space again: new records are taken"
-                ),
-            }
-        }
+        self.set_low_space(low);
         metrics::gauge!("ottla_disk_full").set(f64::from(u8::from(low || self.has_no_space())));
+    }
+
+    fn set_low_space(&self, low: bool) {
+        if self.low_space.swap(low, Ordering::AcqRel) == low {
+            return;
+        }
+        match low {
+            true => tracing::error!(
+                folder = %self.path.display(),
+                "disk full: new records are refused; reads, deletes and retention go on"
+            ),
+            false => tracing::info!(
+                folder = %self.path.display(),
+                "there is space again: new records are taken"
+            ),
+        }
     }
 
     /// The disk was full in the middle of a write or flush. Nothing of it was acknowledged.
@@ -200,12 +231,24 @@ impl Health {
         StoreError::Failed(reason)
     }
 
-    /// Something on the disk is damaged; the rest is served and written on.
+    #[cfg(test)]
+    pub(crate) fn damages(&self) -> usize {
+        self.state().damages.len()
+    }
+
+    /// Something on the disk is damaged; the rest is served and written on. Each place is logged
+    /// once, however often clients ask for it.
     pub(crate) fn note_damage(&self, what: &str) {
         count("damaged");
-        tracing::error!(error = what, "damaged data; what is whole is served");
+        let mut state = self.state();
+        if state.damages.len() < DAMAGES_REMEMBERED && state.damages.insert(what.to_owned()) {
+            tracing::error!(error = what, "damaged data; what is whole is served");
+        }
     }
 }
+
+/// What `ottla_storage_failures_total` tells apart.
+pub const FAILURE_KINDS: [&str; 4] = ["damaged", "no_space", "sync", "write"];
 
 fn count(kind: &'static str) {
     metrics::counter!("ottla_storage_failures_total", "kind" => kind).increment(1);
@@ -230,21 +273,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let health = Health::new(folder.path());
         assert!(health.admit(1 << 40).is_ok(), "nothing is known yet");
-        health.measured(1000, 200);
+        health.measured(1000, 1800, 800);
         assert!(health.admit(400).is_ok());
         assert!(matches!(health.admit(400), Err(StoreError::DiskFull)));
-        health.measured(0, 200);
+        health.measured(0, 800, 800);
+        assert!(health.admit_small().is_ok());
         assert_eq!(health.trouble(), Some(Trouble::DiskFull));
-        health.measured(200, 200);
+        health.measured(-401, 399, 800);
+        assert!(matches!(health.admit_small(), Err(StoreError::DiskFull)));
+        health.measured(200, 1000, 800);
+        assert!(health.admit_small().is_ok());
         assert!(matches!(health.admit(1), Err(StoreError::DiskFull)));
-        health.measured(201, 200);
+        health.measured(201, 1001, 800);
         assert!(health.admit(1).is_ok());
     }
 
     #[test]
     fn waiting_ends_with_space_with_failure_and_with_the_process() {
         let folder = tempfile::tempdir().unwrap();
-        let ends: [(fn(&Health), bool); 3] = [
+        type End = (fn(&Health), bool);
+        let ends: [End; 3] = [
             (Health::has_space_again, true),
             (|h| drop(h.fail("write", "broken")), false),
             (Health::stop_waiting, false),

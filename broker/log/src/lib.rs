@@ -25,7 +25,7 @@ mod store;
 mod wal;
 mod writer;
 
-pub use health::Trouble;
+pub use health::{FAILURE_KINDS, Trouble};
 pub use keys::{StateKey, Tag};
 pub use memory::MemoryStore;
 pub use options::StoreOptions;

@@ -1,9 +1,9 @@
 //! What RocksDB's background work runs into: flushes, compactions, the manifest.
 //!
 //! RocksDB stops all writes where it cannot tell what a failure touched. Two cases are told apart
-//! here. A full disk is waited out (`space.rs` resumes). Damage that a compaction only *reads* has
-//! lost nothing more by being found: the compaction is given up and pauses, writes go on, and who
-//! reads the damaged range is told. Everything else is final.
+//! here. A full disk is waited out (`space.rs` resumes). Damage that a compaction only *reads*, or a
+//! table that is opened, has lost nothing more by being found: compactions pause, writes go on, and
+//! who reads the damaged range is told. Everything else is final.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,10 +24,18 @@ impl EventListener for Listener {
     fn on_background_error(&self, reason: DBBackgroundErrorReason, status: MutableStatus) {
         let Err(error) = status.result() else { return };
         let what = error.as_ref();
-        let compaction = matches!(reason, DBBackgroundErrorReason::KCompaction);
+        let reads = matches!(
+            reason,
+            DBBackgroundErrorReason::KCompaction | DBBackgroundErrorReason::KAsyncFileOpen
+        );
         if is_no_space(what) {
             self.health.ran_out_of_space(what);
-        } else if compaction && is_of_a_read(what) {
+            // RocksDB calls it final if the next log could not be begun. The current one is still
+            // whole, and nothing was written: it can be waited out like any full disk.
+            if matches!(reason, DBBackgroundErrorReason::KMemTable) {
+                status.reset();
+            }
+        } else if reads && is_of_a_read(what) {
             self.health.note_damage(what);
             self.damaged_compactions.fetch_add(1, Ordering::Relaxed);
             status.reset();
@@ -54,7 +62,7 @@ pub(crate) fn is_no_space(error: &str) -> bool {
 }
 
 /// Damaged, unreadable or missing input, as against output that could not be written.
-fn is_of_a_read(error: &str) -> bool {
+pub(crate) fn is_of_a_read(error: &str) -> bool {
     let reads = [
         "While pread offset",
         "While open a file for random read",

@@ -19,7 +19,9 @@ use rocksdb::{DBRecoveryMode, DBWithThreadMode, MultiThreaded};
 use crate::durable::{Durable, Mark};
 use crate::health;
 use crate::keys::{self, StateKey, Tag};
+use crate::listener::{is_no_space, is_of_a_read};
 use crate::options::{self, StoreOptions};
+use crate::space;
 use crate::store::StoreError;
 use crate::wal;
 
@@ -31,6 +33,18 @@ const ASIDE: &str = "logs-before-open";
 const DAMAGED: &str = "damaged-logs";
 const ACCEPT: &str =
     "To start without what is lost: ottla server --override ottla.storage.accept.loss=true";
+
+/// How to open a database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Usual,
+    /// With memtables that hold all of the logs, so that replaying takes no space.
+    Roomy,
+    /// Tables are opened later: one that is damaged fails its reads, not the start.
+    Later,
+    /// Over damaged records of the logs.
+    Skipping,
+}
 
 /// An open database, with all that was acknowledged or accepted as lost.
 pub(crate) struct Opened {
@@ -49,6 +63,8 @@ pub(crate) fn open(
     fs::create_dir_all(path).map_err(failed)?;
     let durable = Durable::open(path).map_err(failed)?;
     check_manifest(path, &durable.mark())?;
+    // Replaying may have to flush: what is kept for a full disk is given up first.
+    space::give_up_ballast(path);
     let last_failure = health::failure_of_last_run(path);
     if let Some(reason) = &last_failure {
         tracing::warn!(
@@ -58,27 +74,54 @@ pub(crate) fn open(
     }
     sync_logs(path)?;
     let logs = Logs::link_aside(path).map_err(failed)?;
-    let open = |mode: DBRecoveryMode| {
-        let mut database = options::database(&options.memory);
-        database.set_wal_recovery_mode(mode);
+    let open = |way: Way| {
+        let mut database = options::database(options);
+        if way == Way::Skipping {
+            database.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
+        }
+        database.set_open_files_async(way == Way::Later)?;
+        database.set_track_and_verify_wals(!options.accept_loss);
         database.set_avoid_flush_during_recovery(last_failure.is_none());
         set_up(&mut database);
-        Db::open_cf_descriptors(&database, path, options::column_families(&options.memory))
+        let families = options::column_families(options, way == Way::Roomy);
+        Db::open_cf_descriptors(&database, path, families)
     };
-    let mut opened = open(DBRecoveryMode::PointInTime);
+    let mut opened = open(Way::Usual);
+    if let Err(error) = &opened {
+        let what = error.as_ref();
+        if is_no_space(what) {
+            tracing::warn!(%error, "disk full: what the logs hold is kept in memory");
+            opened = open(Way::Roomy).and_then(|db| narrow(db, options));
+        } else if is_of_a_read(what) && what.contains(".sst") {
+            tracing::error!(%error, "a table is damaged or missing: what is whole is served");
+            opened = open(Way::Later);
+        }
+    }
     if let (Err(error), true) = (&opened, options.accept_loss) {
         tracing::warn!(%error, "opening without the damaged records of the logs");
-        opened = open(DBRecoveryMode::SkipAnyCorruptedRecord);
+        opened = open(Way::Skipping);
     }
     let db = match opened {
         Ok(db) => db,
         Err(error) => return Err(logs.explain(path, error.as_ref())),
     };
     let syncs = accept_or_refuse(path, &db, &durable, logs, options.accept_loss)?;
+    mark_manifest(path, &durable).map_err(failed)?;
     if last_failure.is_some() {
         health::forget_failure(path);
     }
     Ok(Opened { db, durable, syncs })
+}
+
+/// Gives memtables their ordinary size again; the next writes flush what exceeds it.
+fn narrow(db: Db, options: &StoreOptions) -> Result<Db, rocksdb::Error> {
+    for (name, bytes) in options.memtables() {
+        let family = db
+            .cf_handle(name)
+            .expect("every column family was opened with the database");
+        db.set_options_cf(&family, &[("write_buffer_size", &bytes.to_string())])?;
+    }
+    Ok(db)
 }
 
 /// Compares how far the database was synced with how far it goes; how far to count on from.
@@ -123,8 +166,8 @@ fn accept_or_refuse(
 
 /// The manifest in use: its number and length. `None` before the first.
 pub(crate) fn manifest(path: &Path) -> io::Result<Option<(u64, PathBuf)>> {
-    let current = match fs::read_to_string(path.join("CURRENT")) {
-        Ok(text) => text,
+    let current = match fs::read(path.join("CURRENT")) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
     };
@@ -133,6 +176,28 @@ pub(crate) fn manifest(path: &Path) -> io::Result<Option<(u64, PathBuf)>> {
     let number =
         number.ok_or_else(|| io::Error::other(format!("CURRENT is damaged: it names {name:?}")))?;
     Ok(Some((number, path.join(name))))
+}
+
+/// Syncs the manifest as far as it is whole, and notes how far that is.
+pub(crate) fn mark_manifest(path: &Path, durable: &Durable) -> io::Result<()> {
+    let Some((number, file)) = manifest(path)? else {
+        return Ok(());
+    };
+    let whole_bytes = match wal::scan(&file, number) {
+        Ok(end) => end.whole_bytes,
+        // RocksDB has just begun another.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mark = durable.mark();
+    if (mark.manifest, mark.manifest_bytes) == (number, whole_bytes) {
+        return Ok(());
+    }
+    File::open(&file)?.sync_data()?;
+    durable.set(|mark| {
+        mark.manifest = number;
+        mark.manifest_bytes = whole_bytes;
+    })
 }
 
 fn check_manifest(path: &Path, synced: &Mark) -> Result<(), StoreError> {
@@ -196,7 +261,9 @@ fn log_files(path: &Path) -> Vec<(u64, PathBuf)> {
 fn sync_logs(path: &Path) -> Result<(), StoreError> {
     let sync = |file: &Path| File::open(file).and_then(|f| f.sync_all());
     let files = log_files(path).into_iter().map(|(_, file)| file);
-    for file in files.chain([path.to_owned()]) {
+    // The folder itself has a name in the one above.
+    let folders = [Some(path), path.parent()].into_iter().flatten();
+    for file in files.chain(folders.map(Path::to_owned)) {
         sync(&file).map_err(|e| StoreError::Io(format!("{}: {e}", file.display()).into()))?;
     }
     Ok(())
@@ -290,7 +357,7 @@ impl Logs {
     /// Keeps the logs of the first start that found them damaged; where they are.
     fn keep(self) -> String {
         let kept = self.damaged.display().to_string();
-        match self.damaged.exists() {
+        match self.damaged.exists() || !self.aside.exists() {
             true => self.forget(),
             false => {
                 if let Err(error) = fs::rename(&self.aside, &self.damaged) {

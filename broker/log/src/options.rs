@@ -22,6 +22,28 @@ pub struct StoreOptions {
 }
 
 impl StoreOptions {
+    /// The write-ahead logs together; then the oldest memtables are flushed. It is what a start after a
+    /// crash replays into memory, at most.
+    pub(crate) fn logs_bytes(&self) -> u64 {
+        2 * self.memory.memtable_bytes as u64 * MemoryShares::MEMTABLES as u64
+    }
+
+    /// Sizes of memtables, by column family.
+    pub(crate) fn memtables(&self) -> [(&'static str, usize); 4] {
+        let small = self.memory.small_memtable_bytes;
+        [
+            (keys::RAFT, small),
+            (keys::LOG, self.memory.memtable_bytes),
+            (keys::INDEX, small),
+            (keys::STATE, small),
+        ]
+    }
+
+    /// What RocksDB allocates ahead for a write-ahead log, all at once: a memtable and a tenth.
+    pub(crate) fn log_ahead_bytes(&self) -> u64 {
+        (self.memory.memtable_bytes + self.memory.memtable_bytes / 10) as u64
+    }
+
     pub fn new(memory: MemoryShares) -> StoreOptions {
         StoreOptions {
             memory,
@@ -31,15 +53,13 @@ impl StoreOptions {
     }
 }
 
-pub(crate) fn database(memory: &MemoryShares) -> Options {
+pub(crate) fn database(options: &StoreOptions) -> Options {
     let mut db = Options::default();
     db.create_if_missing(true);
     db.create_missing_column_families(true);
     // A torn last write is normal after a crash and was never acknowledged; stop at it.
     db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    // What a start after a crash replays into memory, at most.
-    let memtables = memory.memtable_bytes as u64 * MemoryShares::MEMTABLES as u64;
-    db.set_max_total_wal_size(2 * memtables);
+    db.set_max_total_wal_size(options.logs_bytes());
     db.set_recycle_log_file_num(4);
     // Each log names the one before it: a missing or cut one is noticed.
     db.set_track_and_verify_wals(true);
@@ -63,8 +83,16 @@ pub(crate) fn database(memory: &MemoryShares) -> Options {
     db
 }
 
-pub(crate) fn column_families(memory: &MemoryShares) -> Vec<ColumnFamilyDescriptor> {
-    let cache = Cache::new_lru_cache(memory.block_cache_bytes);
+/// `roomy`: memtables hold whatever the write-ahead logs hold, so that replaying flushes nothing.
+pub(crate) fn column_families(options: &StoreOptions, roomy: bool) -> Vec<ColumnFamilyDescriptor> {
+    let memtable = |bytes: usize| {
+        if roomy {
+            2 * options.logs_bytes() as usize
+        } else {
+            bytes
+        }
+    };
+    let cache = Cache::new_lru_cache(options.memory.block_cache_bytes);
     let table = |o: &mut Options| {
         let mut block = BlockBasedOptions::default();
         block.set_block_cache(&cache);
@@ -78,13 +106,13 @@ pub(crate) fn column_families(memory: &MemoryShares) -> Vec<ColumnFamilyDescript
     log.set_min_blob_size(512);
     log.set_blob_file_size(BLOB_FILE_BYTES);
     log.set_blob_compression_type(DBCompressionType::None);
-    log.set_write_buffer_size(memory.memtable_bytes);
+    log.set_write_buffer_size(memtable(options.memory.memtable_bytes));
     log.set_max_write_buffer_number(MemoryShares::MEMTABLES);
     log.set_arena_block_size(MB);
     let small = || {
         let mut o = Options::default();
         table(&mut o);
-        o.set_write_buffer_size(memory.small_memtable_bytes);
+        o.set_write_buffer_size(memtable(options.memory.small_memtable_bytes));
         o.set_max_write_buffer_number(2);
         o
     };

@@ -96,6 +96,7 @@ impl RocksStore {
             health: health.clone(),
             durable,
             reserve_bytes: options.disk_reserve_bytes,
+            log_ahead_bytes: options.log_ahead_bytes(),
             damaged_compactions,
         };
         let (reclaimed_db, reclaimed) = (db.clone(), freed.clone());
@@ -151,6 +152,12 @@ impl RocksStore {
         }
     }
 
+    /// An error of a read: damage, or a disk that does not give back what it holds.
+    fn unreadable(&self, error: rocksdb::Error) -> StoreError {
+        self.health.note_damage(error.as_ref());
+        io(error)
+    }
+
     fn scan<'a>(
         &'a self,
         family: &Arc<BoundColumnFamily<'a>>,
@@ -163,7 +170,7 @@ impl RocksStore {
         self.db
             .inner
             .iterator_cf_opt(family, options, mode)
-            .map(|item| item.map_err(io))
+            .map(|item| item.map_err(|e| self.unreadable(e)))
     }
 
     /// The last row of `family` at or below `key` that shares its first 8 bytes.
@@ -178,7 +185,7 @@ impl RocksStore {
         options.set_iterate_lower_bound(lower);
         let mut rows = self.db.inner.raw_iterator_cf_opt(family, options);
         rows.seek_for_prev(key);
-        rows.status().map_err(io)?;
+        rows.status().map_err(|e| self.unreadable(e))?;
         Ok(rows.key().map(Box::from))
     }
 }
@@ -251,6 +258,10 @@ impl Store for RocksStore {
         self.health.admit(bytes)
     }
 
+    fn admit_small(&self) -> Result<(), StoreError> {
+        self.health.admit_small()
+    }
+
     fn trouble(&self) -> Option<Trouble> {
         self.health.trouble()
     }
@@ -287,7 +298,7 @@ impl Store for RocksStore {
         options.set_iterate_lower_bound(keys::raft(group, 0).to_vec());
         let mut rows = self.db.inner.raw_iterator_cf_opt(&self.db.raft(), options);
         rows.seek_for_prev(keys::raft(group, u64::MAX));
-        rows.status().map_err(io)?;
+        rows.status().map_err(|e| self.unreadable(e))?;
         let Some((key, row)) = rows.item() else {
             return Ok(None);
         };
@@ -307,10 +318,9 @@ impl Store for RocksStore {
         options.set_iterate_lower_bound(keys::batch(partition, 0).to_vec());
         options.set_iterate_upper_bound(keys::batch(partition, end_offset).to_vec());
         let mut rows = self.db.inner.raw_iterator_cf_opt(&self.db.log(), options);
-        let unreadable = |rows: &rocksdb::DBRawIteratorWithThreadMode<'_, _>, from: i64| {
-            let result = rows.status();
-            result.map_err(|error| {
-                let what = format!("partition {partition}, after offset {from}: {error}");
+        let check = |rows: &rocksdb::DBRawIteratorWithThreadMode<'_, _>, from: i64| {
+            rows.status().map_err(|error| {
+                let what = format!("partition {partition}, from offset {from}: {error}");
                 self.health.note_damage(&what);
                 match io(error) {
                     StoreError::Io(_) => StoreError::Io(what.into()),
@@ -321,7 +331,7 @@ impl Store for RocksStore {
         rows.seek_for_prev(keys::batch(partition, offset));
         // Not valid because of an error is not the same as nothing there: the damaged batch would
         // be passed over.
-        unreadable(&rows, offset)?;
+        check(&rows, offset)?;
         if !rows.valid() {
             rows.seek(keys::batch(partition, offset));
         }
@@ -347,7 +357,7 @@ impl Store for RocksStore {
             }
             rows.next();
         }
-        match unreadable(&rows, next) {
+        match check(&rows, next) {
             // What is whole before the damage is served; the next read begins at the damage.
             Err(_) if !found.is_empty() => Ok(found),
             Err(error) => Err(error),
@@ -364,7 +374,11 @@ impl Store for RocksStore {
         let Some(key) = self.at_or_below(&family, &keys::batch(partition, offset))? else {
             return Ok(None);
         };
-        let value = self.db.inner.get_pinned_cf(&family, &key).map_err(io)?;
+        let value = self
+            .db
+            .inner
+            .get_pinned_cf(&family, &key)
+            .map_err(|e| self.unreadable(e))?;
         value.map(|v| index_row(&key, &v)).transpose()
     }
 
@@ -388,7 +402,7 @@ impl Store for RocksStore {
             .db
             .inner
             .get_cf(&self.db.state(), key.encode())
-            .map_err(io)?;
+            .map_err(|e| self.unreadable(e))?;
         Ok(value.map(Bytes::from))
     }
 
@@ -413,3 +427,6 @@ impl Store for RocksStore {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,11 +20,12 @@ use ottla_proto::limits::{
     BALLAST_BYTES_MAX, DAMAGED_COMPACTION_RETRY_MS, DISK_RESERVE_BYTES_MAX, DISK_RESERVE_BYTES_MIN,
     DISK_RESERVE_PERCENT, DURABLE_SYNC_MS, RESUME_RETRY_MS, SPACE_CHECK_MS, SPACE_TO_RESUME_BYTES,
 };
+use rocksdb::FlushOptions;
 
 use crate::durable::Durable;
 use crate::health::Health;
 use crate::keys;
-use crate::open::manifest;
+use crate::open::{manifest, mark_manifest};
 use crate::rocks::Database;
 
 const BALLAST_FILE: &str = "ballast";
@@ -35,6 +36,8 @@ pub(crate) struct Monitor {
     pub health: Arc<Health>,
     pub durable: Arc<Durable>,
     pub reserve_bytes: Option<u64>,
+    /// What RocksDB may allocate at once.
+    pub log_ahead_bytes: u64,
     pub damaged_compactions: Arc<AtomicU64>,
 }
 
@@ -43,7 +46,7 @@ pub(crate) struct Monitor {
 struct Memory {
     resumed_at: Option<Instant>,
     synced_at: Option<Instant>,
-    /// The manifest and its length at the last sync.
+    /// The manifest and its length at the last look.
     manifest: Option<(u64, u64)>,
     damaged_compactions: u64,
     compactions_paused_at: Option<Instant>,
@@ -67,7 +70,8 @@ impl Monitor {
                 break;
             }
         }
-        self.mark_durable(&mut memory);
+        self.watch_manifest(&mut memory);
+        self.sync_mark();
     }
 
     fn look(&self, memory: &mut Memory) {
@@ -78,9 +82,10 @@ impl Monitor {
             }
         }
         self.pause_damaged_compactions(memory);
+        self.watch_manifest(memory);
         if due(memory.synced_at, DURABLE_SYNC_MS) {
             memory.synced_at = Some(Instant::now());
-            self.mark_durable(memory);
+            self.sync_mark();
         }
     }
 
@@ -91,10 +96,11 @@ impl Monitor {
         let unflushed = self.unflushed_bytes();
         metrics::gauge!("ottla_disk_free_bytes").set(volume.free_bytes as f64);
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        let room = signed(volume.free_bytes) - signed(unflushed) - signed(reserve);
-        self.health.measured(room, signed(reserve / 4));
+        let free = signed(volume.free_bytes) - signed(unflushed);
+        let room = free - signed(self.log_ahead_bytes) - signed(reserve);
+        self.health.measured(room, free, signed(reserve));
         if self.health.has_no_space() {
-            self.give_up_ballast();
+            give_up_ballast(&self.path);
             self.resume(unflushed, memory);
         } else {
             let ballast = (reserve / 4).min(BALLAST_BYTES_MAX);
@@ -121,11 +127,22 @@ impl Monitor {
             return;
         }
         memory.resumed_at = Some(Instant::now());
-        match self.db.inner.resume() {
+        // Memtables that could not be switched are flushed now: RocksDB asks for it only once.
+        let flushed = self.db.inner.resume().and_then(|()| self.flush());
+        match flushed {
             Ok(()) => self.health.has_space_again(),
             // What is final comes through the listener.
-            Err(error) => tracing::warn!(%error, "the disk is still too full to go on"),
+            Err(error) => tracing::debug!(%error, "the disk is still too full to go on"),
         }
+    }
+
+    fn flush(&self) -> Result<(), rocksdb::Error> {
+        let db = &self.db.inner;
+        let families: Vec<_> = keys::ALL.iter().filter_map(|n| db.cf_handle(n)).collect();
+        db.flush_cfs_opt(
+            &families.iter().collect::<Vec<_>>(),
+            &FlushOptions::default(),
+        )
     }
 
     fn keep_ballast(&self, bytes: u64, room: i64, memory: &mut Memory) {
@@ -143,39 +160,21 @@ impl Monitor {
         }
     }
 
-    fn give_up_ballast(&self) {
-        let path = self.path.join(BALLAST_FILE);
-        match fs::remove_file(&path) {
-            Ok(()) => tracing::warn!(file = %path.display(), "the ballast file is given up"),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%error, file = %path.display(), "not removed"),
+    /// Notes how long the manifest is, when it has changed.
+    fn watch_manifest(&self, memory: &mut Memory) {
+        let now = manifest(&self.path).ok().flatten();
+        let now = now.and_then(|(number, file)| Some((number, fs::metadata(&file).ok()?.len())));
+        if now.is_some() && now != memory.manifest && self.health.failure().is_none() {
+            memory.manifest = now;
+            self.check(mark_manifest(&self.path, &self.durable));
         }
     }
 
-    /// Syncs the file that says how far the store is synced, and what it says of the manifest: the
-    /// length it had a while ago, so that no write is cut in two.
-    fn mark_durable(&self, memory: &mut Memory) {
-        if self.health.failure().is_some() {
-            return;
+    /// Syncs the file that says how far the store is synced.
+    fn sync_mark(&self) {
+        if self.health.failure().is_none() {
+            self.check(self.durable.sync());
         }
-        let now = manifest(&self.path).ok().flatten();
-        let now =
-            now.and_then(|(number, file)| Some((number, fs::metadata(&file).ok()?.len(), file)));
-        if let Some((number, bytes, file)) = now {
-            let before = memory.manifest.replace((number, bytes));
-            let mark = self.durable.mark();
-            if let Some((n, bytes)) = before.filter(|(n, _)| *n == number)
-                && (mark.manifest, mark.manifest_bytes) != (n, bytes)
-                && File::open(&file).and_then(|f| f.sync_data()).is_ok()
-            {
-                let set = self.durable.set(|mark| {
-                    mark.manifest = n;
-                    mark.manifest_bytes = bytes;
-                });
-                self.check(set);
-            }
-        }
-        self.check(self.durable.sync());
     }
 
     fn check(&self, result: io::Result<()>) {
@@ -219,6 +218,16 @@ impl Monitor {
                 tracing::warn!(%error, name, "compactions go on as before");
             }
         }
+    }
+}
+
+/// Gives space back for what must be written. The monitor makes the file again when there is plenty.
+pub(crate) fn give_up_ballast(folder: &Path) {
+    let path = folder.join(BALLAST_FILE);
+    match fs::remove_file(&path) {
+        Ok(()) => tracing::debug!(file = %path.display(), "the ballast file is given up"),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(%error, file = %path.display(), "not removed"),
     }
 }
 

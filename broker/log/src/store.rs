@@ -154,7 +154,12 @@ pub trait Store: Send + Sync + 'static {
         receiver.recv().map_err(|_| StoreError::Closed)?
     }
 
-    /// Asks for room for `bytes` of new records. What frees space, and what is small, need not ask.
+    /// Asks for leave to write little, as committed offsets are. What frees space need not ask.
+    fn admit_small(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Asks for room for `bytes` of new records.
     fn admit(&self, _bytes: usize) -> Result<(), StoreError> {
         Ok(())
     }

@@ -266,6 +266,11 @@ impl Group {
         Ticket(receiver)
     }
 
+    /// Asks the store for leave to write little.
+    pub fn admit_small(&self) -> Result<(), StoreError> {
+        self.log.store().admit_small()
+    }
+
     /// Reads committed batches: the cache first, then the disk. Blocks on the disk; see
     /// [`Partition::read_cached`] for what is returned.
     pub fn read(

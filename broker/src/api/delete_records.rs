@@ -127,9 +127,29 @@ fn result(index: i32, outcome: Result<i64, Refusal>) -> DeleteRecordsPartitionRe
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::super::responses::{int32, int64, list, outcome, str_bytes};
     use super::*;
     use ottla_proto::config::{ServerConfig, topic_config};
+
+    pub(in crate::api) fn responses(_: i16) -> BoxedStrategy<DeleteRecordsResponse> {
+        let partition = (int32(), outcome(int64()));
+        let partition = partition.prop_map(|(index, outcome)| result(index, outcome));
+        let topic = (str_bytes(), list(partition)).prop_map(|(name, partitions)| {
+            DeleteRecordsTopicResult::default()
+                .with_name(name.into())
+                .with_partitions(partitions)
+        });
+        list(topic)
+            .prop_map(|topics| DeleteRecordsResponse::default().with_topics(topics))
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(_: i16, response: DeleteRecordsResponse) -> DeleteRecordsResponse {
+        response
+    }
 
     #[test]
     fn offsets_up_to_the_high_watermark() {

@@ -60,10 +60,7 @@ pub(super) async fn handle(
             error_code,
             ..Default::default()
         };
-        return Ok(Reply::segments(
-            fetch::encode(response, version, context.correlation_id).segments,
-            None,
-        ));
+        return Ok(reply(&context, response, None));
     }
     let topics = resolve(&services, version, request);
     wait_for_bytes(&services, &topics, min_bytes, deadline).await;
@@ -72,8 +69,16 @@ pub(super) async fn handle(
         topics: answers,
         ..Default::default()
     };
-    let encoded = fetch::encode(response, version, context.correlation_id);
-    Ok(Reply::segments(encoded.segments, permit))
+    Ok(reply(&context, response, permit))
+}
+
+fn reply(
+    context: &RequestContext,
+    response: fetch::FetchResponse,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Reply {
+    let encoded = fetch::encode(response, context.version, context.correlation_id);
+    Reply::segments(encoded.segments, permit)
 }
 
 fn resolve(services: &Services, version: i16, request: FetchRequest) -> Vec<AskedTopic> {
@@ -346,5 +351,109 @@ fn count_bytes(topics: &[AskedTopic], answers: &[fetch::Topic]) {
             metrics::counter!("kafka_server_brokertopicmetrics_bytesout_total", "topic" => name)
                 .increment(bytes as u64);
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use kafka_protocol::messages::FetchResponse;
+    use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+    use proptest::prelude::*;
+
+    use super::super::Api;
+    use super::super::responses::{
+        come_back_as, id, int16, int32, int64, list, outcome, payload, str_bytes,
+    };
+    use super::*;
+
+    #[derive(Debug)]
+    struct Outcome {
+        error_code: i16,
+        topics: Vec<(StrBytes, Uuid, Vec<fetch::Partition>)>,
+    }
+
+    fn partition() -> impl Strategy<Value = fetch::Partition> {
+        let read = (int64(), int64(), list(payload()));
+        (int32(), outcome(read)).prop_map(|(index, outcome)| match outcome {
+            Ok((high_watermark, log_start_offset, records)) => fetch::Partition {
+                index,
+                high_watermark,
+                last_stable_offset: high_watermark,
+                log_start_offset,
+                records,
+                ..Default::default()
+            },
+            Err(refusal) => {
+                let asked = Asked {
+                    index,
+                    offset: 0,
+                    max_bytes: 0,
+                    target: Err(refusal),
+                    topic: None,
+                };
+                asked.begin().0
+            }
+        })
+    }
+
+    /// An error of the request as a whole is possible from v7 on.
+    fn any_outcome(version: i16) -> impl Strategy<Value = Outcome> {
+        let topic = (str_bytes(), id(), list(partition()));
+        (int16(), list(topic)).prop_map(move |(error_code, topics)| Outcome {
+            error_code: if version >= 7 { error_code } else { 0 },
+            topics,
+        })
+    }
+
+    fn encoded(context: &RequestContext, outcome: &Outcome) -> Reply {
+        let topics = outcome
+            .topics
+            .iter()
+            .map(|(name, id, partitions)| fetch::Topic {
+                name,
+                id: *id,
+                partitions: partitions.clone(),
+            });
+        let response = fetch::FetchResponse {
+            error_code: outcome.error_code,
+            topics: topics.collect(),
+            ..Default::default()
+        };
+        reply(context, response, None)
+    }
+
+    fn seen(version: i16, outcome: Outcome) -> FetchResponse {
+        let partition = |p: fetch::Partition| {
+            PartitionData::default()
+                .with_partition_index(p.index)
+                .with_error_code(p.error_code)
+                .with_high_watermark(p.high_watermark)
+                .with_last_stable_offset(p.last_stable_offset)
+                .with_log_start_offset(if version >= 5 { p.log_start_offset } else { -1 })
+                .with_aborted_transactions(None)
+                .with_records(Some(p.records.concat().into()))
+        };
+        let topics = outcome.topics.into_iter().map(|(name, id, partitions)| {
+            let topic = match version {
+                13.. => FetchableTopicResponse::default().with_topic_id(id),
+                _ => FetchableTopicResponse::default().with_topic(name.into()),
+            };
+            topic.with_partitions(partitions.into_iter().map(partition).collect())
+        });
+        FetchResponse::default()
+            .with_error_code(outcome.error_code)
+            .with_responses(topics.collect())
+    }
+
+    pub(in crate::api) fn come_back(api: &'static Api, version: i16) -> Result<u32, String> {
+        come_back_as(
+            api,
+            version,
+            any_outcome(version).boxed(),
+            |context, outcome| {
+                let reply = encoded(context, &outcome);
+                Ok((reply, seen(version, outcome)))
+            },
+        )
     }
 }

@@ -213,3 +213,31 @@ async fn look(
     let find = move || batch::find_timestamp(&batch, time, min_offset, DECOMPRESSED_BATCH_BYTES);
     Ok(services.topics.look_inside(find).await?)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::super::responses::{int32, int64, list, outcome, str_bytes};
+    use super::*;
+
+    pub(in crate::api) fn responses(version: i16) -> BoxedStrategy<ListOffsetsResponse> {
+        let answer = outcome((option::of((int64(), int64())), int32()));
+        let partition =
+            (int32(), answer).prop_map(move |(index, answer)| respond(version, index, answer));
+        let topic = (str_bytes(), list(partition)).prop_map(|(name, partitions)| {
+            ListOffsetsTopicResponse::default()
+                .with_name(name.into())
+                .with_partitions(partitions)
+        });
+        list(topic)
+            .prop_map(|topics| ListOffsetsResponse::default().with_topics(topics))
+            .boxed()
+    }
+
+    /// The mapping leaves the leader epoch out before v4.
+    pub(in crate::api) fn as_of(_: i16, response: ListOffsetsResponse) -> ListOffsetsResponse {
+        response
+    }
+}

@@ -9,6 +9,8 @@ mod configs;
 mod errors;
 mod reply;
 mod request;
+#[cfg(test)]
+mod responses;
 
 use std::sync::Arc;
 
@@ -56,6 +58,23 @@ macro_rules! apis {
                     Reply::encode(&context, &response)
                 })*
                 key => unreachable!("{key:?} is not in the table"),
+            }
+        }
+
+        /// Tries random responses of one version: see `responses.rs`.
+        #[cfg(test)]
+        fn try_responses(api: &'static Api, version: i16) -> Result<u32, String> {
+            match api.key {
+                ApiKey::Produce => {
+                    let responses = produce::tests::responses(version);
+                    responses::come_back(api, version, responses, produce::tests::as_of)
+                }
+                ApiKey::Fetch => fetch::tests::come_back(api, version),
+                $(ApiKey::$key => {
+                    let responses = $module::tests::responses(version);
+                    responses::come_back(api, version, responses, $module::tests::as_of)
+                })*
+                key => Err(format!("{key:?} is in the table and not tried")),
             }
         }
     };

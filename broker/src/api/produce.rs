@@ -9,7 +9,6 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
-use kafka_protocol::protocol::StrBytes;
 use ottla_proto::ids::GroupId;
 use ottla_proto::limits::BATCH_OVERHEAD_BYTES;
 use ottla_raft::{Command, Group, Partition, Ticket};
@@ -172,12 +171,10 @@ impl Staged {
                 Err(refusal) => refused(index, refusal),
                 Ok(list) => match offset_of(&list[position]) {
                     Err(refusal) => refused(index, &refusal),
-                    Ok(base_offset) => PartitionProduceResponse::default()
-                        .with_index(index)
-                        .with_error_code(NONE)
-                        .with_base_offset(base_offset)
-                        .with_log_append_time_ms(log_append_time_ms)
-                        .with_log_start_offset(partition.bounds().log_start_offset),
+                    Ok(base_offset) => {
+                        let log_start_offset = partition.bounds().log_start_offset;
+                        appended(index, base_offset, log_append_time_ms, log_start_offset)
+                    }
                 },
             },
         };
@@ -193,6 +190,20 @@ impl Staged {
     }
 }
 
+fn appended(
+    index: i32,
+    base_offset: i64,
+    log_append_time_ms: i64,
+    log_start_offset: i64,
+) -> PartitionProduceResponse {
+    PartitionProduceResponse::default()
+        .with_index(index)
+        .with_error_code(NONE)
+        .with_base_offset(base_offset)
+        .with_log_append_time_ms(log_append_time_ms)
+        .with_log_start_offset(log_start_offset)
+}
+
 fn refused(index: i32, refusal: &Refusal) -> PartitionProduceResponse {
     PartitionProduceResponse::default()
         .with_index(index)
@@ -200,5 +211,49 @@ fn refused(index: i32, refusal: &Refusal) -> PartitionProduceResponse {
         .with_base_offset(-1)
         .with_log_append_time_ms(-1)
         .with_log_start_offset(-1)
-        .with_error_message(refusal.message.clone().map(StrBytes::from_string))
+        .with_error_message(refusal.clone().text())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::super::responses::{id, int32, int64, list, outcome, str_bytes};
+    use super::*;
+
+    pub(in crate::api) fn responses(_: i16) -> BoxedStrategy<ProduceResponse> {
+        let offsets = outcome((int64(), int64(), int64()));
+        let partition = (int32(), offsets).prop_map(|(index, outcome)| match outcome {
+            Ok((base, time, start)) => appended(index, base, time, start),
+            Err(refusal) => refused(index, &refusal),
+        });
+        let topic = (str_bytes(), id(), list(partition)).prop_map(|(name, id, partitions)| {
+            TopicProduceResponse::default()
+                .with_name(name.into())
+                .with_topic_id(id)
+                .with_partition_responses(partitions)
+        });
+        list(topic)
+            .prop_map(|topics| ProduceResponse::default().with_responses(topics))
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(version: i16, mut response: ProduceResponse) -> ProduceResponse {
+        for topic in &mut response.responses {
+            match version {
+                13.. => topic.name = Default::default(),
+                _ => topic.topic_id = Uuid::nil(),
+            }
+            for partition in &mut topic.partition_responses {
+                if version < 8 {
+                    partition.error_message = None;
+                }
+                if version < 5 {
+                    partition.log_start_offset = -1;
+                }
+            }
+        }
+        response
+    }
 }

@@ -111,6 +111,11 @@ impl Coordinators {
                 .ok_or(CoordinatorError::NotCoordinator)?,
         };
         let index = index_of(&topic, group_id)?;
+        let writes = matches!(&command, Command::JoinGroup(_) | Command::CommitOffsets(_));
+        let replica = topic.replica(index);
+        if writes && replica.is_ok_and(|r| r.group.admit_small().is_err()) {
+            return Err(CoordinatorError::NotAvailable);
+        }
         let shard = self.shard(&topic, index)?;
         ask(shard, command).await
     }

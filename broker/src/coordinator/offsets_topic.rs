@@ -7,7 +7,7 @@ use ottla_controller::Controller;
 use ottla_controller::create_topics::{CreateTopicError, CreateTopics, auto_topic};
 use ottla_proto::limits::{OFFSETS_TOPIC_RETRY_MS, OFFSETS_TOPIC_WAIT_MS};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout_at};
 
 use super::CoordinatorError;
 use crate::metadata::Metadata;
@@ -103,15 +103,14 @@ impl OffsetsTopic {
     /// The topic is in the metadata; waits until it is served here.
     async fn wait(&self) -> Result<Arc<ServedTopic>, String> {
         let deadline = Instant::now() + Duration::from_millis(OFFSETS_TOPIC_WAIT_MS);
+        let mut changes = self.topics.changes();
         loop {
             if let Some(topic) = self.get() {
                 return Ok(topic);
             }
-            if Instant::now() >= deadline {
+            if timeout_at(deadline, changes.changed()).await.is_err() {
                 return Err("it was made but is not served in time".into());
             }
-            // Once in a cluster's life.
-            sleep(Duration::from_millis(5)).await;
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use ottla_proto::limits::{
     FRAME_WAIT_MS, READ_BUFFER_BYTES, REQUESTS_IN_FLIGHT_PER_CONNECTION, RESPONSE_WAIT_MS,
+    SMALL_READ_BYTES, WHOLE_FRAME_BYTES, WRITE_SLICES,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,13 +21,6 @@ use tokio::time::timeout;
 
 use crate::api::{self, Peer, Pending, Reply};
 use crate::services::Services;
-
-/// Slices given to one system call. Linux takes 1,024.
-const WRITE_SLICES: usize = 256;
-/// Frames up to this size are read into one buffer from the start.
-const WHOLE_FRAME_BYTES: usize = 1 << 20;
-/// Read at first: most requests are smaller, and an idle connection keeps no more.
-const SMALL_READ_BYTES: usize = 512;
 
 pub(super) async fn serve(
     stream: TcpStream,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ottla_proto::config::Connections;
-use ottla_proto::limits::{CONNECTIONS, PREFACE_WAIT_MS};
+use ottla_proto::limits::{ACCEPT_RETRY_MS, CONNECTIONS, PREFACE_WAIT_MS};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -125,7 +125,7 @@ impl Listener {
                 Err(error) => {
                     // Out of file descriptors, mostly: those that close will let us go on.
                     tracing::warn!(%error, listener = %self.name, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
                 }
             }
         }
@@ -182,7 +182,7 @@ impl Listener {
             _ = self.stopped.wait_for(|s| *s) => return,
         };
         match peer_or_client {
-            Ok(true) => self.peers.serve(stream).await,
+            Ok(true) => self.peers.serve(stream, self.stopped).await,
             Ok(false) => {
                 let peer = Arc::new(Peer {
                     address: from.ip(),

@@ -147,3 +147,25 @@ async fn slow_syncs_only_slow_down() {
     })
     .await;
 }
+
+/// What a killed broker wrote and did not sync lies in the page cache only. It is synced before
+/// anything is built upon it: where that fails, nothing starts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_syncs_what_it_replays() {
+    within(120, "sync at the start", async {
+        let (mut broker, disk, _, mut connection) = started().await;
+        for number in 0..5 {
+            assert_eq!(produce(&mut connection, number, 1000).await, 0);
+        }
+        broker.kill9();
+        disk.fail_syncs(kind::LOG, Errno::EIO, 1);
+        broker.spawn();
+        let ended = broker.up_or_ended().await;
+        assert!(!ended.expect_err("it must not start").success());
+        let log = broker.log_tail();
+        assert!(log.contains(".log: Input/output error"), "{log}");
+        broker.restart().await;
+        assert_all_there(&mut connect(&broker).await, &[0, 1, 2, 3, 4]).await;
+    })
+    .await;
+}

@@ -32,16 +32,26 @@ async fn make_topic(broker: &Broker) {
     connection.create_topic(topic).await.expect("a topic");
 }
 
-/// Produces until refused for the disk; the numbers that were acknowledged.
-async fn fill(broker: &Broker) -> Vec<u64> {
+/// Produces until the disk is full for good: while memtables are flushed, there may be room again.
+/// Adds the numbers that were acknowledged.
+async fn fill(broker: &Broker, acknowledged: &mut Vec<u64>) {
+    const REFUSALS: u32 = 100;
     let mut connection = connect(broker).await;
-    let mut acknowledged = Vec::new();
-    for number in 0..5000 {
+    let mut refusals = 0;
+    let first = acknowledged.last().map_or(0, |last| last + 1);
+    for number in first..first + 5000 {
         match produce(&mut connection, number, RECORD_BYTES).await {
-            0 => acknowledged.push(number),
+            0 => {
+                acknowledged.push(number);
+                refusals = 0;
+            }
             code => {
                 assert!(is_storage_error(code), "code {code}");
-                return acknowledged;
+                refusals += 1;
+                if refusals == REFUSALS {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
@@ -49,11 +59,13 @@ async fn fill(broker: &Broker) -> Vec<u64> {
 }
 
 /// On a full disk: everything but new records, also after a restart.
-async fn assert_serves(broker: &mut Broker, metrics: &str, acknowledged: &[u64]) {
+async fn assert_serves(broker: &mut Broker, metrics: &str, acknowledged: &mut Vec<u64>) {
     for round in 0..2 {
+        fill(broker, acknowledged).await;
+        println!("refused after {} records", acknowledged.len());
         let mut connection = connect(broker).await;
         assert!(is_storage_error(
-            produce(&mut connection, 9000, RECORD_BYTES).await
+            produce(&mut connection, 90_000, RECORD_BYTES).await
         ));
         let last = acknowledged.len() as i64 - 1;
         let newest = read(&mut connection, TOPIC, 0, last).await;
@@ -88,10 +100,10 @@ async fn assert_serves(broker: &mut Broker, metrics: &str, acknowledged: &[u64])
 async fn recovers(broker: &mut Broker, mut acknowledged: Vec<u64>) {
     until("records are taken again", || async {
         let mut connection = connect(broker).await;
-        produce(&mut connection, 10_000, 1000).await == 0
+        produce(&mut connection, 100_000, 1000).await == 0
     })
     .await;
-    acknowledged.push(10_000);
+    acknowledged.push(100_000);
     let mut connection = connect(broker).await;
     assert_all_there(&mut connection, &acknowledged).await;
     let after = delete_records(&mut connection, TOPIC, 0, 5).await;
@@ -112,14 +124,16 @@ async fn a_real_disk_fills_up_and_has_space_again() {
         for _ in 0..200 {
             file.write_all(&vec![7; MB as usize]).expect("room");
         }
+        file.sync_all().expect("synced");
+        // An open file keeps its space when it is removed.
+        drop(file);
         let (mut broker, _disk, metrics) = broker_on(&[]);
         broker.set_data(small.path().join("data"));
         broker.restart().await;
         make_topic(&broker).await;
-        let acknowledged = fill(&broker).await;
-        println!("refused after {} records", acknowledged.len());
+        let mut acknowledged = Vec::new();
+        assert_serves(&mut broker, &metrics, &mut acknowledged).await;
         assert!(acknowledged.len() > 100, "most of the disk is used");
-        assert_serves(&mut broker, &metrics, &acknowledged).await;
         fs::remove_file(&filler).expect("space returns");
         recovers(&mut broker, acknowledged).await;
     })
@@ -133,9 +147,9 @@ async fn a_quota_is_a_full_disk_too() {
         disk.set_quota(500 * MB);
         broker.restart().await;
         make_topic(&broker).await;
-        let acknowledged = fill(&broker).await;
+        let mut acknowledged = Vec::new();
+        assert_serves(&mut broker, &metrics, &mut acknowledged).await;
         assert!(acknowledged.len() > 50, "most of the disk is used");
-        assert_serves(&mut broker, &metrics, &acknowledged).await;
         disk.set_quota(2000 * MB);
         recovers(&mut broker, acknowledged).await;
     })
@@ -209,8 +223,13 @@ async fn a_flush_waits_for_space() {
         let mut acknowledged = Vec::new();
         let mut number = 0;
         while disk.failed_writes() == 0 {
-            assert_eq!(produce(&mut connection, number, RECORD_BYTES).await, 0);
-            acknowledged.push(number);
+            let answer = produce(&mut connection, number, RECORD_BYTES);
+            match tokio::time::timeout(Duration::from_secs(5), answer).await {
+                Ok(0) => acknowledged.push(number),
+                Ok(code) => assert!(is_storage_error(code), "code {code}"),
+                // It waits for space, and is not acknowledged.
+                Err(_) => break,
+            }
             number += 1;
         }
         until("the broker knows", || async {
