@@ -11,6 +11,7 @@ mod producer_ids;
 mod reconcile;
 mod registration;
 mod retention;
+mod room;
 mod server;
 mod services;
 mod telemetry;

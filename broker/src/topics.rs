@@ -249,6 +249,7 @@ impl Topics {
         topic: &ServedTopic,
         partition: PartitionId,
         records: Bytes,
+        allow_zstd: bool,
     ) -> Result<Checked, BatchError> {
         let config = &topic.config;
         let log_append_time = config.message_timestamp_type == config::TimestampType::LogAppendTime;
@@ -263,6 +264,7 @@ impl Topics {
             message_timestamp_before_max_ms: config.message_timestamp_before_max_ms as i64,
             message_timestamp_after_max_ms: config.message_timestamp_after_max_ms as i64,
             require_keys: config.cleanup_compact,
+            allow_zstd,
             ..Rules::default()
         };
         let now_ms = self.now_ms();

@@ -95,7 +95,11 @@ pub fn auto_topic(server: &ServerConfig, name: &str) -> NewTopic {
         "__consumer_offsets" => (
             server.offsets.num_partitions,
             server.offsets.replication_factor,
-            vec![set("cleanup.policy", "compact")],
+            vec![
+                set("cleanup.policy", "compact"),
+                set("compression.type", "producer"),
+                set("segment.bytes", &server.offsets.segment_bytes.to_string()),
+            ],
         ),
         "__transaction_state" => (
             server.transactions.num_partitions,

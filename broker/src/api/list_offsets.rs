@@ -189,7 +189,7 @@ async fn read(
     offset: i64,
     end: i64,
 ) -> Result<(Vec<bytes::Bytes>, i64), Refusal> {
-    let _permit = services.reserve_fetch(FETCH_READ_BYTES).await;
+    let _permit = services.fetch_room.reserve_search(FETCH_READ_BYTES).await;
     let segments = replica.read_cold(offset, end, FETCH_READ_BYTES).await?;
     let batches = batch::split(segments.concat().into())?;
     let last = batches

@@ -36,7 +36,20 @@ pub struct Api {
 }
 
 /// An answer on its way. What had to be done in the connection's order is done when this exists.
-pub type Pending = BoxFuture<'static, Result<Reply, Malformed>>;
+pub struct Pending {
+    pub answer: BoxFuture<'static, Result<Reply, Malformed>>,
+    /// The request's frame stays in memory until the answer is there.
+    pub holds_frame: bool,
+}
+
+impl Pending {
+    fn holding(answer: impl Future<Output = Result<Reply, Malformed>> + Send + 'static) -> Pending {
+        Pending {
+            answer: Box::pin(answer),
+            holds_frame: true,
+        }
+    }
+}
 
 macro_rules! apis {
     ($($key:ident = $module:ident, $request:ident, $low:literal..=$high:literal;)*) => {
@@ -54,6 +67,7 @@ macro_rules! apis {
             match context.api.key {
                 $(ApiKey::$key => {
                     let request = $request::decode(&mut body, version).map_err(Malformed::decode)?;
+                    drop(body);
                     let response = $module::handle(&services, &context, request).await;
                     Reply::encode(&context, &response)
                 })*
@@ -148,13 +162,17 @@ pub async fn start(
     match api.key {
         ApiKey::Produce => {
             let request = decode::<ProduceRequest>(body, context.version)?;
-            Ok(produce::start(services, context, request).await)
+            Ok(produce::start(services, context, request, frame.len()).await)
         }
         ApiKey::Fetch => {
             let request = decode::<FetchRequest>(body, context.version)?;
-            Ok(Box::pin(fetch::handle(services.clone(), context, request)))
+            Ok(Pending::holding(fetch::handle(
+                services.clone(),
+                context,
+                request,
+            )))
         }
-        _ => Ok(Box::pin(answer(services.clone(), context, body))),
+        _ => Ok(Pending::holding(answer(services.clone(), context, body))),
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) fn context(api: &'static Api, version: i16) -> RequestContext {
     let peer = Peer {
         address: [127, 0, 0, 1].into(),
         listener: "PLAINTEXT".into(),
+        gone: tokio::sync::watch::channel(false).1,
     };
     RequestContext {
         api,

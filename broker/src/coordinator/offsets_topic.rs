@@ -15,12 +15,6 @@ use crate::topics::{ServedTopic, Topics};
 
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
-/// What Kafka sets besides the clean-up policy.
-const CONFIGS: [(&str, &str); 2] = [
-    ("compression.type", "producer"),
-    ("segment.bytes", "104857600"),
-];
-
 pub struct OffsetsTopic {
     topics: Arc<Topics>,
     metadata: Arc<Metadata>,
@@ -78,11 +72,8 @@ impl OffsetsTopic {
     }
 
     async fn create(&self) -> Result<Arc<ServedTopic>, String> {
-        let mut topic = auto_topic(&self.metadata.config(), OFFSETS_TOPIC);
-        let configs = CONFIGS.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
-        topic.configs.extend(configs);
         let request = CreateTopics {
-            topics: vec![topic],
+            topics: vec![auto_topic(&self.metadata.config(), OFFSETS_TOPIC)],
             validate_only: false,
         };
         let reply = self.controller.create_topics(&request).await;

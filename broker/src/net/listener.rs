@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 
 use super::limits::{ConnectionLimits, CreationRate, Place};
 use super::{connection, peers};
-use crate::api::Peer;
 use crate::services::Services;
 
 /// A listener that holds its port but does not accept yet.
@@ -184,13 +183,10 @@ impl Listener {
         match peer_or_client {
             Ok(true) => self.peers.serve(stream, self.stopped).await,
             Ok(false) => {
-                let peer = Arc::new(Peer {
-                    address: from.ip(),
-                    listener: self.name.clone(),
-                });
-                if let Err(error) =
-                    connection::serve(stream, peer, self.services, self.stopped).await
-                {
+                let (name, services) = (self.name.clone(), self.services);
+                let served =
+                    connection::serve(stream, from.ip(), name, services, self.stopped).await;
+                if let Err(error) = served {
                     tracing::debug!(%from, %error, "connection closed");
                 }
             }

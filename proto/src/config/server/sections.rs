@@ -65,6 +65,8 @@ pub struct Retention {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offsets {
     pub num_partitions: i32,
+    /// A config of the topic; there are no segments.
+    pub segment_bytes: i32,
     pub replication_factor: i16,
     pub retention_ms: u64,
     pub retention_check_interval_ms: u64,
@@ -204,6 +206,7 @@ impl Offsets {
     pub(super) fn read(values: &Values) -> Self {
         Self {
             num_partitions: values.int("offsets.topic.num.partitions"),
+            segment_bytes: values.int("offsets.topic.segment.bytes"),
             replication_factor: values.short("offsets.topic.replication.factor"),
             retention_ms: number(values, "offsets.retention.minutes") * 60_000,
             retention_check_interval_ms: number(values, "offsets.retention.check.interval.ms"),
