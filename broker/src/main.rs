@@ -1,12 +1,14 @@
 //! `ottla`: one binary. See `ottla help`.
 
 mod api;
+mod board;
 mod cli;
 mod coordinator;
 mod identity;
 mod memory;
 mod metadata;
 mod net;
+mod newest;
 mod producer_ids;
 mod reconcile;
 mod registration;

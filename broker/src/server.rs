@@ -15,11 +15,13 @@ use ottla_raft::Groups;
 use ottla_wire::guard::GuardLimits;
 use tokio::sync::{oneshot, watch};
 
+use crate::board::Board;
 use crate::coordinator::Coordinators;
 use crate::identity::{Identity, IdentityError};
 use crate::memory;
 use crate::metadata::Metadata;
 use crate::net::{Bound, Network, PeerServer};
+use crate::newest::Newest;
 use crate::producer_ids::ProducerIds;
 use crate::reconcile::Reconciler;
 use crate::registration::{Registration, RegistrationError};
@@ -114,8 +116,17 @@ impl Server {
         tokio::spawn(registration.clone().keep_alive(controller.clone()));
 
         let topics = Arc::new(Topics::new(groups.clone(), clock.clone()));
-        let coordinators =
-            Coordinators::new(topics.clone(), metadata.clone(), controller.clone(), clock);
+        telemetry.set_board(Board {
+            topics: topics.clone(),
+            metadata: metadata.clone(),
+        });
+        let coordinators = Coordinators::new(
+            topics.clone(),
+            metadata.clone(),
+            controller.clone(),
+            clock,
+            memory.group_bytes,
+        );
         let reconciler = Reconciler {
             metadata: metadata.clone(),
             controller: controller.clone(),
@@ -143,6 +154,7 @@ impl Server {
             topics,
             coordinators,
             guard_limits: GuardLimits::default(),
+            newest: Newest::default(),
             fetch_room: FetchRoom::new(memory.fetch_bytes),
             request_room: request_room(&config, &memory),
             stopping: stopped,
@@ -218,12 +230,7 @@ async fn bind(config: &mut ServerConfig) -> Result<Ports, StartError> {
             source,
         })?);
     }
-    let real = |name: &str| {
-        listeners
-            .iter()
-            .find(|b| &*b.name == name)
-            .map(|b| b.address.port())
-    };
+    let real = |name: &str| listeners.iter().find(|b| &*b.name == name).map(|b| b.port);
     let told = &mut config.listeners;
     for listener in told
         .broker

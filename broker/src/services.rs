@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::coordinator::Coordinators;
 use crate::metadata::Metadata;
+use crate::newest::Newest;
 use crate::producer_ids::ProducerIds;
 use crate::room::{FetchRoom, RequestRoom};
 use crate::topics::Topics;
@@ -23,6 +24,8 @@ pub struct Services {
     pub coordinators: Arc<Coordinators>,
     pub producer_ids: ProducerIds,
     pub guard_limits: GuardLimits,
+    /// Newest records of partitions whose log had to be searched for them.
+    pub newest: Newest,
     /// Memory of records on their way out.
     pub fetch_room: FetchRoom,
     /// Memory of requests being read.

@@ -15,6 +15,8 @@ use ottla_wire::batch::{self, BatchError, BatchHeader, Rules, TimestampType};
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
+use crate::board::TopicCounts;
+
 /// Why a partition can't be served here and now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
@@ -70,6 +72,8 @@ pub struct ServedTopic {
     /// As the metadata image has it: name, id, partitions.
     pub topic: Arc<Topic>,
     pub config: Arc<TopicConfig>,
+    /// Lives as long as the topic, whatever its configuration becomes.
+    pub counts: Arc<TopicCounts>,
     replicas: Vec<Replica>,
 }
 
@@ -100,6 +104,8 @@ pub struct Topics {
     changes: watch::Sender<()>,
     /// Places for [`Topics::look_inside`].
     inspections: Semaphore,
+    /// Of all topics, also those that are gone.
+    pub counts: TopicCounts,
 }
 
 /// A batch that passed validation, ready to be appended.
@@ -120,6 +126,7 @@ impl Topics {
             view: RwLock::default(),
             changes: watch::Sender::new(()),
             inspections: Semaphore::new(BATCH_INSPECTIONS),
+            counts: TopicCounts::default(),
         }
     }
 
@@ -227,6 +234,7 @@ impl Topics {
         ServedTopic {
             topic: topic.clone(),
             config: Arc::new(effective),
+            counts: before.map(|t| t.counts.clone()).unwrap_or_default(),
             replicas,
         }
     }
@@ -265,7 +273,6 @@ impl Topics {
             message_timestamp_after_max_ms: config.message_timestamp_after_max_ms as i64,
             require_keys: config.cleanup_compact,
             allow_zstd,
-            ..Rules::default()
         };
         let now_ms = self.now_ms();
         let batch = batch::exactly_one(records)?;

@@ -93,6 +93,8 @@ pub const FRAME_WAIT_MS: u64 = 60_000;
 pub const FRAME_STEP_MS: u64 = 5000;
 pub const FRAME_STEPS: usize = 12;
 pub const FRAME_STEP_BYTES_MIN: usize = 16 << 10;
+/// Partitions of which the record with the highest timestamp is remembered.
+pub const NEWEST_RECORDS: usize = 10_000;
 /// Parallel reads of the disk within one fetch.
 pub const COLD_READS_PER_FETCH: usize = 4;
 /// How long a starting group may take to elect before its partitions are served without a leader.
@@ -121,6 +123,10 @@ pub const COORDINATOR_BATCH_BYTES: usize = 256 << 10;
 pub const COORDINATOR_APPENDS_IN_FLIGHT: usize = 16;
 /// Partitions of `__consumer_offsets` that are loaded at a time.
 pub const COORDINATOR_LOADS: usize = 4;
+/// What a committed offset, a group and a member cost in memory, besides what a member sends.
+pub const OFFSET_MEMORY_BYTES: usize = 128;
+pub const GROUP_MEMORY_BYTES: usize = 512;
+pub const MEMBER_MEMORY_BYTES: usize = 512;
 /// Pause before a partition of `__consumer_offsets` that could not be loaded is tried again.
 pub const COORDINATOR_RELOAD_WAIT_MS: u64 = 1000;
 /// What a record batch adds to a group record, which must stay below `max.message.bytes`.

@@ -60,10 +60,12 @@ pub(super) async fn handle(
 /// What one request trims: a list of commands per replication group, each partition once.
 #[derive(Default)]
 struct Trims {
-    groups: Vec<(Arc<Group>, Vec<(Replica, i64)>)>,
+    groups: Vec<(Arc<Group>, Vec<Target>)>,
     places: HashMap<PartitionId, Place>,
 }
 
+/// A partition and its new log start offset.
+type Target = (Replica, i64);
 /// Which command of which group.
 type Place = (usize, usize);
 
@@ -117,10 +119,10 @@ impl Trims {
 async fn append(
     services: &Services,
     group: &Group,
-    list: &[(Replica, i64)],
+    list: &[Target],
     deadline: Instant,
 ) -> Result<Vec<Outcome>, Refusal> {
-    let command = |(replica, log_start_offset): &(Replica, i64)| Command::Trim {
+    let command = |(replica, log_start_offset): &Target| Command::Trim {
         partition: replica.partition.id,
         log_start_offset: *log_start_offset,
     };

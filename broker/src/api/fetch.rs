@@ -26,7 +26,7 @@ use uuid::Uuid;
 use super::errors::Refusal;
 use super::{Malformed, Reply, RequestContext};
 use crate::services::Services;
-use crate::topics::{Replica, Unavailable};
+use crate::topics::{Replica, ServedTopic, Unavailable};
 
 /// One partition of a fetch.
 struct Asked {
@@ -34,12 +34,12 @@ struct Asked {
     offset: i64,
     max_bytes: usize,
     target: Result<Replica, Refusal>,
-    topic: Option<Arc<str>>,
 }
 
 struct AskedTopic {
     name: StrBytes,
     id: Uuid,
+    served: Option<Arc<ServedTopic>>,
     partitions: Vec<Asked>,
 }
 
@@ -68,6 +68,7 @@ pub(super) async fn handle(
     let gone = context.peer.gone.clone();
     wait_for_bytes(&services, &topics, min_bytes, deadline, gone).await;
     let (answers, permit) = read(&services, &topics, max_bytes, deadline).await;
+    count(&services, &context, &topics, &answers);
     let response = fetch::FetchResponse {
         topics: answers,
         ..Default::default()
@@ -104,7 +105,6 @@ fn resolve(services: &Services, version: i16, request: FetchRequest) -> Vec<Aske
             offset: p.fetch_offset,
             max_bytes: p.partition_max_bytes.max(0) as usize,
             target,
-            topic: topic.as_ref().ok().map(|t| t.topic.name.clone()),
         }
     };
     let topics = request.topics.into_iter().map(|t| {
@@ -117,6 +117,7 @@ fn resolve(services: &Services, version: i16, request: FetchRequest) -> Vec<Aske
         AskedTopic {
             name: t.topic.0,
             id: t.topic_id,
+            served: topic.ok(),
             partitions,
         }
     });
@@ -279,7 +280,6 @@ async fn read<'a>(
     if !cold.is_empty() {
         permit = read_disk(services, cold, deadline, &mut answers).await;
     }
-    count_bytes(topics, &answers);
     (answers, permit)
 }
 
@@ -375,18 +375,20 @@ impl Asked {
     }
 }
 
-fn count_bytes(topics: &[AskedTopic], answers: &[fetch::Topic]) {
+fn count(
+    services: &Services,
+    context: &RequestContext,
+    topics: &[AskedTopic],
+    answers: &[fetch::Topic],
+) {
+    let answered = answers.iter().flat_map(|t| &t.partitions);
+    answered.for_each(|p| context.api.counts.outcome(p.error_code));
     for (topic, answer) in topics.iter().zip(answers) {
-        let bytes: usize = answer
-            .partitions
-            .iter()
-            .flat_map(|p| &p.records)
-            .map(Bytes::len)
-            .sum();
-        let name = topic.partitions.first().and_then(|p| p.topic.clone());
-        if let (Some(name), 1..) = (name, bytes) {
-            metrics::counter!("kafka_server_brokertopicmetrics_bytesout_total", "topic" => name)
-                .increment(bytes as u64);
+        let records = answer.partitions.iter().flat_map(|p| &p.records);
+        let bytes: usize = records.map(Bytes::len).sum();
+        if let (Some(served), 1..) = (&topic.served, bytes) {
+            served.counts.add_out(bytes);
+            services.topics.counts.add_out(bytes);
         }
     }
 }
@@ -426,7 +428,6 @@ pub(super) mod tests {
                     offset: 0,
                     max_bytes: 0,
                     target: Err(refusal),
-                    topic: None,
                 };
                 asked.begin().0
             }

@@ -17,6 +17,7 @@ use ottla_wire::batch;
 
 use super::RequestContext;
 use super::errors::Refusal;
+use crate::newest::Searched;
 use crate::services::Services;
 use crate::topics::Replica;
 
@@ -141,9 +142,13 @@ async fn latest_record(
     if from >= bounds.log_start_offset {
         return scan(services, replica, bounds, from, time).await;
     }
-    // It was deleted: the highest of what is left, by looking at every batch's header.
-    let mut best: Found = None;
-    let mut next = bounds.log_start_offset;
+    // It was deleted: the highest of what is left, by looking at the header of every batch that came
+    // since the last look.
+    let id = replica.partition.id;
+    let Searched {
+        mut best,
+        up_to: mut next,
+    } = services.newest.get(id, bounds.log_start_offset);
     while next < bounds.high_watermark {
         let (batches, after) = read(services, replica, next, bounds.high_watermark).await?;
         for batch in &batches {
@@ -154,6 +159,7 @@ async fn latest_record(
             }
         }
         next = after;
+        services.newest.put(id, Searched { best, up_to: next });
     }
     Ok(best)
 }

@@ -124,8 +124,10 @@ pub(super) async fn start(
         tickets,
         deadline,
     };
+    let api = context.api;
     let answer = async move {
         let response = staged.finish().await;
+        error_codes(&response).for_each(|code| context.api.counts.outcome(code));
         match (acks, first_error(&response)) {
             (0, None) => Ok(Reply::none()),
             (0, Some(error_code)) => Err(Malformed::Unanswered(error_code)),
@@ -133,6 +135,7 @@ pub(super) async fn start(
         }
     };
     Pending {
+        api,
         answer: Box::pin(answer),
         holds_frame: false,
     }
@@ -141,9 +144,12 @@ pub(super) async fn start(
 /// A producer that asked for no answer learns of a failure by the end of its connection, and asks for
 /// metadata again.
 fn first_error(response: &ProduceResponse) -> Option<i16> {
+    error_codes(response).find(|code| *code != NONE)
+}
+
+fn error_codes(response: &ProduceResponse) -> impl Iterator<Item = i16> {
     let topics = response.responses.iter();
-    let mut codes = topics.flat_map(|t| t.partition_responses.iter().map(|p| p.error_code));
-    codes.find(|code| *code != NONE)
+    topics.flat_map(|t| t.partition_responses.iter().map(|p| p.error_code))
 }
 
 async fn stage(
@@ -170,11 +176,9 @@ async fn stage(
         )
         .await?;
     services.topics.groups().admit(checked.bytes)?;
-    let name = topic.topic.name.clone();
-    metrics::counter!("kafka_server_brokertopicmetrics_bytesin_total", "topic" => name.clone())
-        .increment(checked.bytes as u64);
-    metrics::counter!("kafka_server_brokertopicmetrics_messagesin_total", "topic" => name)
-        .increment(checked.records as u64);
+    topic.counts.add_in(checked.bytes, checked.records);
+    let all = &services.topics.counts;
+    all.add_in(checked.bytes, checked.records);
     let new = || Share {
         group: replica.group.clone(),
         commands: Vec::new(),

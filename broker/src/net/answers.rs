@@ -24,6 +24,7 @@ pub(super) struct Queued {
     pending: Pending,
     /// Its frame's memory, held until there is an answer.
     room: Room,
+    began: Instant,
 }
 
 impl Queued {
@@ -34,7 +35,12 @@ impl Queued {
         } else {
             Room::new()
         };
-        Queued { pending, room }
+        let began = Instant::now();
+        Queued {
+            pending,
+            room,
+            began,
+        }
     }
 }
 
@@ -65,11 +71,20 @@ impl Writer {
 
     pub(super) async fn run(mut self) -> io::Result<()> {
         let mut is_complete = true;
-        while let Some(Queued { pending, room }) = self.answers.recv().await {
+        while let Some(queued) = self.answers.recv().await {
+            let Queued {
+                pending,
+                room,
+                began,
+            } = queued;
+            let counts = &pending.api.counts;
             let reply = self.outcome(pending).await;
             drop(room);
             match reply {
-                Some(reply) if is_complete => self.send(reply.map_err(io::Error::other)?).await?,
+                Some(reply) if is_complete => {
+                    self.send(reply.map_err(io::Error::other)?).await?;
+                    counts.answered(began.elapsed());
+                }
                 // Answers come in order, or not at all. The requests are carried out all the same.
                 _ => is_complete = false,
             }

@@ -1,7 +1,7 @@
 //! Listeners: bind, accept, refuse over the bounds, tell Kafka clients from peers, and stop.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,42 +18,76 @@ use crate::services::Services;
 /// A listener that holds its port but does not accept yet.
 pub struct Bound {
     pub name: Arc<str>,
-    pub address: SocketAddr,
-    listener: TcpListener,
+    pub port: u16,
+    /// One for each of the host's addresses.
+    sockets: Vec<TcpListener>,
 }
 
 impl Bound {
-    /// Binds `host:port`; an empty host means every interface.
+    /// Binds `host:port` on all addresses that the host has; an empty host means every interface, of
+    /// IPv6 and IPv4. An address that this machine does not have now is passed over if another one
+    /// can be had: `localhost` often has an IPv6 address where there is no IPv6.
     pub async fn bind(
         name: &str,
         host: &str,
         port: u16,
         config: &Connections,
     ) -> io::Result<Bound> {
-        let host = if host.is_empty() { "0.0.0.0" } else { host };
-        let address = lookup_host((host, port)).await?.next();
-        let address = address.ok_or_else(|| io::Error::other("the host has no address"))?;
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
+        let every = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+        let addresses: Vec<IpAddr> = match host {
+            "" => every.to_vec(),
+            host => lookup_host((host, port)).await?.map(|a| a.ip()).collect(),
         };
-        socket.set_reuseaddr(true)?;
-        // Connections inherit them. Set before they are accepted, so that the window fits (tcp(7)).
-        if let Some(bytes) = config.send_buffer_bytes {
-            socket.set_send_buffer_size(bytes)?;
-        }
-        if let Some(bytes) = config.receive_buffer_bytes {
-            socket.set_recv_buffer_size(bytes)?;
-        }
-        socket.bind(address)?;
-        let listener = socket.listen(config.listen_backlog)?;
-        Ok(Bound {
+        let mut bound = Bound {
             name: name.into(),
-            address: listener.local_addr()?,
-            listener,
-        })
+            port,
+            sockets: Vec::new(),
+        };
+        let mut failed = io::Error::other("the host has no address");
+        for address in addresses {
+            match listen((address, bound.port).into(), config) {
+                Ok(socket) => {
+                    // The system may have chosen it; all addresses have the same.
+                    bound.port = socket.local_addr()?.port();
+                    bound.sockets.push(socket);
+                    // It takes IPv4, too.
+                    if host.is_empty() && address.is_ipv6() {
+                        break;
+                    }
+                }
+                Err(error) if is_absent(&error) => failed = error,
+                Err(error) => return Err(error),
+            }
+        }
+        match bound.sockets.is_empty() {
+            true => Err(failed),
+            false => Ok(bound),
+        }
     }
+}
+
+/// The machine does not have the address, or none of its kind.
+fn is_absent(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = nix::libc::EAFNOSUPPORT;
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+fn listen(address: SocketAddr, config: &Connections) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    // Connections inherit them. Set before they are accepted, so that the window fits (tcp(7)).
+    if let Some(bytes) = config.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = config.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    socket.bind(address)?;
+    socket.listen(config.listen_backlog)
 }
 
 /// All accepting listeners and their connections.
@@ -81,7 +115,9 @@ impl Network {
                 peers: peer_server.clone(),
                 stopped: stopped.clone(),
             };
-            accepting.spawn(listener.accept(bound.listener));
+            for socket in bound.sockets {
+                accepting.spawn(listener.clone().accept(socket));
+            }
         }
         Network { stop, accepting }
     }
