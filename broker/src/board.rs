@@ -188,13 +188,13 @@ fn write_requests(text: &mut String) {
 
 /// As Kafka writes it: `NOT_LEADER_OR_FOLLOWER`.
 fn error_name(code: i16) -> String {
-    let Some(error) = ResponseError::try_from_code(code) else {
-        return code.to_string();
+    let error = match ResponseError::try_from_code(code) {
+        None | Some(ResponseError::Unknown(_)) => return code.to_string(),
+        Some(error) => error,
     };
     let mut name = String::new();
     for letter in format!("{error:?}").chars() {
         match letter {
-            '(' => break,
             letter if letter.is_uppercase() && !name.is_empty() => name.push('_'),
             _ => {}
         }

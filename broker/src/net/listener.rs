@@ -257,3 +257,32 @@ async fn is_peer(stream: &TcpStream, max_idle_ms: Option<u64>) -> io::Result<boo
         None => peek.await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ottla_proto::config::ServerConfig;
+
+    use super::*;
+
+    async fn bind(host: &str) -> io::Result<Bound> {
+        let server = ServerConfig::load(None, [], &[]);
+        let config = server.expect("the defaults are valid").0.connections;
+        Bound::bind("PLAINTEXT", host, 0, &config).await
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_a_host_are_bound() {
+        for host in ["", "localhost", "127.0.0.1"] {
+            let bound = bind(host).await.expect("a port is free");
+            let address = (Ipv4Addr::LOCALHOST, bound.port);
+            let connected = TcpStream::connect(address).await;
+            assert!(connected.is_ok(), "{host}: {connected:?}");
+            let v6 = TcpSocket::new_v6().and_then(|s| s.bind((Ipv6Addr::LOCALHOST, 0).into()));
+            if host.is_empty() && v6.is_ok() {
+                let connected = TcpStream::connect((Ipv6Addr::LOCALHOST, bound.port)).await;
+                assert!(connected.is_ok(), "{connected:?}");
+            }
+        }
+        assert!(bind("192.0.2.1").await.is_err(), "another machine's");
+    }
+}
