@@ -1,0 +1,9 @@
+//! The pure core of Ottla's connect runtime.
+pub mod audit;
+pub mod config;
+pub mod converter;
+pub mod data;
+pub mod error;
+pub mod partition;
+pub mod time;
+pub mod transform;
