@@ -4,6 +4,8 @@ pub mod config;
 pub mod converter;
 pub mod data;
 pub mod error;
+pub mod errors;
 pub mod partition;
+pub mod rotate;
 pub mod time;
 pub mod transform;

@@ -4,9 +4,11 @@
 pub mod connector;
 pub mod storage;
 pub mod worker;
+mod worker_modes;
 
 pub use connector::{CLIENT_PREFIXES, CONNECTOR};
 pub use worker::WORKER;
+pub use worker_modes::{DISTRIBUTED, STANDALONE};
 
 use super::{DefaultValue, Definition, Importance, Kind};
 
