@@ -3,6 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+mod closing;
+mod durable;
+
 use super::RotationPolicy;
 use super::plan::{Commit, OutputKey, Plan, PlannedObject};
 use super::replay::Replay;
@@ -261,53 +264,6 @@ impl Outputs {
         self.planned.get(&id)
     }
 
-    /// An object is in the store. Panics if it was not writable: then exactly once is lost already.
-    pub fn written(&mut self, id: ObjectId) {
-        let object = self.planned.get_mut(&id).expect("a planned object");
-        assert!(
-            object.version <= self.durable && !object.done,
-            "written before its plan, or twice"
-        );
-        object.done = true;
-        let (key, in_cut) = (object.key, object.in_cut);
-        self.full = false;
-        if !self.stable {
-            self.release();
-        } else if in_cut {
-            self.cut_left -= 1;
-            if self.cut_left == 0 {
-                self.end_cut();
-            }
-        } else if self
-            .cut
-            .is_none_or(|(cut, _)| self.planned[&id].last <= cut)
-        {
-            self.promote(key);
-        }
-        self.forget();
-    }
-
-    /// All of the cut is written. What was written after it counts from now on.
-    fn end_cut(&mut self) {
-        let of_cut = self.planned.values().filter(|p| p.in_cut);
-        let ids: Vec<_> = of_cut.map(|p| (p.first, p.id)).collect();
-        for (first, id) in ids {
-            self.planned.remove(&id);
-            self.firsts.remove(&(first, id));
-        }
-        let (cut, _) = self.cut.take().expect("a cut");
-        self.written.retain(|_, last| *last > cut);
-        let done = self.planned.values().filter(|p| p.done);
-        let keys: BTreeSet<_> = done.map(|p| p.key).collect();
-        keys.into_iter().for_each(|key| self.promote(key));
-    }
-
-    /// What lies below the floor needs no mention.
-    fn forget(&mut self) {
-        let floor = self.floor();
-        self.written.retain(|_, last| *last >= floor);
-    }
-
     /// Dead letters of all offsets below this are acknowledged.
     pub fn settle(&mut self, offset: i64) {
         self.settled = self.settled.max(offset);
@@ -326,42 +282,6 @@ impl Outputs {
         let first = self.firsts.first().map(|(first, _)| *first);
         let first = [first, self.replay.first()].into_iter().flatten().min();
         first.unwrap_or(self.next).min(self.next)
-    }
-
-    /// What is known by its name alone is mentioned as planned until all its offsets lie below the
-    /// floor: made again, it would be the same.
-    fn release(&mut self) {
-        let waiting = self.planned.values().filter(|p| !p.done).map(|p| p.first);
-        let open = self.open.values().map(|o| o.first);
-        let first = waiting.chain(open).chain(self.replay.first()).min();
-        let mut floor = first.unwrap_or(self.next).min(self.next);
-        loop {
-            let held = self.planned.values().filter(|p| p.done && p.last >= floor);
-            match held.map(|p| p.first).min() {
-                Some(first) if first < floor => floor = first,
-                _ => break,
-            }
-        }
-        let firsts = &mut self.firsts;
-        self.planned.retain(|id, p| {
-            let keep = !p.done || p.last >= floor;
-            if !keep {
-                firsts.remove(&(p.first, *id));
-            }
-            keep
-        });
-    }
-
-    /// An output's objects count as written in their order, so that one offset says it all.
-    fn promote(&mut self, key: OutputKey) {
-        let of_key = self.planned.values().filter(|p| p.key == key && !p.in_cut);
-        let mut objects: Vec<_> = of_key.map(|p| (p.first, p.last, p.id, p.done)).collect();
-        objects.sort_unstable();
-        for (first, last, id, _) in objects.into_iter().take_while(|(.., done)| *done) {
-            self.written.insert(key, last);
-            self.planned.remove(&id);
-            self.firsts.remove(&(first, id));
-        }
     }
 
     fn plan(&self) -> Plan {
@@ -438,128 +358,6 @@ impl Outputs {
             .records_max
             .is_some_and(|most| open.records >= most)
             || self.policy.bytes_max.is_some_and(|most| open.bytes >= most)
-    }
-
-    fn close_by_record_time(&mut self) -> Vec<ObjectId> {
-        let (Some(interval), Some(now)) = (self.policy.record_interval_ms, self.stream_time_ms)
-        else {
-            return Vec::new();
-        };
-        let due = |(base, _): &&(i64, OutputKey)| now.saturating_sub(*base) >= interval;
-        let keys = self
-            .by_time
-            .iter()
-            .take_while(due)
-            .map(|(_, key)| *key)
-            .collect();
-        self.close_keys(keys)
-    }
-
-    /// Plans these objects if the plan has room; else makes a cut; else leaves them open.
-    fn close_keys(&mut self, mut keys: Vec<OutputKey>) -> Vec<ObjectId> {
-        keys.retain(|key| !self.open[key].replayed);
-        if keys.is_empty() || self.full {
-            return Vec::new();
-        }
-        if self.policy.together {
-            keys = self.rule_bound();
-        }
-        keys.sort_by_key(|key| self.open[key].first);
-        let mut plan = self.plan();
-        let floor = self.floor();
-        let mut fitting = 0;
-        for key in &keys {
-            let open = &self.open[key];
-            plan.planned.push(PlannedObject {
-                output: *key,
-                first: open.first,
-                last: open.last,
-                name: (!self.stable).then(|| open.output.clone()),
-            });
-            if !plan.fits(floor) {
-                break;
-            }
-            fitting += 1;
-        }
-        if fitting == keys.len() || !self.stable {
-            self.full = fitting < keys.len();
-            keys.truncate(fitting);
-            return self.close_planned(keys, false);
-        }
-        if self.cut.is_some() || self.open.values().any(|o| o.replayed) {
-            self.full = true;
-            return Vec::new();
-        }
-        self.cut = Some((self.next - 1, floor));
-        let all = self.rule_bound();
-        self.cut_left = all.len();
-        self.close_planned(all, true)
-    }
-
-    /// Open objects that are not being made again, first things first.
-    fn rule_bound(&self) -> Vec<OutputKey> {
-        let open = self.open.iter().filter(|(_, open)| !open.replayed);
-        let mut keys: Vec<_> = open.map(|(key, open)| (open.first, *key)).collect();
-        keys.sort_unstable();
-        keys.into_iter().map(|(_, key)| key).collect()
-    }
-
-    fn close_planned(&mut self, keys: Vec<OutputKey>, in_cut: bool) -> Vec<ObjectId> {
-        if keys.is_empty() {
-            return Vec::new();
-        }
-        self.version += 1;
-        let version = self.version;
-        let close = |key| self.close_open(key, version, in_cut);
-        keys.into_iter().map(close).collect()
-    }
-
-    fn close_open(&mut self, key: OutputKey, version: u64, in_cut: bool) -> ObjectId {
-        let open = self.open.remove(&key).expect("an open object");
-        if let Some(base) = open.base_time_ms {
-            self.by_time.remove(&(base, key));
-        }
-        if let Some(deadline) = open.deadline_ms {
-            self.by_deadline.remove(&(deadline, key));
-        }
-        let planned = Planned {
-            id: open.id,
-            output: open.output,
-            schema: open.schema,
-            first: open.first,
-            last: open.last,
-            records: open.records,
-            bytes: open.bytes,
-            key,
-            version,
-            in_cut,
-            done: false,
-        };
-        self.planned.insert(open.id, planned);
-        open.id
-    }
-
-    /// Closes the objects of a cut that is being made again, once all its offsets have been seen.
-    fn finish_replayed_cut(&mut self) -> Vec<ObjectId> {
-        if !self.replay.cut_ends(self.next) {
-            return Vec::new();
-        }
-        let mut keys: Vec<_> = self
-            .open
-            .iter()
-            .map(|(key, open)| (open.first, *key))
-            .collect();
-        keys.sort_unstable();
-        let closed = keys
-            .into_iter()
-            .map(|(_, key)| self.close_open(key, 0, true));
-        let closed: Vec<_> = closed.collect();
-        self.cut_left = closed.len();
-        if closed.is_empty() {
-            self.end_cut();
-            self.forget();
-        }
-        closed
     }
 }
 
