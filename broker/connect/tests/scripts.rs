@@ -186,8 +186,10 @@ fn record(input: &[(&str, &str)]) -> RawRecord {
 fn shown(with: &Props, data: &SchemaAndValue) -> String {
     let mut props = Props::new();
     props.insert("schemas.enable".into(), data.schema.is_some().to_string());
-    if let Some(format) = with.get("value.converter.decimal.format") {
-        props.insert("decimal.format".into(), format.clone());
+    for key in ["decimal.format", "replace.null.with.default"] {
+        if let Some(value) = with.get(&format!("value.converter.{key}")) {
+            props.insert(key.into(), value.clone());
+        }
     }
     let mut json = build("JsonConverter", &props, false).unwrap();
     match json.from_connect(data.schema.as_ref(), &data.value) {

@@ -53,7 +53,12 @@ impl Converter for SimpleHeaderConverter {
 }
 
 fn literal(value: &Value, out: &mut Vec<u8>) {
-    let _ = super::write_json(None, value, super::DecimalFormat::Numeric, out);
+    let options = super::JsonOptions {
+        decimals: super::DecimalFormat::Numeric,
+        replace_null: false,
+    };
+    // Without a schema, nothing can be wrong with a value.
+    let _ = super::write_json(None, value, options, out);
 }
 
 /// What the text is: null, a boolean, the smallest integer, a float or a decimal, a date, a time, a

@@ -146,7 +146,8 @@ impl ErrorHandler {
         }
     }
 
-    /// As Kafka Connect's `LogReporter` writes it. Keys, values and headers are never in it.
+    /// As Kafka Connect's `LogReporter` writes it. The record is named, not shown; but an error's message may
+    /// quote the value that it is about, as Kafka Connect's do.
     pub fn log_line(&self, failure: &Failure) -> String {
         let (stage, class) = (failure.stage.name(), &failure.class);
         let mut line = format!(

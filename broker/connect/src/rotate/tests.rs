@@ -341,7 +341,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     /// Whatever crashes when: each record that is not skipped is in exactly one object.
     #[test]

@@ -62,7 +62,7 @@ pub const CONNECTOR: &[Definition] = &[
         .shown(ERRORS, Short, "Error Tolerance"),
     medium("errors.log.enable", Kind::Boolean, text("false"), "Whether each error is logged, with what failed and for which record.")
         .shown(ERRORS, Short, "Log Errors"),
-    medium("errors.log.include.messages", Kind::Boolean, text("false"), "Whether a logged error names topic, partition, offset and time of the record. Keys, values and headers are never logged.")
+    medium("errors.log.include.messages", Kind::Boolean, text("false"), "Whether a logged error names topic, partition, offset and time of the record.")
         .shown(ERRORS, Short, "Log Error Details"),
     high("topics", Kind::List, text(""), "Topics to consume, separated by commas.")
         .shown(COMMON, Long, "Topics"),

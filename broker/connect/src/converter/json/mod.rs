@@ -22,12 +22,11 @@ use crate::config::Settings;
 use crate::data::{SchemaAndValue, SchemaRef, Value};
 use crate::error::{ConnectError, ErrorKind};
 
-pub use ser::{DecimalFormat, write_json};
+pub use ser::{DecimalFormat, JsonOptions, write_json};
 
 pub struct JsonConverter {
     schemas_enabled: bool,
-    decimals: DecimalFormat,
-    replace_null: bool,
+    options: JsonOptions,
     cache_size: usize,
     /// By the text of the schema: a producer writes the same text each time.
     read: HashMap<Box<str>, SchemaRef>,
@@ -53,12 +52,14 @@ impl JsonConverter {
         let format = settings.required_text("decimal.format");
         JsonConverter {
             schemas_enabled: settings.boolean("schemas.enable"),
-            decimals: if format.eq_ignore_ascii_case("NUMERIC") {
-                DecimalFormat::Numeric
-            } else {
-                DecimalFormat::Base64
+            options: JsonOptions {
+                decimals: if format.eq_ignore_ascii_case("NUMERIC") {
+                    DecimalFormat::Numeric
+                } else {
+                    DecimalFormat::Base64
+                },
+                replace_null: settings.boolean("replace.null.with.default"),
             },
-            replace_null: settings.boolean("replace.null.with.default"),
             cache_size: settings.long("schemas.cache.size") as usize,
             read: HashMap::new(),
             written: HashMap::new(),
@@ -68,7 +69,7 @@ impl JsonConverter {
     fn value(&self, schema: Option<&SchemaRef>, json: &[u8]) -> Result<Value, ConnectError> {
         let seed = de::Seed {
             schema,
-            replace_null: self.replace_null,
+            replace_null: self.options.replace_null,
         };
         let mut reader = serde_json::Deserializer::from_slice(json);
         let value = seed.deserialize(&mut reader);
@@ -100,7 +101,7 @@ impl JsonConverter {
             return Ok(json.clone());
         }
         let mut out = Vec::new();
-        schema::write(schema, None, self.decimals, &mut out)?;
+        schema::write(schema, None, self.options, &mut out)?;
         let json = Bytes::from(out);
         if self.written.len() >= self.cache_size {
             self.written.clear();
@@ -148,10 +149,10 @@ impl Converter for JsonConverter {
                 None => out.extend_from_slice(b"null"),
             }
             out.extend_from_slice(b",\"payload\":");
-            write_json(schema, value, self.decimals, &mut out)?;
+            write_json(schema, value, self.options, &mut out)?;
             out.push(b'}');
         } else {
-            write_json(schema, value, self.decimals, &mut out)?;
+            write_json(schema, value, self.options, &mut out)?;
         }
         Ok(Some(out.into()))
     }

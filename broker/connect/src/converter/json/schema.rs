@@ -3,8 +3,8 @@
 use serde::de::DeserializeSeed;
 use serde_json::Value as Json;
 
-use super::de::{Seed, string_keys};
-use super::ser::{DecimalFormat, text, write_json};
+use super::de::Seed;
+use super::ser::{JsonOptions, text, write_json};
 use crate::data::{Schema, Type};
 use crate::error::ConnectError;
 
@@ -115,7 +115,7 @@ fn default(schema: Schema, json: Option<&Json>) -> Result<Schema, ConnectError> 
 pub(super) fn write(
     schema: &Schema,
     field: Option<&str>,
-    decimals: DecimalFormat,
+    options: JsonOptions,
     out: &mut Vec<u8>,
 ) -> Result<(), ConnectError> {
     out.extend_from_slice(b"{\"type\":");
@@ -127,19 +127,19 @@ pub(super) fn write(
                 if i > 0 {
                     out.push(b',');
                 }
-                write(inner, Some(name), decimals, out)?;
+                write(inner, Some(name), options, out)?;
             }
             out.push(b']');
         }
         (Type::Array, _, Some(items)) => {
             out.extend_from_slice(b",\"items\":");
-            write(items, None, decimals, out)?;
+            write(items, None, options, out)?;
         }
         (Type::Map, Some(keys), Some(values)) => {
             out.extend_from_slice(b",\"keys\":");
-            write(keys, None, decimals, out)?;
+            write(keys, None, options, out)?;
             out.extend_from_slice(b",\"values\":");
-            write(values, None, decimals, out)?;
+            write(values, None, options, out)?;
         }
         _ => {}
     }
@@ -166,9 +166,8 @@ pub(super) fn write(
         out.push(b'}');
     }
     if let Some(default) = &schema.default {
-        debug_assert!(schema.kind != Type::Map || string_keys(schema) || !default.is_null());
         out.extend_from_slice(b",\"default\":");
-        write_json(Some(&schema.clone().into()), default, decimals, out)?;
+        write_json(Some(&schema.clone().into()), default, options, out)?;
     }
     member("field", field, out);
     out.push(b'}');

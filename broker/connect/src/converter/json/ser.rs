@@ -16,16 +16,23 @@ pub enum DecimalFormat {
     Numeric,
 }
 
-/// Writes a value after the schema that describes it, if any. A null where the schema has a default is
-/// written as that default, as Kafka Connect does.
+/// How values are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonOptions {
+    pub decimals: DecimalFormat,
+    /// Whether a null in a field with a default is written as that default.
+    pub replace_null: bool,
+}
+
+/// Writes a value after the schema that describes it, if any.
 pub fn write_json(
     schema: Option<&SchemaRef>,
     value: &Value,
-    decimals: DecimalFormat,
+    options: JsonOptions,
     out: &mut Vec<u8>,
 ) -> Result<(), ConnectError> {
     match value {
-        Value::Null => return null(schema, decimals, out),
+        Value::Null => return null(schema, options, out),
         Value::Boolean(v) => out.extend_from_slice(if *v { b"true" } else { b"false" }),
         Value::Int8(v) => number(*v, out),
         Value::Int16(v) => number(*v, out),
@@ -36,14 +43,14 @@ pub fn write_json(
         Value::String(v) => text(v, out),
         Value::Bytes(v) => base64(v, out),
         // Integers beyond 64 bits come without a schema, from numbers; so they are written as such.
-        Value::Decimal(v) if decimals == DecimalFormat::Numeric || schema.is_none() => {
+        Value::Decimal(v) if options.decimals == DecimalFormat::Numeric || schema.is_none() => {
             number(v, out);
         }
         Value::Decimal(v) => base64(&v.to_bytes(), out),
         Value::Array(items) => {
             let element = schema.and_then(|s| s.value.as_ref());
             sequence(b"[]", items.iter(), out, |item, out| {
-                write_json(element, item, decimals, out)
+                write_json(element, item, options, out)
             })?;
         }
         Value::Map(map) => {
@@ -51,7 +58,7 @@ pub fn write_json(
             sequence(b"{}", map.iter(), out, |(key, item), out| {
                 text(key, out);
                 out.push(b':');
-                write_json(element, item, decimals, out)
+                write_json(element, item, options, out)
             })?;
         }
         Value::Pairs(pairs) => {
@@ -59,9 +66,9 @@ pub fn write_json(
             let element = schema.and_then(|s| s.value.as_ref());
             sequence(b"[]", pairs.iter(), out, |(k, v), out| {
                 out.push(b'[');
-                write_json(key, k, decimals, out)?;
+                write_json(key, k, options, out)?;
                 out.push(b',');
-                write_json(element, v, decimals, out)?;
+                write_json(element, v, options, out)?;
                 out.push(b']');
                 Ok(())
             })?;
@@ -69,7 +76,7 @@ pub fn write_json(
         Value::Struct(v) => sequence(b"{}", v.iter(), out, |(name, schema, item), out| {
             text(name, out);
             out.push(b':');
-            write_json(Some(schema), item, decimals, out)
+            write_json(Some(schema), item, options, out)
         })?,
     }
     Ok(())
@@ -77,15 +84,15 @@ pub fn write_json(
 
 fn null(
     schema: Option<&SchemaRef>,
-    decimals: DecimalFormat,
+    options: JsonOptions,
     out: &mut Vec<u8>,
 ) -> Result<(), ConnectError> {
     match schema {
-        Some(schema) if schema.default.is_some() => {
+        Some(schema) if options.replace_null && schema.default.is_some() => {
             let default = schema.default.clone().unwrap_or(Value::Null);
-            write_json(Some(schema), &default, decimals, out)
+            write_json(Some(schema), &default, options, out)
         }
-        Some(schema) if !schema.optional => Err(ConnectError::data(
+        Some(schema) if !schema.optional && schema.default.is_none() => Err(ConnectError::data(
             "Conversion error: null value for field that is required and has no default value",
         )),
         _ => {

@@ -292,10 +292,13 @@ impl Outputs {
             last: p.last,
             name: (!self.stable).then(|| p.output.clone()),
         });
+        // The floor rises too when records pass that are written already.
+        let floor = self.floor();
+        let written = self.written.iter().filter(|(_, last)| **last >= floor);
         Plan {
             settled: self.settled,
             cut: self.cut.map(|(last, _)| last),
-            written: self.written.iter().map(|(k, last)| (*k, *last)).collect(),
+            written: written.map(|(key, last)| (*key, *last)).collect(),
             planned: listed.chain(self.replay.objects().cloned()).collect(),
         }
     }
