@@ -105,20 +105,17 @@ pub const CONNECTORS: &[ConnectorClass] = &[
     ),
 ];
 
-/// By full name; by simple name, with or without `Connector` at its end, where only one kind of sink
-/// and one vendor besides ours has it.
+/// By full name; by simple name, with or without `Connector` at its end. Of several with one simple name,
+/// the one that most files mean: Confluent's, then Aiven's.
 pub fn connector(name: &str) -> Option<&'static ConnectorClass> {
     let name = name.trim();
     if let Some(found) = CONNECTORS.iter().find(|c| c.class == name) {
         return Some(found);
     }
-    let ours = |c: &&ConnectorClass| c.vendor == Vendor::Ottla;
-    let mut found = CONNECTORS.iter().filter(|c| {
+    CONNECTORS.iter().find(|c| {
         let simple = simple_name(c.class);
         simple == name || simple.strip_suffix("Connector") == Some(name)
-    });
-    let first = found.clone().find(ours).or_else(|| found.next());
-    first
+    })
 }
 
 pub fn simple_name(class: &str) -> &str {
@@ -129,4 +126,36 @@ pub fn simple_name(class: &str) -> &str {
 /// The nearest connector class, for a message.
 pub fn nearest_connector(name: &str) -> Option<&'static str> {
     ottla_proto::config::nearest(name, CONNECTORS.iter().map(|c| c.class))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_names_simple_names_and_aliases() {
+        let of = |name: &str| connector(name).map(|c| (c.sink, c.vendor));
+        let (s3, search) = (SinkKind::S3, SinkKind::OpenSearch);
+        for (name, found) in [
+            (
+                "io.confluent.connect.s3.S3SinkConnector",
+                (s3, Vendor::Confluent),
+            ),
+            ("S3Sink", (s3, Vendor::Confluent)),
+            ("AivenKafkaConnectS3SinkConnector", (s3, Vendor::Aiven)),
+            (
+                "io.aiven.kafka.connect.opensearch.OpensearchSinkConnector",
+                (search, Vendor::Aiven),
+            ),
+            ("ElasticsearchSink", (search, Vendor::Confluent)),
+            ("WebhookSinkConnector", (SinkKind::Webhook, Vendor::Ottla)),
+        ] {
+            assert_eq!(of(name), Some(found), "{name}");
+        }
+        assert_eq!(of("com.acme.S3SinkConnector"), None);
+        assert_eq!(
+            nearest_connector("io.confluent.connect.s3.S3SinkConector"),
+            Some("io.confluent.connect.s3.S3SinkConnector")
+        );
+    }
 }

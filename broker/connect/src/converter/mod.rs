@@ -24,7 +24,8 @@ pub trait Converter: Send {
     /// Data of the bytes; `None` is Kafka's null.
     fn to_connect(&mut self, bytes: Option<&Bytes>) -> Result<SchemaAndValue, ConnectError>;
 
-    /// Bytes of the data; `None` is Kafka's null.
+    /// Bytes of the data; `None` is Kafka's null. The name is Kafka Connect's.
+    #[allow(clippy::wrong_self_convention)]
     fn from_connect(
         &mut self,
         schema: Option<&SchemaRef>,

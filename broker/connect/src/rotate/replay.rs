@@ -25,12 +25,11 @@ impl Replay {
     }
 
     pub fn output(&self, offset: i64, schema: u64) -> Option<&str> {
-        let found = self.planned.iter().find_map(|p| {
+        self.planned.iter().find_map(|p| {
             let name = p.name.as_deref()?;
             let here = (p.first..=p.last).contains(&offset);
             (here && OutputKey::of(name, schema) == p.output).then_some(name)
-        });
-        found
+        })
     }
 
     /// Whether the record belongs to an object that is made again.
