@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use ottla_proto::config::{self, ServerConfig, properties::MAX_FILE_BYTES};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::doctor;
 use crate::server::Server;
 use crate::telemetry;
 
@@ -32,6 +33,20 @@ enum Command {
     },
     /// Print every configuration key: what it does, its default, and whether it has an effect.
     Config,
+    /// Check a data folder that no broker has open. Reads all of it, writes nothing.
+    ///
+    /// Checks every checksum, that offsets are dense, and what is stored against the log. Exit code 0: whole;
+    /// 1: damage was found, and is listed; 2: it could not be checked (in use, or not a data folder).
+    Doctor {
+        /// The data folder: `log.dirs` of its broker.
+        dir: PathBuf,
+        /// List every partition, not only damaged ones, however many there are.
+        #[arg(long)]
+        all: bool,
+        /// Print one JSON object instead of tables.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub fn run() -> ExitCode {
@@ -42,6 +57,7 @@ pub fn run() -> ExitCode {
             let _ = io::stdout().write_all(config::reference_markdown().as_bytes());
             ExitCode::SUCCESS
         }
+        Command::Doctor { dir, all, json } => doctor::run(&dir, all, json),
     }
 }
 

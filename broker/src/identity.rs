@@ -53,9 +53,18 @@ impl Identity {
     pub fn load_or_format(folder: &Path, node_id: i32) -> Result<Identity, IdentityError> {
         let file = folder.join(FILE);
         match fs::read_to_string(&file) {
-            Ok(text) => Identity::parse(folder, &text, node_id),
+            Ok(text) => Identity::parse(folder, &text, Some(node_id)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => format(folder, node_id),
             Err(source) => Err(IdentityError::Io { path: file, source }),
+        }
+    }
+
+    /// Reads the identity of a folder, whoever's it is. Writes nothing.
+    pub fn read(folder: &Path) -> Result<Identity, IdentityError> {
+        let path = folder.join(FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => Identity::parse(folder, &text, None),
+            Err(source) => Err(IdentityError::Io { path, source }),
         }
     }
 
@@ -68,7 +77,7 @@ impl Identity {
         (self.node_id as u64) << 32
     }
 
-    fn parse(folder: &Path, text: &str, node_id: i32) -> Result<Identity, IdentityError> {
+    fn parse(folder: &Path, text: &str, expected: Option<i32>) -> Result<Identity, IdentityError> {
         let path = || folder.join(FILE);
         let malformed = |detail: String| IdentityError::Malformed {
             path: path(),
@@ -93,11 +102,14 @@ impl Identity {
             });
         }
         let found = get("node.id")?;
-        if found != node_id.to_string() {
+        let node_id = found
+            .parse()
+            .map_err(|_| malformed("node.id is no number".into()))?;
+        if let Some(expected) = expected.filter(|expected| *expected != node_id) {
             return Err(IdentityError::OtherNode {
                 path: path(),
                 found,
-                expected: node_id,
+                expected,
             });
         }
         let directory_id = get("directory.id")?

@@ -5,6 +5,7 @@ mod board;
 mod cleaner;
 mod cli;
 mod coordinator;
+mod doctor;
 mod identity;
 mod memory;
 mod metadata;

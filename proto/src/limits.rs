@@ -196,3 +196,14 @@ pub const DURABLE_SYNC_MS: u64 = 1000;
 pub const DAMAGES_REMEMBERED: usize = 1000;
 /// Compactions that met damaged data are tried again after this long.
 pub const DAMAGED_COMPACTION_RETRY_MS: u64 = 600_000;
+/// Threads of `ottla doctor`.
+pub const DOCTOR_THREADS: usize = 4;
+/// What `ottla doctor` may use for the tables and memtables of the folder it checks.
+pub const DOCTOR_MEMORY_BYTES: u64 = 256 << 20;
+/// Findings of `ottla doctor` that are told, altogether and of one partition; more are counted.
+pub const DOCTOR_FINDINGS: usize = 1000;
+pub const DOCTOR_FINDINGS_PER_PARTITION: usize = 20;
+/// Partitions up to which `ottla doctor` lists each.
+pub const DOCTOR_TABLE_ROWS: usize = 40;
+/// Places of one partition where reading is tried again after damage.
+pub const DOCTOR_RETRIES_PER_PARTITION: usize = 10_000;

@@ -42,6 +42,23 @@ pub(crate) struct Durable {
     last: Mutex<(Mark, u64)>,
 }
 
+/// Reads the file without changing it: the newest whole mark, or none where there is no file. `Err` in
+/// the inner result: there is a file, and no mark in it is whole.
+pub(crate) fn read(folder: &Path) -> io::Result<Result<Option<Mark>, PathBuf>> {
+    let path = folder.join(FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Ok(None)),
+        Err(e) => return Err(e),
+    };
+    let slots = [read_slot(&file, 0)?, read_slot(&file, 1)?];
+    let newest = slots.into_iter().flatten().max_by_key(|mark| mark.syncs);
+    match newest.is_none() && file.metadata()?.len() > 0 {
+        true => Ok(Err(path)),
+        false => Ok(Ok(newest)),
+    }
+}
+
 impl Durable {
     /// Opens the file, or makes it with nothing known.
     pub(crate) fn open(folder: &Path) -> io::Result<Durable> {

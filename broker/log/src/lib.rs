@@ -22,6 +22,7 @@ mod reclaim;
 mod rocks;
 mod space;
 mod store;
+pub mod verify;
 mod wal;
 mod writer;
 

@@ -30,7 +30,7 @@ type Db = DBWithThreadMode<MultiThreaded>;
 /// Links to the logs as they were before the database was opened.
 const ASIDE: &str = "logs-before-open";
 /// The same, kept because records in them are damaged.
-const DAMAGED: &str = "damaged-logs";
+pub(crate) const DAMAGED: &str = "damaged-logs";
 const ACCEPT: &str =
     "To start without what is lost: ottla server --override ottla.storage.accept.loss=true";
 
@@ -200,7 +200,7 @@ pub(crate) fn mark_manifest(path: &Path, durable: &Durable) -> io::Result<()> {
     })
 }
 
-fn check_manifest(path: &Path, synced: &Mark) -> Result<(), StoreError> {
+pub(crate) fn check_manifest(path: &Path, synced: &Mark) -> Result<(), StoreError> {
     let folder = path.display();
     let refuse = |what: String| {
         Err(StoreError::Lost(format!(
@@ -240,7 +240,7 @@ fn check_manifest(path: &Path, synced: &Mark) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn names(path: &Path) -> Vec<String> {
+pub(crate) fn names(path: &Path) -> Vec<String> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     entries
         .filter_map(|e| e.file_name().into_string().ok())
@@ -248,7 +248,7 @@ fn names(path: &Path) -> Vec<String> {
 }
 
 /// Numbers and paths of the write-ahead logs in a folder, oldest first.
-fn log_files(path: &Path) -> Vec<(u64, PathBuf)> {
+pub(crate) fn log_files(path: &Path) -> Vec<(u64, PathBuf)> {
     let number = |name: &String| name.strip_suffix(".log")?.parse().ok();
     let mut logs: Vec<(u64, PathBuf)> = names(path)
         .iter()

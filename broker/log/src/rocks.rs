@@ -227,7 +227,7 @@ fn damaged(what: &str, detail: impl std::fmt::Display) -> StoreError {
     }
 }
 
-fn index_row(key: &[u8], value: &[u8]) -> Result<IndexRow, StoreError> {
+pub(crate) fn index_row(key: &[u8], value: &[u8]) -> Result<IndexRow, StoreError> {
     let bad = || {
         damaged(
             "an index row",

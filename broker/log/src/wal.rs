@@ -148,7 +148,7 @@ fn fragment(block: &[u8], left: usize, number: u32) -> Fragment {
     }
 }
 
-fn masked(crc: u32) -> u32 {
+pub(crate) fn masked(crc: u32) -> u32 {
     crc.rotate_right(15).wrapping_add(MASK_DELTA)
 }
 

@@ -478,7 +478,7 @@ fn within(entries: impl Iterator<Item = Entry>, max_bytes: usize) -> Vec<Entry> 
     entries.take_while(|e| fits(e)).collect()
 }
 
-fn partition_of(command: &Command) -> PartitionId {
+pub(crate) fn partition_of(command: &Command) -> PartitionId {
     match command {
         Command::Append { meta, .. } => meta.partition,
         Command::Trim { partition, .. } | Command::Remove { partition } => *partition,

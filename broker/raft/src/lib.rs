@@ -27,6 +27,7 @@ mod state;
 mod storage;
 mod trim;
 mod types;
+pub mod verify;
 
 pub use codec::{RowReader, RowWriter};
 pub use command::{BatchMeta, Command, GroupEntry, Outcome, Payload, ProducerMeta};

@@ -38,7 +38,8 @@ use ottla_proto::limits::CLEANER_RETRY_MS;
 use crate::topics::{Replica, Topics};
 use pace::{Pacer, Stop};
 use pass::{Log, Report, Task};
-use state::{CleanerState, Place};
+pub use state::CleanerState;
+use state::Place;
 use survey::{Extent, FirstDirty, Found};
 
 /// The threads that compact.
