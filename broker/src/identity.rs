@@ -14,6 +14,8 @@ use ottla_proto::limits::CLUSTER_ID_BYTES;
 use uuid::Uuid;
 
 const FILE: &str = "meta.properties";
+/// What [`FILE`] is written to at first.
+const DRAFT: &str = "meta.properties.tmp";
 const FORMAT: &str = "1";
 /// RocksDB's folder within the data folder.
 const DATABASE: &str = "db";
@@ -135,8 +137,9 @@ fn format(folder: &Path, node_id: i32) -> Result<Identity, IdentityError> {
     };
     fs::create_dir_all(folder).map_err(io(folder))?;
     for entry in fs::read_dir(folder).map_err(io(folder))? {
-        // A fresh file system has its own folder.
-        if entry.map_err(io(folder))?.file_name() != "lost+found" {
+        let name = entry.map_err(io(folder))?.file_name();
+        // A fresh file system has its own folder; a crash while this was done before leaves the draft.
+        if name != "lost+found" && name != DRAFT {
             return Err(IdentityError::NotOurs(folder.to_owned()));
         }
     }
@@ -149,7 +152,7 @@ fn format(folder: &Path, node_id: i32) -> Result<Identity, IdentityError> {
         "version=1\nottla.format={FORMAT}\ncluster.id={}\nnode.id={node_id}\ndirectory.id={}\n",
         identity.cluster_id, identity.directory_id
     );
-    let (draft, file) = (folder.join("meta.properties.tmp"), folder.join(FILE));
+    let (draft, file) = (folder.join(DRAFT), folder.join(FILE));
     let write = || -> io::Result<()> {
         let mut out = fs::File::create(&draft)?;
         out.write_all(text.as_bytes())?;
@@ -202,6 +205,15 @@ mod tests {
             Identity::load_or_format(&folder, 1),
             Err(IdentityError::OfKafka(_))
         ));
+    }
+
+    #[test]
+    fn half_a_format_is_done_again() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(DRAFT), "version=1\nottla.fo").unwrap();
+        let made = Identity::load_or_format(folder.path(), 1).unwrap();
+        assert_eq!(Identity::load_or_format(folder.path(), 1).unwrap(), made);
+        assert!(!folder.path().join(DRAFT).exists());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `ottla`: one binary. See `ottla help`.
 
 mod api;
+mod board;
 mod cleaner;
 mod cli;
 mod coordinator;
@@ -9,10 +10,12 @@ mod identity;
 mod memory;
 mod metadata;
 mod net;
+mod newest;
 mod producer_ids;
 mod reconcile;
 mod registration;
 mod retention;
+mod room;
 mod server;
 mod services;
 mod telemetry;

@@ -13,18 +13,21 @@ use ottla_proto::memory::MemoryShares;
 use ottla_proto::peer::PeerInfo;
 use ottla_raft::Groups;
 use ottla_wire::guard::GuardLimits;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
+use crate::board::Board;
 use crate::cleaner::Cleaner;
 use crate::coordinator::Coordinators;
 use crate::identity::{Identity, IdentityError};
 use crate::memory;
 use crate::metadata::Metadata;
 use crate::net::{Bound, Network, PeerServer};
+use crate::newest::Newest;
 use crate::producer_ids::ProducerIds;
 use crate::reconcile::Reconciler;
 use crate::registration::{Registration, RegistrationError};
 use crate::retention::Retention;
+use crate::room::{FetchRoom, RequestRoom};
 use crate::services::Services;
 use crate::telemetry::{self, Sources, Telemetry};
 use crate::topics::Topics;
@@ -117,8 +120,17 @@ impl Server {
         tokio::spawn(registration.clone().keep_alive(controller.clone()));
 
         let topics = Arc::new(Topics::new(groups.clone(), clock.clone()));
-        let coordinators =
-            Coordinators::new(topics.clone(), metadata.clone(), controller.clone(), clock);
+        telemetry.set_board(Board {
+            topics: topics.clone(),
+            metadata: metadata.clone(),
+        });
+        let coordinators = Coordinators::new(
+            topics.clone(),
+            metadata.clone(),
+            controller.clone(),
+            clock,
+            memory.group_bytes,
+        );
         let reconciler = Reconciler {
             metadata: metadata.clone(),
             controller: controller.clone(),
@@ -153,9 +165,9 @@ impl Server {
             topics,
             coordinators,
             guard_limits: GuardLimits::default(),
-            fetch_permits: Arc::new(Semaphore::new(memory.fetch_bytes)),
-            fetch_bytes: memory.fetch_bytes,
-            request_permits: Arc::new(Semaphore::new(request_bytes(&config, &memory))),
+            newest: Newest::default(),
+            fetch_room: FetchRoom::new(memory.fetch_bytes),
+            request_room: request_room(&config, &memory),
             stopping: stopped,
         });
         let peers = PeerServer::new(PeerInfo {
@@ -236,12 +248,7 @@ async fn bind(config: &mut ServerConfig) -> Result<Ports, StartError> {
             source,
         })?);
     }
-    let real = |name: &str| {
-        listeners
-            .iter()
-            .find(|b| &*b.name == name)
-            .map(|b| b.address.port())
-    };
+    let real = |name: &str| listeners.iter().find(|b| &*b.name == name).map(|b| b.port);
     let told = &mut config.listeners;
     for listener in told
         .broker
@@ -308,14 +315,22 @@ fn own_host() -> String {
         .unwrap_or_else(|| "127.0.0.1".to_owned())
 }
 
-/// `queued.max.request.bytes`, or a share of the memory; room for the largest request.
-fn request_bytes(config: &ServerConfig, memory: &MemoryShares) -> usize {
+/// Room of `queued.max.request.bytes`, or a share of the memory.
+fn request_room(config: &ServerConfig, memory: &MemoryShares) -> RequestRoom {
     let connections = &config.connections;
     let set = connections.queued_max_request_bytes;
-    let bytes = set.map_or(memory.request_bytes, |bytes| bytes as usize);
-    bytes
-        .max(connections.request_max_bytes as usize)
-        .min(Semaphore::MAX_PERMITS)
+    let total_bytes = set.map_or(memory.request_bytes, |bytes| bytes as usize);
+    let wanted = connections.request_max_bytes as usize;
+    let room = RequestRoom::new(total_bytes, wanted);
+    let largest_bytes = room.largest_bytes(true);
+    if largest_bytes < wanted {
+        tracing::warn!(
+            largest_bytes,
+            "socket.request.max.bytes is {wanted}, but the memory (ottla.memory.bytes, queued.max.request.bytes) \
+             has no room for such requests; larger ones than largest_bytes are refused"
+        );
+    }
+    room
 }
 
 /// Each connection takes a file: ask for what the system allows, up to `OPEN_FILES`.

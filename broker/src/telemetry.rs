@@ -4,8 +4,8 @@
 use std::convert::Infallible;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -27,10 +27,19 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing_subscriber::EnvFilter;
 
+use crate::board::Board;
+
 /// Logs to standard error; `RUST_LOG` chooses levels, `info` by default.
 pub fn start_logs(format: LogFormat) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
+    let standard = || EnvFilter::new("info,openraft=warn");
+    let (filter, malformed) = match std::env::var(EnvFilter::DEFAULT_ENV) {
+        Ok(levels) => match EnvFilter::try_new(&levels) {
+            Ok(filter) => (filter, None),
+            Err(error) => (standard(), Some(format!("{levels}: {error}"))),
+        },
+        Err(std::env::VarError::NotPresent) => (standard(), None),
+        Err(error) => (standard(), Some(error.to_string())),
+    };
     let human = match format {
         LogFormat::Human => true,
         LogFormat::Json => false,
@@ -46,6 +55,9 @@ pub fn start_logs(format: LogFormat) {
     } else {
         logs.json().init();
     }
+    if let Some(what) = malformed {
+        tracing::warn!("RUST_LOG is not understood ({what}): the level is info");
+    }
 }
 
 /// The counters without labels. docs/metrics.md says what each metric means.
@@ -54,15 +66,35 @@ const COUNTERS: &[&str] = &[
     "kafka_server_group_coordinator_metrics_offset_expiration_total",
     "kafka_server_socketservermetrics_responses_total",
     "ottla_connections_refused_total",
+    "ottla_connections_slow_closed_total",
+    "ottla_log_cleaner_dropped_records_total",
+    "ottla_log_cleaner_passes_total",
+    "ottla_log_cleaner_read_bytes_total",
+    "ottla_log_cleaner_rewritten_bytes_total",
     "ottla_log_flush_total",
     "ottla_log_reclaim_passes_total",
     "ottla_log_write_bytes_total",
+];
+
+/// Gauges that something sets only once it has happened.
+const GAUGES: &[&str] = &[
+    "kafka_log_logcleaner_cleaner_recopy_percent",
+    "kafka_log_logcleaner_max_buffer_utilization_percent",
+    "kafka_log_logcleaner_max_clean_time_secs",
+    "kafka_log_logcleanermanager_max_dirty_percent",
+    "kafka_log_logcleanermanager_time_since_last_run_ms",
+    "kafka_log_logcleanermanager_uncleanable_bytes",
+    "kafka_log_logcleanermanager_uncleanable_partitions_count",
+    "ottla_disk_free_bytes",
+    "ottla_disk_full",
 ];
 
 /// What the metrics endpoint can tell.
 pub struct Telemetry {
     handle: PrometheusHandle,
     ready: AtomicBool,
+    /// Once there are topics.
+    board: OnceLock<Board>,
 }
 
 /// Sizes that are looked up when somebody asks.
@@ -82,10 +114,22 @@ impl Telemetry {
         for counter in COUNTERS {
             metrics::counter!(*counter).increment(0);
         }
+        for gauge in GAUGES {
+            metrics::gauge!(*gauge).set(0.0);
+        }
+        for kind in ottla_log::FAILURE_KINDS {
+            metrics::counter!("ottla_storage_failures_total", "kind" => kind).increment(0);
+        }
         Ok(Arc::new(Telemetry {
             handle,
             ready: AtomicBool::new(false),
+            board: OnceLock::new(),
         }))
+    }
+
+    /// To be called once.
+    pub fn set_board(&self, board: Board) {
+        assert!(self.board.set(board).is_ok(), "there is one board");
     }
 
     pub fn set_ready(&self, ready: bool) {
@@ -160,7 +204,11 @@ impl Telemetry {
         metrics::gauge!("ottla_log_memtable_bytes").set(stats.memtable_bytes as f64);
         metrics::gauge!("ottla_log_block_cache_bytes").set(stats.block_cache_bytes as f64);
         metrics::gauge!("ottla_tail_cache_bytes").set(sources.groups.tail_cache_bytes() as f64);
-        self.handle.render()
+        let mut text = self.handle.render();
+        if let Some(board) = self.board.get() {
+            board.write(&mut text);
+        }
+        text
     }
 }
 

@@ -15,6 +15,8 @@ use ottla_wire::batch::{self, BatchError, BatchHeader, Rules, TimestampType};
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
+use crate::board::TopicCounts;
+
 /// Why a partition can't be served here and now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
@@ -72,6 +74,8 @@ pub struct ServedTopic {
     /// As the metadata image has it: name, id, partitions.
     pub topic: Arc<Topic>,
     pub config: Arc<TopicConfig>,
+    /// Lives as long as the topic, whatever its configuration becomes.
+    pub counts: Arc<TopicCounts>,
     replicas: Vec<Replica>,
 }
 
@@ -104,6 +108,8 @@ pub struct Topics {
     changes: watch::Sender<()>,
     /// Places for [`Topics::look_inside`].
     inspections: Semaphore,
+    /// Of all topics, also those that are gone.
+    pub counts: TopicCounts,
 }
 
 /// A batch that passed validation, ready to be appended.
@@ -124,6 +130,7 @@ impl Topics {
             view: RwLock::default(),
             changes: watch::Sender::new(()),
             inspections: Semaphore::new(BATCH_INSPECTIONS),
+            counts: TopicCounts::default(),
         }
     }
 
@@ -231,6 +238,7 @@ impl Topics {
         ServedTopic {
             topic: topic.clone(),
             config: Arc::new(effective),
+            counts: before.map(|t| t.counts.clone()).unwrap_or_default(),
             replicas,
         }
     }
@@ -253,6 +261,7 @@ impl Topics {
         topic: &ServedTopic,
         partition: PartitionId,
         records: Bytes,
+        allow_zstd: bool,
     ) -> Result<Checked, BatchError> {
         let config = &topic.config;
         let log_append_time = config.message_timestamp_type == config::TimestampType::LogAppendTime;
@@ -267,7 +276,7 @@ impl Topics {
             message_timestamp_before_max_ms: config.message_timestamp_before_max_ms as i64,
             message_timestamp_after_max_ms: config.message_timestamp_after_max_ms as i64,
             require_keys: config.cleanup_compact,
-            ..Rules::default()
+            allow_zstd,
         };
         let now_ms = self.now_ms();
         let batch = batch::exactly_one(records)?;

@@ -62,14 +62,39 @@ pub const DECOMPRESSED_BATCH_BYTES: usize = 64 << 20;
 pub const BATCH_INSPECTIONS: usize = 2;
 /// Requests of one connection that are read but not answered. Above it the client is not read.
 pub const REQUESTS_IN_FLIGHT_PER_CONNECTION: usize = 64;
-/// Requests up to this size are read without asking for room.
-pub const READ_BUFFER_BYTES: usize = 64 << 10;
+/// Requests that one connection may have in memory, unanswered, without asking for room. A larger one
+/// waits until all before it are answered, but for Produce, whose records the sequencers account for.
+pub const READ_BUFFER_BYTES: usize = 16 << 10;
+/// Produce requests up to this size take room as their bytes come.
+pub const ORDINARY_REQUEST_BYTES: usize = 4 << 20;
+/// The largest request that is no Produce.
+pub const OTHER_REQUEST_BYTES: usize = 16 << 20;
+/// How often a connection that is not read is looked at: its client may have closed it.
+pub const CLOSED_CHECK_MS: u64 = 1000;
+/// How long an answer may take for a client that has closed its side; then the connection goes.
+pub const CLOSED_CLIENT_WAIT_MS: u64 = 10_000;
+/// The same once one answer has taken longer.
+pub const CLOSED_CLIENT_LATE_WAIT_MS: u64 = 100;
 /// A client that takes no byte of its answer for this long is disconnected.
 pub const RESPONSE_WAIT_MS: u64 = 60_000;
+/// An answer that takes longer to send is a slow client's: what it keeps in memory counts.
+pub const SLOW_ANSWER_MS: u64 = 5000;
+/// A slow client takes so much in that time, or is disconnected when the room is needed.
+pub const SLOW_ANSWER_BYTES_MIN: usize = 320 << 10;
+/// Fetches that can read from disk as much as one may. Those above it read less.
+pub const FETCHES_OF_FULL_SIZE: usize = 16;
+/// A fetch that gets no more room than this to read from disk still reads.
+pub const FETCH_ROOM_BYTES_MIN: usize = 64 << 10;
 /// Pause between looks at a first frame of which one to three bytes have come.
 pub const PREFACE_WAIT_MS: u64 = 10;
-/// A frame that has begun must be whole after this long.
+/// The first `READ_BUFFER_BYTES` of a frame must have come after this long.
 pub const FRAME_WAIT_MS: u64 = 60_000;
+/// From there on, a twelfth of the frame comes in each of these, and at least so much.
+pub const FRAME_STEP_MS: u64 = 5000;
+pub const FRAME_STEPS: usize = 12;
+pub const FRAME_STEP_BYTES_MIN: usize = 16 << 10;
+/// Partitions of which the record with the highest timestamp is remembered.
+pub const NEWEST_RECORDS: usize = 10_000;
 /// Parallel reads of the disk within one fetch.
 pub const COLD_READS_PER_FETCH: usize = 4;
 /// How long a starting group may take to elect before its partitions are served without a leader.
@@ -98,6 +123,10 @@ pub const COORDINATOR_BATCH_BYTES: usize = 256 << 10;
 pub const COORDINATOR_APPENDS_IN_FLIGHT: usize = 16;
 /// Partitions of `__consumer_offsets` that are loaded at a time.
 pub const COORDINATOR_LOADS: usize = 4;
+/// What a committed offset, a group and a member cost in memory, besides what a member sends.
+pub const OFFSET_MEMORY_BYTES: usize = 128;
+pub const GROUP_MEMORY_BYTES: usize = 512;
+pub const MEMBER_MEMORY_BYTES: usize = 512;
 /// Pause before a partition of `__consumer_offsets` that could not be loaded is tried again.
 pub const COORDINATOR_RELOAD_WAIT_MS: u64 = 1000;
 /// What a record batch adds to a group record, which must stay below `max.message.bytes`.
@@ -110,10 +139,18 @@ pub const OFFSETS_TOPIC_RETRY_MS: i64 = 1000;
 pub const WRITE_SLICES: usize = 256;
 /// Frames up to this size are read into one buffer from the start.
 pub const WHOLE_FRAME_BYTES: usize = 1 << 20;
+/// Frames up to this size are copied out of the connection's buffer: a small batch that is kept must not
+/// keep what was read with it. Larger ones have a buffer of their own.
+pub const COPIED_FRAME_BYTES: usize = 4 << 10;
 /// Read of a connection at first: most requests are smaller, and an idle one keeps no more.
 pub const SMALL_READ_BYTES: usize = 512;
 /// A peer must have made its first call after this long.
 pub const PEER_HELLO_WAIT_MS: u64 = 10_000;
+/// How often a silent peer is asked whether it is there, and how long it may take to say so.
+pub const PEER_PING_MS: u64 = 10_000;
+pub const PEER_PING_WAIT_MS: u64 = 10_000;
+/// How long a stopping broker waits for the calls of one peer.
+pub const PEER_SHUTDOWN_WAIT_MS: u64 = 2000;
 /// Calls of one peer connection that may be open at a time.
 pub const PEER_STREAMS: u32 = 256;
 /// What a batch in memory costs beside its bytes: its places in queues and caches, and the rest of the

@@ -25,6 +25,8 @@ pub struct MemoryShares {
     pub fetch_bytes: usize,
     /// Bytes of large requests that are being read, unless `queued.max.request.bytes` says otherwise.
     pub request_bytes: usize,
+    /// Consumer groups: their members and committed offsets.
+    pub group_bytes: usize,
     /// The most that compaction uses to find duplicate keys, whatever `log.cleaner.dedupe.buffer.size`
     /// says.
     pub dedupe_bytes: usize,
@@ -48,8 +50,9 @@ impl MemoryShares {
             block_cache_bytes: share(1, 16),
             tail_cache_bytes: share(1, 8),
             append_queue_bytes: share(1, 8),
-            fetch_bytes: share(1, 8),
-            request_bytes: share(1, 8),
+            fetch_bytes: share(3, 32),
+            request_bytes: share(3, 32),
+            group_bytes: share(1, 16),
             dedupe_bytes: share(1, 16),
         }
     }
@@ -70,6 +73,7 @@ impl MemoryShares {
             self.append_queue_bytes,
             self.fetch_bytes,
             self.request_bytes,
+            self.group_bytes,
             self.dedupe_bytes,
         ];
         memtables + rest.iter().map(|bytes| *bytes as u64).sum::<u64>()

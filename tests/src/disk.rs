@@ -171,9 +171,9 @@ fn compiled(source: &str, output: &str, flags: &[&str]) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("ottla-faults-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder for what is compiled");
     let output = folder.join(output);
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("faults")
-        .join(source);
+    // As cargo says when it runs the test: one target directory may serve several checkouts.
+    let package = std::env::var("CARGO_MANIFEST_DIR").expect("run by cargo");
+    let source = Path::new(&package).join("faults").join(source);
     let done = Command::new("cc")
         .args(["-O1", "-Wall", "-Wextra", "-o"])
         .arg(&output)

@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("broker/log", &["ottla-proto"]),
     ("broker/raft", &["ottla-proto", "ottla-log"]),
     ("controller", &["ottla-proto"]),
+    ("broker/connect", &["ottla-proto"]),
     (
         "broker",
         &[
@@ -43,6 +44,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &["tokio", "tonic", "kafka-protocol", "openraft"],
     ),
     ("broker/raft", &["rocksdb", "tonic", "kafka-protocol"]),
+    (
+        "broker/connect",
+        &["tokio", "rocksdb", "tonic", "kafka-protocol", "openraft"],
+    ),
     (
         "controller",
         &["rocksdb", "tonic", "kafka-protocol", "openraft"],

@@ -113,7 +113,9 @@ async fn join(connection: &mut Connection) {
 
 /// The table in docs/metrics.md: name to type and labels.
 fn documented() -> BTreeMap<String, (String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    // As cargo says when it runs the test: one target directory may serve several checkouts.
+    let package = std::env::var("CARGO_MANIFEST_DIR").expect("run by cargo");
+    let root = Path::new(&package).parent().unwrap();
     let text = std::fs::read_to_string(root.join("docs/metrics.md")).expect("docs/metrics.md");
     let row = |line: &str| {
         let mut cells = line
@@ -140,6 +142,9 @@ async fn metrics_are_as_documented_and_move() {
         let (before, _) = scrape(metrics).await;
         produce_and_fetch(&mut connection, "orders").await;
         join(&mut connection).await;
+        let batch = Batch::filled(1, 10).encode();
+        let refused = connection.produce("absent", 0, batch).await.unwrap();
+        assert_eq!(refused.error_code, code::UNKNOWN_TOPIC_OR_PARTITION);
         let (after, text) = scrape(metrics).await;
 
         let moved = |name: &str, labels: &[(&str, &str)]| {
@@ -157,10 +162,24 @@ async fn metrics_are_as_documented_and_move() {
             bytes_in > 61.0 && bytes_in == bytes_out,
             "{bytes_in} {bytes_out}"
         );
+        let all_in = moved("kafka_server_brokertopicmetrics_bytesin_total", &[]);
+        assert_eq!(all_in, bytes_in, "no other topic was written to");
         for api in ["Produce", "Fetch", "JoinGroup", "SyncGroup"] {
             let requests = "kafka_network_requestmetrics_requests_total";
             assert!(moved(requests, &[("request", api)]) >= 1.0, "{api}");
+            let times = "kafka_network_requestmetrics_totaltimems_sum";
+            assert!(moved(times, &[("request", api)]) > 0.0, "{api}");
         }
+        let error = [
+            ("request", "Produce"),
+            ("error", "UNKNOWN_TOPIC_OR_PARTITION"),
+        ];
+        assert_eq!(
+            moved("kafka_network_requestmetrics_errors_total", &error),
+            1.0
+        );
+        let failed = "kafka_server_brokertopicmetrics_failedproducerequests_total";
+        assert_eq!(moved(failed, &[]), 1.0);
         for counter in [
             "kafka_server_socketservermetrics_responses_total",
             "kafka_server_group_coordinator_metrics_group_completed_rebalance_total",
@@ -170,6 +189,13 @@ async fn metrics_are_as_documented_and_move() {
             assert!(moved(counter, &[]) >= 1.0, "{counter}");
         }
         let gauge = |name| after.value(name, &[]);
+        let controllers = "kafka_controller_kafkacontroller_activecontrollercount";
+        assert_eq!(gauge(controllers), 1.0);
+        let offline = "kafka_controller_kafkacontroller_offlinepartitionscount";
+        assert_eq!((gauge(offline), after.has(offline)), (0.0, true));
+        assert!(gauge("kafka_server_replicamanager_leadercount") >= 3.0);
+        let groups = "kafka_coordinator_group_groupmetadatamanager_numgroups";
+        assert_eq!(gauge(groups), 1.0);
         assert!(gauge("kafka_server_socketservermetrics_connection_count") >= 1.0);
         assert!(gauge("kafka_server_replicamanager_partitioncount") >= 3.0);
         assert!(gauge("kafka_controller_kafkacontroller_globaltopiccount") >= 1.0);
@@ -181,6 +207,14 @@ async fn metrics_are_as_documented_and_move() {
         });
         assert_eq!(told.collect::<BTreeMap<_, _>>(), documented());
         assert!(!text.contains(SECRET), "{text}");
+
+        connection.delete_topic("orders").await.unwrap();
+        while scrape(metrics).await.1.contains("orders") {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        let (last, _) = scrape(metrics).await;
+        let all = "kafka_server_brokertopicmetrics_bytesin_total";
+        assert_eq!(last.value(all, &[]), after.value(all, &[]));
     })
     .await;
 }

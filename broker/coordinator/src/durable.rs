@@ -72,6 +72,11 @@ impl Durable {
         self.offsets
     }
 
+    /// Size of all group records.
+    pub(crate) fn group_bytes_len(&self) -> usize {
+        self.group_bytes
+    }
+
     /// Size of all group records if this group's became `bytes` long.
     pub(crate) fn group_bytes_with(&self, group: &str, bytes: usize) -> usize {
         let now = self.groups.get(group).map_or(0, |g| g.metadata_bytes);

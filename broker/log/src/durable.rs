@@ -10,7 +10,7 @@
 //! The file is written by `pwrite` after each sync, which a crash of the process does not lose,
 //! and synced about once a second: a loss of power may set it back, never ahead of the data.
 //! The manifest, which says which files make up the database, is watched in the same way: how long
-//! it was when it was last synced.
+//! it was when it was last seen to be whole, and synced.
 //!
 //! Layout: two slots of 512 bytes, written in turn, so that a torn write leaves the other; a slot
 //! is magic, number of syncs, number of the manifest and its length (u64 each, big endian), and a

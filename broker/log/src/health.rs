@@ -112,7 +112,11 @@ impl Health {
         let before = self.room_bytes.fetch_sub(cost, Ordering::Relaxed);
         match before >= cost {
             true => Ok(()),
-            false => Err(StoreError::DiskFull),
+            false => {
+                // Whatever their size: a few small ones that would fit make no difference.
+                self.set_low_space(true);
+                Err(StoreError::DiskFull)
+            }
         }
     }
 
@@ -137,20 +141,24 @@ impl Health {
         self.room_bytes.store(room_bytes, Ordering::Relaxed);
         let was = self.low_space.load(Ordering::Acquire);
         let low = room_bytes <= if was { enough_bytes } else { 0 };
-        if was != low {
-            self.low_space.store(low, Ordering::Release);
-            match low {
-                true => tracing::error!(
-                    folder = %self.path.display(),
-                    "disk full: new records are refused; reads, deletes and retention go on"
-                ),
-                false => tracing::info!(
-                    folder = %self.path.display(),
-                    "there is space again: new records are taken"
-                ),
-            }
-        }
+        self.set_low_space(low);
         metrics::gauge!("ottla_disk_full").set(f64::from(u8::from(low || self.has_no_space())));
+    }
+
+    fn set_low_space(&self, low: bool) {
+        if self.low_space.swap(low, Ordering::AcqRel) == low {
+            return;
+        }
+        match low {
+            true => tracing::error!(
+                folder = %self.path.display(),
+                "disk full: new records are refused; reads, deletes and retention go on"
+            ),
+            false => tracing::info!(
+                folder = %self.path.display(),
+                "there is space again: new records are taken"
+            ),
+        }
     }
 
     /// The disk was full in the middle of a write or flush. Nothing of it was acknowledged.
@@ -239,6 +247,9 @@ impl Health {
     }
 }
 
+/// What `ottla_storage_failures_total` tells apart.
+pub const FAILURE_KINDS: [&str; 4] = ["damaged", "no_space", "sync", "write"];
+
 fn count(kind: &'static str) {
     metrics::counter!("ottla_storage_failures_total", "kind" => kind).increment(1);
 }
@@ -280,8 +291,8 @@ mod tests {
     #[test]
     fn waiting_ends_with_space_with_failure_and_with_the_process() {
         let folder = tempfile::tempdir().unwrap();
-        type End = fn(&Health);
-        let ends: [(End, bool); 3] = [
+        type End = (fn(&Health), bool);
+        let ends: [End; 3] = [
             (Health::has_space_again, true),
             (|h| drop(h.fail("write", "broken")), false),
             (Health::stop_waiting, false),

@@ -26,7 +26,7 @@ pub mod verify;
 mod wal;
 mod writer;
 
-pub use health::Trouble;
+pub use health::{FAILURE_KINDS, Trouble};
 pub use keys::{StateKey, Tag};
 pub use memory::MemoryStore;
 pub use options::StoreOptions;

@@ -106,6 +106,7 @@ pub(crate) fn open(
         Err(error) => return Err(logs.explain(path, error.as_ref())),
     };
     let syncs = accept_or_refuse(path, &db, &durable, logs, options.accept_loss)?;
+    mark_manifest(path, &durable).map_err(failed)?;
     if last_failure.is_some() {
         health::forget_failure(path);
     }
@@ -175,6 +176,28 @@ pub(crate) fn manifest(path: &Path) -> io::Result<Option<(u64, PathBuf)>> {
     let number =
         number.ok_or_else(|| io::Error::other(format!("CURRENT is damaged: it names {name:?}")))?;
     Ok(Some((number, path.join(name))))
+}
+
+/// Syncs the manifest as far as it is whole, and notes how far that is.
+pub(crate) fn mark_manifest(path: &Path, durable: &Durable) -> io::Result<()> {
+    let Some((number, file)) = manifest(path)? else {
+        return Ok(());
+    };
+    let whole_bytes = match wal::scan(&file, number) {
+        Ok(end) => end.whole_bytes,
+        // RocksDB has just begun another.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mark = durable.mark();
+    if (mark.manifest, mark.manifest_bytes) == (number, whole_bytes) {
+        return Ok(());
+    }
+    File::open(&file)?.sync_data()?;
+    durable.set(|mark| {
+        mark.manifest = number;
+        mark.manifest_bytes = whole_bytes;
+    })
 }
 
 pub(crate) fn check_manifest(path: &Path, synced: &Mark) -> Result<(), StoreError> {

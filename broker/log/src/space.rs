@@ -25,7 +25,7 @@ use rocksdb::FlushOptions;
 use crate::durable::Durable;
 use crate::health::Health;
 use crate::keys;
-use crate::open::manifest;
+use crate::open::{manifest, mark_manifest};
 use crate::rocks::Database;
 
 const BALLAST_FILE: &str = "ballast";
@@ -46,7 +46,7 @@ pub(crate) struct Monitor {
 struct Memory {
     resumed_at: Option<Instant>,
     synced_at: Option<Instant>,
-    /// The manifest and its length at the last sync.
+    /// The manifest and its length at the last look.
     manifest: Option<(u64, u64)>,
     damaged_compactions: u64,
     compactions_paused_at: Option<Instant>,
@@ -70,7 +70,8 @@ impl Monitor {
                 break;
             }
         }
-        self.mark_durable(&mut memory);
+        self.watch_manifest(&mut memory);
+        self.sync_mark();
     }
 
     fn look(&self, memory: &mut Memory) {
@@ -81,9 +82,10 @@ impl Monitor {
             }
         }
         self.pause_damaged_compactions(memory);
+        self.watch_manifest(memory);
         if due(memory.synced_at, DURABLE_SYNC_MS) {
             memory.synced_at = Some(Instant::now());
-            self.mark_durable(memory);
+            self.sync_mark();
         }
     }
 
@@ -158,30 +160,21 @@ impl Monitor {
         }
     }
 
-    /// Syncs the file that says how far the store is synced, and what it says of the manifest: the
-    /// length it had a while ago, so that no write is cut in two.
-    fn mark_durable(&self, memory: &mut Memory) {
-        if self.health.failure().is_some() {
-            return;
-        }
+    /// Notes how long the manifest is, when it has changed.
+    fn watch_manifest(&self, memory: &mut Memory) {
         let now = manifest(&self.path).ok().flatten();
-        let now =
-            now.and_then(|(number, file)| Some((number, fs::metadata(&file).ok()?.len(), file)));
-        if let Some((number, bytes, file)) = now {
-            let before = memory.manifest.replace((number, bytes));
-            let mark = self.durable.mark();
-            if let Some((n, bytes)) = before.filter(|(n, _)| *n == number)
-                && (mark.manifest, mark.manifest_bytes) != (n, bytes)
-                && File::open(&file).and_then(|f| f.sync_data()).is_ok()
-            {
-                let set = self.durable.set(|mark| {
-                    mark.manifest = n;
-                    mark.manifest_bytes = bytes;
-                });
-                self.check(set);
-            }
+        let now = now.and_then(|(number, file)| Some((number, fs::metadata(&file).ok()?.len())));
+        if now.is_some() && now != memory.manifest && self.health.failure().is_none() {
+            memory.manifest = now;
+            self.check(mark_manifest(&self.path, &self.durable));
         }
-        self.check(self.durable.sync());
+    }
+
+    /// Syncs the file that says how far the store is synced.
+    fn sync_mark(&self) {
+        if self.health.failure().is_none() {
+            self.check(self.durable.sync());
+        }
     }
 
     fn check(&self, result: io::Result<()>) {

@@ -140,6 +140,14 @@ impl Partition {
         }
     }
 
+    /// Drops cached batches that end before `offset`: the disk has others by now.
+    pub fn forget_cached_before(&self, offset: i64) {
+        let cache = &mut self.inner().cache;
+        while cache.front().is_some_and(|b| b.last_offset < offset) {
+            cache.pop_front();
+        }
+    }
+
     /// Takes a committed step into the visible state, and wakes who waits.
     pub(crate) fn commit(&self, change: impl FnOnce(&mut PartitionState)) {
         let mut inner = self.inner();

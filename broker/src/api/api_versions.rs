@@ -90,7 +90,7 @@ pub(super) fn unsupported(
     }
     let response = refused(ResponseError::UnsupportedVersion).with_api_keys(api_keys());
     let reply = Reply::encode_as(&context, &response, 0)?;
-    Ok(Box::pin(async move { Ok(reply) }))
+    Ok(Pending::holding(context.api, async move { Ok(reply) }))
 }
 
 #[cfg(test)]

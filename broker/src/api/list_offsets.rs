@@ -17,6 +17,7 @@ use ottla_wire::batch;
 
 use super::RequestContext;
 use super::errors::Refusal;
+use crate::newest::Searched;
 use crate::services::Services;
 use crate::topics::Replica;
 
@@ -143,9 +144,13 @@ async fn latest_record(
     {
         return Ok(Some(found));
     }
-    // It was deleted or compacted away: the highest of what is left, by looking at every batch's header.
-    let mut best: Found = None;
-    let mut next = bounds.log_start_offset;
+    // It was deleted or compacted away: the highest of what is left, by looking at the header of every batch that came
+    // since the last look.
+    let id = replica.partition.id;
+    let Searched {
+        mut best,
+        up_to: mut next,
+    } = services.newest.get(id, bounds.log_start_offset);
     while next < bounds.high_watermark {
         let (batches, after) = read(services, replica, next, bounds.high_watermark).await?;
         for batch in &batches {
@@ -156,6 +161,7 @@ async fn latest_record(
             }
         }
         next = after;
+        services.newest.put(id, Searched { best, up_to: next });
     }
     Ok(best)
 }
@@ -191,7 +197,7 @@ async fn read(
     offset: i64,
     end: i64,
 ) -> Result<(Vec<bytes::Bytes>, i64), Refusal> {
-    let _permit = services.reserve_fetch(FETCH_READ_BYTES).await;
+    let _permit = services.fetch_room.reserve_search(FETCH_READ_BYTES).await;
     let segments = replica.read_cold(offset, end, FETCH_READ_BYTES).await?;
     let batches = batch::split(segments.concat().into())?;
     let last = batches

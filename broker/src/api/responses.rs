@@ -36,6 +36,7 @@ pub(super) fn context(api: &'static Api, version: i16) -> RequestContext {
     let peer = Peer {
         address: [127, 0, 0, 1].into(),
         listener: "PLAINTEXT".into(),
+        gone: tokio::sync::watch::channel(false).1,
     };
     RequestContext {
         api,
@@ -116,7 +117,7 @@ fn read<T: Decodable + HeaderVersion>(version: i16, reply: Reply) -> Result<T, S
 fn every_response_of_every_version_comes_back() {
     let mut failures = Vec::new();
     let mut versions = 0;
-    for api in APIS {
+    for api in &APIS {
         for version in api.served_from..=api.advertised.1 {
             match super::try_responses(api, version) {
                 Ok(tried) if tried >= CASES => versions += 1,

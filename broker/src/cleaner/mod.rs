@@ -183,8 +183,9 @@ impl Shared {
         let mut work = self.work();
         for looked in [false, true] {
             while let Some((_, job)) = work.due.pop() {
-                // Others were compacted since it was found due: it is looked at again.
-                if let Some((ready, found)) = self.look(&mut work, job)
+                // Found due a while ago: it, and its topic's configuration, are looked at again.
+                if let Some(job) = self.again(job)
+                    && let Some((ready, found)) = self.look(&mut work, job)
                     && found.due
                 {
                     work.busy.insert(ready.job.replica.partition.id);
@@ -220,6 +221,16 @@ impl Shared {
         let failed = work.known.values().filter_map(|known| known.failed);
         metrics::looked(max_dirty_ratio, failed.map(|failed| failed.bytes));
         metrics::since_last_look(work.last_look.replace(began).map(|last| began - last));
+    }
+
+    /// The job as it is now; `None` if the topic is gone or not compacted any more.
+    fn again(&self, job: Job) -> Option<Job> {
+        let topic = self.topics.by_name(&job.topic).ok()?;
+        let same = topic.replica(job.index).ok()?.partition.id == job.replica.partition.id;
+        (same && topic.config.cleanup_compact).then(|| Job {
+            settings: topic.config.compaction.clone(),
+            ..job
+        })
     }
 
     /// Every partition here of a topic that is compacted.
@@ -376,6 +387,10 @@ impl Shared {
             bytes_before = tally.read_bytes, bytes_after = tally.kept_bytes,
             ms = took.as_millis() as u64, "compacted"
         );
+        if tally.records_dropped > 0 {
+            let partition = &ready.job.replica.partition;
+            partition.forget_cached_before(report.state.first_dirty.offset);
+        }
         metrics::done(&report, took);
         note_size(&ready.job.replica, &report.state);
         if let Some(known) = work.known.get_mut(&ready.job.replica.partition.id) {

@@ -205,7 +205,7 @@ fn markers_and_transactional_records_stay() {
     world.now_ms += 10_000;
     world.pass(1000).unwrap().unwrap();
     let offsets: Vec<_> = world.read().iter().map(|r| r.offset).collect();
-    assert_eq!(offsets, [2, 4, 6, 7]);
+    assert_eq!(offsets, [2, 4, 5, 6, 7]);
 }
 
 #[test]

@@ -15,9 +15,6 @@ use crate::topics::{ServedTopic, Topics};
 
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
-/// `segment.bytes` of a topic is not smaller.
-const SEGMENT_BYTES_MIN: u64 = 1 << 20;
-
 pub struct OffsetsTopic {
     topics: Arc<Topics>,
     metadata: Arc<Metadata>,
@@ -75,18 +72,8 @@ impl OffsetsTopic {
     }
 
     async fn create(&self) -> Result<Arc<ServedTopic>, String> {
-        let config = self.metadata.config();
-        let mut topic = auto_topic(&config, OFFSETS_TOPIC);
-        let segment_bytes = config.offsets.segment_bytes.max(SEGMENT_BYTES_MIN);
-        // What Kafka sets besides the clean-up policy.
-        let configs = [
-            ("compression.type", "producer".to_owned()),
-            ("segment.bytes", segment_bytes.to_string()),
-        ]
-        .map(|(key, value)| (key.to_owned(), Some(value)));
-        topic.configs.extend(configs);
         let request = CreateTopics {
-            topics: vec![topic],
+            topics: vec![auto_topic(&self.metadata.config(), OFFSETS_TOPIC)],
             validate_only: false,
         };
         let reply = self.controller.create_topics(&request).await;

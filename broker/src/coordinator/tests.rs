@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::bounds::Bounds;
 use super::task::{Request, Task};
 use super::{CoordinatorError, ask};
 use crate::topics::Replica;
@@ -74,6 +75,7 @@ impl World {
             config: self.config.clone(),
             clock: clock(),
             loads: self.loads.clone(),
+            bounds: Bounds::new(16 << 20),
             requests,
         };
         (sender, tokio::spawn(task.run()))

@@ -7,7 +7,9 @@ use std::time::Duration;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use ottla_proto::limits::{PEER_HELLO_WAIT_MS, PEER_STREAMS};
+use ottla_proto::limits::{
+    PEER_HELLO_WAIT_MS, PEER_PING_MS, PEER_PING_WAIT_MS, PEER_SHUTDOWN_WAIT_MS, PEER_STREAMS,
+};
 use ottla_proto::peer::peer_server;
 use ottla_proto::peer::{self, HelloReply, HelloRequest, PeerInfo};
 use tokio::net::TcpStream;
@@ -42,6 +44,8 @@ impl PeerServer {
         let service = TowerToHyperService::new(peer_server::PeerServer::new(service));
         let mut http = http2::Builder::new(TokioExecutor::new());
         http.timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_millis(PEER_PING_MS))
+            .keep_alive_timeout(Duration::from_millis(PEER_PING_WAIT_MS))
             .max_concurrent_streams(PEER_STREAMS);
         let connection = http.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
@@ -61,9 +65,11 @@ impl PeerServer {
                 return;
             }
             _ = stop => {
-                // Calls that have begun are answered, and no others taken.
+                // Calls that have begun are answered, and no others taken. A silent peer never says
+                // that it has understood.
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                let wait = Duration::from_millis(PEER_SHUTDOWN_WAIT_MS);
+                tokio::time::timeout(wait, connection).await.unwrap_or(Ok(()))
             }
         };
         if let Err(error) = ended {

@@ -44,6 +44,7 @@ pub use describe::{
     ConfigEntry, ConfigSynonym, describe_broker, describe_cluster_default, describe_topic,
 };
 pub use error::ConfigError;
+pub use nearest::nearest;
 pub use reference::reference_markdown;
 pub use server::{
     Cleaner, ConfigErrors, ConfigProblem, Connections, Fetch, Groups, HostPort, Lifecycle,

@@ -5,6 +5,7 @@ mod fetch;
 mod idempotence;
 mod offsets;
 mod produce;
+mod producers;
 mod retention;
 mod startup;
 mod topics;

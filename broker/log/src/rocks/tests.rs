@@ -2,6 +2,8 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
+use ottla_proto::memory::{MIN_MEMORY_BYTES, MemoryShares};
+
 use super::*;
 use crate::store::Op;
 
@@ -36,7 +38,11 @@ fn flip_a_byte(file: &Path) {
 #[test]
 fn a_compaction_that_meets_damage_stops_no_writes() {
     let folder = tempfile::tempdir().unwrap();
-    let store = RocksStore::open(folder.path(), &StoreOptions::default()).unwrap();
+    let store = RocksStore::open(
+        folder.path(),
+        &StoreOptions::new(MemoryShares::of(MIN_MEMORY_BYTES)),
+    )
+    .unwrap();
     let family = store.db.raft();
     // As many tables of the same rows as make RocksDB compact them; the first is damaged.
     for round in 0..4 {
@@ -66,7 +72,7 @@ fn a_start_without_synced_data_is_refused_until_it_is_accepted() {
     let open = |accept_loss| {
         let options = StoreOptions {
             accept_loss,
-            ..StoreOptions::default()
+            ..StoreOptions::new(MemoryShares::of(MIN_MEMORY_BYTES))
         };
         RocksStore::open(folder.path(), &options)
     };
@@ -101,7 +107,12 @@ fn a_start_without_synced_data_is_refused_until_it_is_accepted() {
 #[test]
 fn an_empty_current_or_manifest_makes_no_new_database() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || RocksStore::open(folder.path(), &StoreOptions::default());
+    let open = || {
+        RocksStore::open(
+            folder.path(),
+            &StoreOptions::new(MemoryShares::of(MIN_MEMORY_BYTES)),
+        )
+    };
     put(&open().unwrap(), 1).unwrap();
     let current = folder.path().join("CURRENT");
     let name = fs::read(&current).unwrap();

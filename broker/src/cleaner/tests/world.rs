@@ -412,7 +412,7 @@ impl World {
                 if self.now_ms >= at + retention_ms {
                     self.free_to_go.insert(record.offset);
                 }
-                if self.now_ms >= at + retention_ms + retention_ms / 16 + 1 {
+                if self.now_ms > at + retention_ms + retention_ms / 16 {
                     self.gone.insert(record.offset);
                 }
             } else if record.offset < clean_end {
