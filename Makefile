@@ -57,7 +57,7 @@ fuzz fuzz-short: setup
 soak: build ## kill -9, loss of power and damage for as long as you like: SOAK_KILLS=20000 make soak
 	OTTLA_BIN=$(OTTLA) OTTLA_KILLS=$(SOAK_KILLS) cargo test $(CARGO_FLAGS) --test kill9 -- --nocapture
 	OTTLA_BIN=$(OTTLA) OTTLA_POWER_LOSSES=$(SOAK_POWER_LOSSES) OTTLA_DAMAGES=$(SOAK_DAMAGES) \
-		cargo test $(CARGO_FLAGS) --test faults -- --nocapture --test-threads=1
+		cargo test $(CARGO_FLAGS) --test faults --test doctor -- --nocapture --test-threads=1
 
 bench: build ## real Apache Kafka and Ottla in one run; see docs/performance.md
 	$(CARGO_TARGET_DIR)/release/ottla-loadtest compare --ottla-bin $(OTTLA)

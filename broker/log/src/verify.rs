@@ -203,10 +203,7 @@ impl Offline {
     pub fn index(&self, partition: PartitionId) -> IndexRows<'_> {
         let mut rows = self.rows(keys::INDEX, &keys::batch(partition, 0), end_of(partition));
         rows.seek_to_first();
-        IndexRows {
-            rows,
-            started: false,
-        }
+        IndexRows { rows, ended: false }
     }
 
     /// Every batch of a partition, in the order of their keys. Damage is passed over: reading goes on at
@@ -282,30 +279,26 @@ impl Offline {
     }
 }
 
-/// An iterator over a partition's index rows.
+/// An iterator over a partition's index rows. An error of reading is its end.
 pub struct IndexRows<'a> {
     rows: Rows<'a>,
-    started: bool,
+    ended: bool,
 }
 
 impl Iterator for IndexRows<'_> {
     type Item = Result<IndexRow, String>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.started && self.rows.valid() {
-            self.rows.next();
+        if self.ended {
+            return None;
         }
-        let ended = self.started && !self.rows.valid();
-        self.started = true;
-        match self.rows.item() {
-            Some((key, value)) => Some(index_row(key, value).map_err(|e| e.to_string())),
-            // An error is told once.
-            None if ended && self.rows.status().is_ok() => None,
-            None => self.rows.status().err().map(|e| {
-                self.rows.seek(vec![0xff; 32]);
-                Err(e.to_string())
-            }),
-        }
+        let Some((key, value)) = self.rows.item() else {
+            self.ended = true;
+            return self.rows.status().err().map(|e| Err(e.to_string()));
+        };
+        let row = index_row(key, value).map_err(|e| e.to_string());
+        self.rows.next();
+        Some(row)
     }
 }
 

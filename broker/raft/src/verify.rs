@@ -36,6 +36,8 @@ pub struct PartitionEnd {
     /// Position of the last row of the sparse index.
     pub indexed_position_bytes: Option<u64>,
     pub removed: bool,
+    /// Its own rows are missing or damaged, so that it may end elsewhere.
+    pub is_unclear: bool,
 }
 
 impl PartitionEnd {
@@ -101,9 +103,9 @@ impl GroupCheck {
     }
 
     /// A problem after which nobody knows where the partitions end.
-    fn broken(&mut self, partition: Option<PartitionId>, detail: String) {
+    fn broken(&mut self, detail: String) {
         self.end.is_certain = false;
-        self.problem(partition, detail);
+        self.problem(None, detail);
     }
 
     /// Takes a `state` row of the group; in the order of their keys.
@@ -120,15 +122,19 @@ impl GroupCheck {
                     let voters = checkpoint.membership.membership().voter_ids();
                     self.end.members = voters.collect();
                 }
-                Err(error) => self.broken(None, error.to_string()),
+                Err(error) => self.broken(error.to_string()),
             },
             Tag::Purged => match rows::decode_purged(row) {
                 Ok(purged) => self.purged = purged,
-                Err(error) => self.broken(None, error.to_string()),
+                Err(error) => self.broken(error.to_string()),
             },
             Tag::Partition => match rows::decode_partition(row) {
                 Ok(state) => self.partition_row(partition, state),
-                Err(error) => self.broken(Some(partition), error.to_string()),
+                Err(error) => {
+                    let end = self.end.partitions.entry(partition).or_default();
+                    end.is_unclear = true;
+                    self.problem(Some(partition), error.to_string());
+                }
             },
             _ => {}
         }
@@ -157,6 +163,7 @@ impl GroupCheck {
             position_bytes: state.position_bytes,
             indexed_position_bytes: state.indexed_position_bytes,
             removed: false,
+            is_unclear: false,
         };
         self.end.partitions.insert(id, end);
     }
@@ -172,17 +179,14 @@ impl GroupCheck {
                 true => self.problem(None, format!("row {index} is older than what was purged")),
                 false => {
                     let last = index.saturating_sub(1);
-                    self.broken(
-                        None,
-                        format!("rows {expected} to {last} of its log are missing"),
-                    );
+                    self.broken(format!("rows {expected} to {last} of its log are missing"));
                 }
             }
         }
         let entry = match rows::decode_entry(index, row) {
             Ok(entry) => entry,
             Err(error) => {
-                self.broken(None, format!("row {index} of its log: {error}"));
+                self.broken(format!("row {index} of its log: {error}"));
                 let term = previous.map_or(0, |id| id.leader_id.term);
                 self.last = Some(crate::types::log_id(term, index));
                 return;
@@ -224,23 +228,24 @@ impl GroupCheck {
                 (Command::Append { meta, .. }, Outcome::Appended { base_offset }) => {
                     let expected = partition.log_end_offset;
                     append(partition, *base_offset, meta.offsets, meta.size_bytes, term);
-                    if *base_offset != expected || meta.offsets < 1 {
+                    let follows = *base_offset == expected && meta.offsets >= 1;
+                    if !follows && !std::mem::replace(&mut partition.is_unclear, true) {
                         let detail = format!(
                             "row {index} of its group's log puts {} offsets at {base_offset}, after {expected}",
                             meta.offsets
                         );
-                        self.broken(Some(id), detail);
+                        self.problem(Some(id), detail);
                     }
                 }
                 (Command::Trim { .. }, Outcome::Trimmed { log_start_offset }) => {
                     let start = partition.log_start_offset.max(*log_start_offset);
                     partition.log_start_offset = start;
-                    if start > partition.log_end_offset {
+                    let end = partition.log_end_offset;
+                    if start > end && !std::mem::replace(&mut partition.is_unclear, true) {
                         let detail = format!(
-                            "row {index} of its group's log starts it at {start}, behind its end {}",
-                            partition.log_end_offset
+                            "row {index} of its group's log starts it at {start}, behind its end {end}"
                         );
-                        self.broken(Some(id), detail);
+                        self.problem(Some(id), detail);
                     }
                 }
                 (Command::Remove { .. }, Outcome::Removed) => {
@@ -262,7 +267,7 @@ impl GroupCheck {
                 "its log is purged up to {}, its checkpoint stands at {applied}",
                 purged.index
             );
-            self.broken(None, detail);
+            self.broken(detail);
         }
         if let (Some(applied), true) = (self.applied, self.applied > last) {
             let end = last.map_or(-1, |id| id.index as i64);
@@ -270,7 +275,7 @@ impl GroupCheck {
                 "its checkpoint stands at {}, its log ends at {end}",
                 applied.index
             );
-            self.broken(None, detail);
+            self.broken(detail);
         }
         let voted = self.end.vote_term.unwrap_or(0);
         if let Some(last) = last.filter(|id| id.leader_id.term > voted) {

@@ -91,6 +91,7 @@ impl Walk<'_> {
         if self.is_dense && from < to {
             let finding = Finding::new(Check::Batches, "missing from the log");
             self.find(finding.at(from, to - 1));
+            self.position = None;
         }
     }
 

@@ -201,7 +201,7 @@ impl Stored {
     /// Where a partition ends by the rows of its group, and whether that can be relied on.
     pub fn end(&self, id: PartitionId, standing: Standing) -> (PartitionEnd, bool) {
         match (self.ends.get(&id), standing) {
-            (Some((group, end)), _) => (end.clone(), self.is_certain_of(*group)),
+            (Some((group, end)), _) => (end.clone(), self.is_certain_of(*group) && !end.is_unclear),
             (None, Standing::Placed(group)) => (PartitionEnd::default(), self.is_certain_of(group)),
             (None, _) => (PartitionEnd::default(), false),
         }

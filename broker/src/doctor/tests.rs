@@ -310,7 +310,7 @@ async fn wrong_batches_are_found() {
     put(&|batch| patch_head(batch, 5, 1));
     world.assert_damaged(&["plain-0, offset 4: its header says offset 5"]);
     put(&|batch| batch[3000] ^= 1);
-    world.assert_damaged(&["plain-0, offset 4: corrupt"]);
+    world.assert_damaged(&["plain-0, offset 4: record batch is corrupt"]);
     put(&|batch| batch[16] = 1);
     world.assert_damaged(&["plain-0, offset 4: "]);
     put(&|batch| batch[11] ^= 1);
@@ -469,8 +469,7 @@ async fn metadata_that_does_not_fit_is_found() {
     std::fs::write(&meta, text.replace(&cluster, "another")).unwrap();
     world.assert_damaged(&["meta.properties: meta.properties says cluster another"]);
     std::fs::write(&meta, text.replace("node.id=1", "node.id=2")).unwrap();
-    let report = world.check();
-    assert_eq!(report.findings.len(), 2, "{}", report.text(true));
+    world.assert_damaged(&["this folder's is 8589934592"]);
     std::fs::write(&meta, text).unwrap();
 
     let mut bad = world.stored(METADATA_PARTITION, 0);
