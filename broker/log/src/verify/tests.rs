@@ -10,6 +10,9 @@ use crate::store::{Op, Store};
 
 const PARTITION: PartitionId = PartitionId(5);
 
+/// Offsets after and before something unreadable.
+type Range = (Option<i64>, Option<i64>);
+
 fn batch(offset: i64, bytes: usize) -> (Bytes, Bytes) {
     let mut head = offset.to_be_bytes().to_vec();
     head.resize(16, 0);
@@ -48,7 +51,7 @@ fn store(folder: &Path) -> RocksStore {
 #[derive(Default)]
 struct Seen {
     offsets: Vec<i64>,
-    unreadable: Vec<(Option<i64>, Option<i64>)>,
+    unreadable: Vec<Range>,
 }
 
 impl Visitor for Seen {
@@ -106,7 +109,7 @@ fn an_open_store_is_read_from_its_logs() {
 
 #[test]
 fn reading_goes_on_behind_damage() {
-    let damages: [(&[i64], &[(Option<i64>, Option<i64>)]); 5] = [
+    let damages: [(&[i64], &[Range]); 5] = [
         (&[7], &[(Some(6), Some(8))]),
         (&[0], &[(None, Some(1))]),
         (&[19], &[(Some(18), None)]),
@@ -122,9 +125,7 @@ fn reading_goes_on_behind_damage() {
         let seen = see(folder.path());
         assert_eq!(seen.unreadable, told);
         let lost = |o: &i64| {
-            let within = |r: &(Option<i64>, Option<i64>)| {
-                r.0.is_none_or(|a| *o > a) && r.1.is_none_or(|b| *o < b)
-            };
+            let within = |r: &Range| r.0.is_none_or(|a| *o > a) && r.1.is_none_or(|b| *o < b);
             told.iter().any(within)
         };
         let left: Vec<i64> = (0..20).filter(|o| !lost(o)).collect();
