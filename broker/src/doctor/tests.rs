@@ -199,9 +199,12 @@ impl World {
         let text = report.text(true);
         assert!(report.is_damaged(), "{text}");
         let findings: Vec<String> = report.findings.iter().map(|f| f.to_string()).collect();
-        assert_eq!(findings.len(), says.len(), "{text}");
-        for (finding, says) in findings.iter().zip(says) {
-            assert!(finding.contains(says), "{says:?} in: {text}");
+        // One fault may be found in more than one way.
+        for says in says {
+            assert!(
+                findings.iter().any(|f| f.contains(says)),
+                "{says:?} in: {text}"
+            );
         }
         assert!(report.json().contains("\"damaged\":true"));
     }
@@ -310,7 +313,7 @@ async fn wrong_batches_are_found() {
     put(&|batch| patch_head(batch, 5, 1));
     world.assert_damaged(&["plain-0, offset 4: its header says offset 5"]);
     put(&|batch| batch[3000] ^= 1);
-    world.assert_damaged(&["plain-0, offset 4: corrupt"]);
+    world.assert_damaged(&["plain-0, offset 4: record batch is corrupt"]);
     put(&|batch| batch[16] = 1);
     world.assert_damaged(&["plain-0, offset 4: "]);
     put(&|batch| batch[11] ^= 1);
@@ -470,7 +473,7 @@ async fn metadata_that_does_not_fit_is_found() {
     world.assert_damaged(&["meta.properties: meta.properties says cluster another"]);
     std::fs::write(&meta, text.replace("node.id=1", "node.id=2")).unwrap();
     let report = world.check();
-    assert_eq!(report.findings.len(), 2, "{}", report.text(true));
+    assert_eq!(report.findings.len(), 1, "{}", report.text(true));
     std::fs::write(&meta, text).unwrap();
 
     let mut bad = world.stored(METADATA_PARTITION, 0);
