@@ -10,6 +10,8 @@ OTTLA := $(CARGO_TARGET_DIR)/release/ottla
 # kill -9s, losses of power, damages, fuzzing seconds per target: small in `make test`, any size by hand.
 KILLS ?= 100
 SOAK_KILLS ?= 5000
+SOAK_LIFE_STEPS ?= 20000
+SOAK_MEMORY_SECONDS ?= 3600
 SOAK_POWER_LOSSES ?= 500
 SOAK_DAMAGES ?= 2000
 FUZZ_SECONDS ?= 600
@@ -54,10 +56,12 @@ fuzz fuzz-short: setup
 		cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target -- -max_total_time=$(FUZZ) || exit 1; \
 	done
 
-soak: build ## kill -9, loss of power and damage for as long as you like: SOAK_KILLS=20000 make soak
+soak: build ## kill -9, loss of power, damage, topic life, memory, for as long as you like: SOAK_KILLS=20000 make soak
 	OTTLA_BIN=$(OTTLA) OTTLA_KILLS=$(SOAK_KILLS) cargo test $(CARGO_FLAGS) --test kill9 -- --nocapture
 	OTTLA_BIN=$(OTTLA) OTTLA_POWER_LOSSES=$(SOAK_POWER_LOSSES) OTTLA_DAMAGES=$(SOAK_DAMAGES) \
 		cargo test $(CARGO_FLAGS) --test faults --test doctor -- --nocapture --test-threads=1
+	OTTLA_BIN=$(OTTLA) OTTLA_LIFE_STEPS=$(SOAK_LIFE_STEPS) cargo test $(CARGO_FLAGS) --test life -- --nocapture
+	OTTLA_BIN=$(OTTLA) OTTLA_MEMORY_SECONDS=$(SOAK_MEMORY_SECONDS) cargo test $(CARGO_FLAGS) --test memory -- --nocapture
 
 bench: build ## real Apache Kafka and Ottla in one run; see docs/performance.md
 	$(CARGO_TARGET_DIR)/release/ottla-loadtest compare --ottla-bin $(OTTLA)
