@@ -2,7 +2,9 @@
 //! checked before anything else is opened, so that a wrong folder is refused untouched.
 //!
 //! The file is `meta.properties`, as Kafka's (`version`, `cluster.id`, `node.id`, `directory.id`), with
-//! `ottla.format` in addition: a folder of Kafka's own logs is recognised and refused.
+//! `ottla.format` in addition: a folder of Kafka's own logs is recognised and refused. Until the node
+//! belongs to a cluster, `cluster.id` is missing. `ottla.founders` are the replicas that the metadata
+//! quorum began with.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,13 +12,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use ottla_proto::config::properties;
+use ottla_proto::ids::replica_id;
 use ottla_proto::limits::CLUSTER_ID_BYTES;
 use uuid::Uuid;
 
 const FILE: &str = "meta.properties";
 /// What [`FILE`] is written to at first.
 const DRAFT: &str = "meta.properties.tmp";
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 /// RocksDB's folder within the data folder.
 const DATABASE: &str = "db";
 
@@ -25,6 +28,24 @@ pub struct Identity {
     pub cluster_id: String,
     pub node_id: i32,
     /// Drawn anew for each data folder (KIP-858).
+    pub directory_id: Uuid,
+    /// The replicas that the metadata quorum began with, the preferred leader first. Empty where this
+    /// node was not one of them.
+    pub founders: Vec<u64>,
+}
+
+/// A data folder that is this node's, and belongs to a cluster or not yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Folder {
+    Formed(Identity),
+    Prepared(Prepared),
+}
+
+/// The part of an identity that a folder has before its node belongs to a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    folder: PathBuf,
+    pub node_id: i32,
     pub directory_id: Uuid,
 }
 
@@ -48,23 +69,73 @@ pub enum IdentityError {
     Malformed { path: PathBuf, detail: String },
 }
 
-impl Identity {
-    /// Reads the folder's identity, or formats the folder if it is empty or missing.
-    pub fn load_or_format(folder: &Path, node_id: i32) -> Result<Identity, IdentityError> {
+impl Folder {
+    /// Reads what the folder is, or prepares it if it is empty or missing.
+    pub fn open(folder: &Path, node_id: i32) -> Result<Folder, IdentityError> {
         let file = folder.join(FILE);
         match fs::read_to_string(&file) {
-            Ok(text) => Identity::parse(folder, &text, Some(node_id)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => format(folder, node_id),
+            Ok(text) => Folder::parse(folder, &text, Some(node_id)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                prepare(folder, node_id).map(Folder::Prepared)
+            }
             Err(source) => Err(IdentityError::Io { path: file, source }),
         }
     }
+}
 
+impl Prepared {
+    pub fn replica_id(&self) -> u64 {
+        replica_id(self.node_id, self.directory_id)
+    }
+
+    /// The node belongs to a cluster from now on.
+    pub fn join(self, cluster_id: String, founders: Vec<u64>) -> Result<Identity, IdentityError> {
+        let text = |replicas: &[u64]| replicas.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+        let more = format!("cluster.id={cluster_id}\nottla.founders={}\n", text(&founders));
+        self.write(&more)?;
+        Ok(Identity {
+            cluster_id,
+            node_id: self.node_id,
+            directory_id: self.directory_id,
+            founders,
+        })
+    }
+
+    fn write(&self, more: &str) -> Result<(), IdentityError> {
+        let folder = &self.folder;
+        let text = format!(
+            "version=1\nottla.format={FORMAT}\nnode.id={}\ndirectory.id={}\n{more}",
+            self.node_id, self.directory_id
+        );
+        let (draft, file) = (folder.join(DRAFT), folder.join(FILE));
+        let write = || -> io::Result<()> {
+            let mut out = fs::File::create(&draft)?;
+            out.write_all(text.as_bytes())?;
+            out.sync_all()?;
+            fs::rename(&draft, &file)?;
+            fs::File::open(folder)?.sync_all()?;
+            // The folder's own name, if it was made just now. The one above may not be ours to read.
+            if let Some(parent) = std::path::absolute(folder)?.parent() {
+                let _ = fs::File::open(parent).and_then(|parent| parent.sync_all());
+            }
+            Ok(())
+        };
+        write().map_err(|source| IdentityError::Io { path: file.clone(), source })
+    }
+}
+
+impl Identity {
     /// Reads the identity of a folder, whoever's it is. Writes nothing.
     pub fn read(folder: &Path) -> Result<Identity, IdentityError> {
         let path = folder.join(FILE);
-        match fs::read_to_string(&path) {
-            Ok(text) => Identity::parse(folder, &text, None),
-            Err(source) => Err(IdentityError::Io { path, source }),
+        let text = fs::read_to_string(&path);
+        let text = text.map_err(|source| IdentityError::Io { path: path.clone(), source })?;
+        match Folder::parse(folder, &text, None)? {
+            Folder::Formed(identity) => Ok(identity),
+            Folder::Prepared(_) => {
+                let detail = "cluster.id is missing: the node has not joined a cluster yet".into();
+                Err(IdentityError::Malformed { path, detail })
+            }
         }
     }
 
@@ -72,12 +143,13 @@ impl Identity {
         folder.join(DATABASE)
     }
 
-    /// This replica's Raft id: the node, and which of its data folders (always the first, so far).
     pub fn replica_id(&self) -> u64 {
-        (self.node_id as u64) << 32
+        replica_id(self.node_id, self.directory_id)
     }
+}
 
-    fn parse(folder: &Path, text: &str, expected: Option<i32>) -> Result<Identity, IdentityError> {
+impl Folder {
+    fn parse(folder: &Path, text: &str, expected: Option<i32>) -> Result<Folder, IdentityError> {
         let path = || folder.join(FILE);
         let malformed = |detail: String| IdentityError::Malformed {
             path: path(),
@@ -115,22 +187,34 @@ impl Identity {
         let directory_id = get("directory.id")?
             .parse()
             .map_err(|_| malformed("directory.id is no UUID".into()))?;
-        let cluster_id = get("cluster.id")?;
+        let Some(cluster_id) = values.get("cluster.id").cloned() else {
+            return Ok(Folder::Prepared(Prepared {
+                folder: folder.to_owned(),
+                node_id,
+                directory_id,
+            }));
+        };
         if !(1..=CLUSTER_ID_BYTES).contains(&cluster_id.len()) {
             return Err(malformed(format!(
                 "cluster.id has {} bytes, not 1 to {CLUSTER_ID_BYTES}",
                 cluster_id.len()
             )));
         }
-        Ok(Identity {
+        let founders = get("ottla.founders")?;
+        let founders: Result<Vec<u64>, _> = match founders.as_str() {
+            "" => Ok(Vec::new()),
+            list => list.split(',').map(str::parse).collect(),
+        };
+        Ok(Folder::Formed(Identity {
             cluster_id,
             node_id,
             directory_id,
-        })
+            founders: founders.map_err(|_| malformed("ottla.founders are no numbers".into()))?,
+        }))
     }
 }
 
-fn format(folder: &Path, node_id: i32) -> Result<Identity, IdentityError> {
+fn prepare(folder: &Path, node_id: i32) -> Result<Prepared, IdentityError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| IdentityError::Io { path, source }
@@ -143,35 +227,18 @@ fn format(folder: &Path, node_id: i32) -> Result<Identity, IdentityError> {
             return Err(IdentityError::NotOurs(folder.to_owned()));
         }
     }
-    let identity = Identity {
-        cluster_id: random_cluster_id(),
+    let prepared = Prepared {
+        folder: folder.to_owned(),
         node_id,
         directory_id: Uuid::new_v4(),
     };
-    let text = format!(
-        "version=1\nottla.format={FORMAT}\ncluster.id={}\nnode.id={node_id}\ndirectory.id={}\n",
-        identity.cluster_id, identity.directory_id
-    );
-    let (draft, file) = (folder.join(DRAFT), folder.join(FILE));
-    let write = || -> io::Result<()> {
-        let mut out = fs::File::create(&draft)?;
-        out.write_all(text.as_bytes())?;
-        out.sync_all()?;
-        fs::rename(&draft, &file)?;
-        fs::File::open(folder)?.sync_all()?;
-        // The folder's own name, if it was made just now. The one above may not be ours to read.
-        if let Some(parent) = std::path::absolute(folder)?.parent() {
-            let _ = fs::File::open(parent).and_then(|parent| parent.sync_all());
-        }
-        Ok(())
-    };
-    write().map_err(io(&file))?;
-    Ok(identity)
+    prepared.write("")?;
+    Ok(prepared)
 }
 
 /// 16 random bytes in URL-safe base64 without padding, as Kafka's `random-uuid`; never with a leading
 /// dash, which command lines would take for an option.
-fn random_cluster_id() -> String {
+pub fn random_cluster_id() -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     loop {
         let mut number = Uuid::new_v4().as_u128();
@@ -190,19 +257,31 @@ fn random_cluster_id() -> String {
 mod tests {
     use super::*;
 
+    fn prepared(folder: &Path) -> Prepared {
+        match Folder::open(folder, 1).unwrap() {
+            Folder::Prepared(prepared) => prepared,
+            Folder::Formed(identity) => panic!("{identity:?}"),
+        }
+    }
+
     #[test]
     fn a_folder_keeps_its_identity_and_refuses_others() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("data");
-        let first = Identity::load_or_format(&folder, 1).unwrap();
-        assert_eq!(Identity::load_or_format(&folder, 1).unwrap(), first);
+        let first = prepared(&folder);
+        assert_eq!(prepared(&folder), first, "it has not joined yet");
+        assert!(Identity::read(&folder).is_err());
+        let replica = first.replica_id();
+        let joined = first.join("c".into(), vec![replica, 7]).unwrap();
+        assert_eq!(Folder::open(&folder, 1).unwrap(), Folder::Formed(joined.clone()));
+        assert_eq!((joined.replica_id(), joined.founders[1]), (replica, 7));
         assert!(matches!(
-            Identity::load_or_format(&folder, 2),
+            Folder::open(&folder, 2),
             Err(IdentityError::OtherNode { .. })
         ));
         fs::write(folder.join(FILE), "version=1\ncluster.id=x\nnode.id=1\n").unwrap();
         assert!(matches!(
-            Identity::load_or_format(&folder, 1),
+            Folder::open(&folder, 1),
             Err(IdentityError::OfKafka(_))
         ));
     }
@@ -211,9 +290,16 @@ mod tests {
     fn half_a_format_is_done_again() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(DRAFT), "version=1\nottla.fo").unwrap();
-        let made = Identity::load_or_format(folder.path(), 1).unwrap();
-        assert_eq!(Identity::load_or_format(folder.path(), 1).unwrap(), made);
+        let made = prepared(folder.path());
+        assert_eq!(prepared(folder.path()), made);
         assert!(!folder.path().join(DRAFT).exists());
+    }
+
+    #[test]
+    fn another_folder_is_another_replica() {
+        let [a, b] = [(); 2].map(|()| prepared(tempfile::tempdir().unwrap().path()).replica_id());
+        assert_ne!(a, b);
+        assert_eq!((a >> 32, b >> 32), (1, 1));
     }
 
     #[test]
@@ -221,7 +307,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("thesis.txt"), "precious").unwrap();
         assert!(matches!(
-            Identity::load_or_format(folder.path(), 1),
+            Folder::open(folder.path(), 1),
             Err(IdentityError::NotOurs(_))
         ));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -80,6 +80,8 @@ pub struct Placer {
     /// Partitions of all groups that a broker is the preferred leader of.
     led: BTreeMap<NodeId, u32>,
     memberships: BTreeMap<NodeId, usize>,
+    /// What each registered broker's replicas are called.
+    replicas: BTreeMap<NodeId, u64>,
     next_group_id: u32,
     new_groups: Vec<MetadataRecord>,
 }
@@ -102,12 +104,14 @@ impl Placer {
             }
         }
         let waiting = image.brokers().filter(|b| !b.is_active()).map(|b| b.id);
+        let replicas = image.brokers().map(|b| (b.id, b.replica_id()));
         Self {
             ring: ring(image),
             waiting: waiting.collect(),
             groups,
             led,
             memberships,
+            replicas: replicas.collect(),
             next_group_id: image.next_group_id().0,
             new_groups: Vec::new(),
         }
@@ -245,6 +249,7 @@ impl Placer {
             group_id: id.0,
             members: members.to_vec(),
             removed: false,
+            founders: members.iter().map(|id| self.replicas[id]).collect(),
         }));
         let partitions = 0;
         self.groups.push(Candidate {

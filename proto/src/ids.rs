@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use uuid::Uuid;
+
 /// A partition's id, unique in the cluster and never used again. `0` is `__cluster_metadata-0`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionId(pub u64);
@@ -13,6 +15,13 @@ pub struct GroupId(pub u32);
 
 /// Kafka's `node.id`.
 pub type NodeId = i32;
+
+/// The Raft id of a node's replicas, in every group: the node, and which of all the data folders that
+/// it has ever had. A node with a new disk is another replica: it has forgotten what it voted.
+pub fn replica_id(node: NodeId, directory_id: Uuid) -> u64 {
+    let directory = (directory_id.as_u128() >> 96) as u32;
+    u64::from(node as u32) << 32 | u64::from(directory)
+}
 
 /// The metadata quorum's replication group.
 pub const METADATA_GROUP: GroupId = GroupId(0);

@@ -4,9 +4,18 @@ use tonic::Status;
 
 #[allow(clippy::all, missing_docs)]
 mod generated {
-    tonic::include_proto!("ottla.peer.v1");
+    pub mod metadata {
+        pub mod v1 {
+            pub use crate::metadata::records::*;
+        }
+    }
+    pub mod peer {
+        pub mod v1 {
+            tonic::include_proto!("ottla.peer.v1");
+        }
+    }
 }
-pub use generated::*;
+pub use generated::peer::v1::*;
 
 /// Oldest and newest version of the service that this build speaks.
 pub const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;

@@ -341,6 +341,7 @@ pub(super) mod tests {
         Group {
             id: GroupId(1),
             members: members.into(),
+            founders: [].into(),
             leader,
             leader_epoch: 7,
             partitions: 1,

@@ -232,6 +232,7 @@ pub(super) mod tests {
             group_id: 1,
             members: vec![1],
             removed: false,
+            founders: vec![1 << 32],
         };
         let mut all = vec![MetadataRecord::Group(group)];
         let mut partition_id = 0;

@@ -62,6 +62,7 @@ fn metadata_records(cluster_id: &str) -> Vec<MetadataRecord> {
             group_id: GROUP.0,
             members: vec![1],
             removed: false,
+            founders: vec![1 << 32],
         }),
     ];
     records.extend(topic("plain", 1, PLAIN));

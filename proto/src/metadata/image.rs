@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::SharedMap;
 use super::records::SecurityProtocol;
-use crate::ids::{GroupId, NodeId, PartitionId};
+use crate::ids::{replica_id, GroupId, NodeId, PartitionId};
 
 /// The metadata quorum's own topic. It is in no image, and no client may create it.
 pub const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
@@ -48,6 +48,8 @@ pub struct Group {
     pub id: GroupId,
     /// Voters; the first is the preferred leader.
     pub members: Arc<[NodeId]>,
+    /// The replicas that it began with.
+    pub founders: Arc<[u64]>,
     /// The leader that was last reported; `None` until then.
     pub leader: Option<NodeId>,
     /// Raft's term, and the leader epoch of all its partitions.
@@ -71,6 +73,12 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// Of its present data folder, in every replication group.
+    pub fn replica_id(&self) -> u64 {
+        let directory_id = self.log_dirs.first().copied().unwrap_or_default();
+        replica_id(self.id, directory_id)
+    }
+
     /// May be given partitions and lead.
     pub fn is_active(&self) -> bool {
         !self.fenced && !self.in_controlled_shutdown

@@ -145,6 +145,7 @@ impl Image {
         let group = Group {
             id,
             members: r.members.as_slice().into(),
+            founders: known.map_or_else(|| r.founders.as_slice().into(), |g| g.founders.clone()),
             leader: known
                 .and_then(|g| g.leader)
                 .filter(|l| r.members.contains(l)),

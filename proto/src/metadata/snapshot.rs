@@ -87,6 +87,7 @@ fn push_group(out: &mut Vec<MetadataRecord>, group: &Group) {
         group_id: group.id.0,
         members: group.members.to_vec(),
         removed: false,
+        founders: group.founders.to_vec(),
     }));
     if group.leader.is_some() || group.leader_epoch != 0 {
         out.push(MetadataRecord::LeaderChange(records::LeaderChange {

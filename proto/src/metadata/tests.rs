@@ -17,6 +17,7 @@ fn group(group_id: u32, members: &[i32]) -> MetadataRecord {
         group_id,
         members: members.to_vec(),
         removed: false,
+        founders: members.iter().map(|id| (*id as u64) << 32 | 5).collect(),
     })
 }
 
@@ -171,6 +172,7 @@ fn refuses_what_does_not_fit() {
                 group_id: 1,
                 members: vec![],
                 removed: true,
+                founders: vec![],
             }),
             "impossible removed group",
         ),
@@ -269,6 +271,7 @@ fn any_record() -> impl Strategy<Value = MetadataRecord> {
                 group_id,
                 members: vec![],
                 removed: true,
+                founders: vec![],
             })
         }),
     ]
