@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ottla_controller::Controller;
 use ottla_log::{RocksStore, StoreOptions};
+use ottla_peer::PeerServer;
 use ottla_proto::config::{HostPort, ServerConfig};
 use ottla_proto::ids::METADATA_GROUP;
 use ottla_proto::limits::{
@@ -19,7 +20,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::coordinator::Coordinators;
 use crate::identity::{Identity, IdentityError};
 use crate::metadata::Metadata;
-use crate::net::{Bound, Network, PeerServer};
+use crate::net::{Bound, Network};
 use crate::producer_ids::ProducerIds;
 use crate::reconcile::Reconciler;
 use crate::registration::{Registration, RegistrationError};
@@ -137,11 +138,12 @@ impl Server {
             request_permits: Arc::new(Semaphore::new(request_memory_bytes(&config))),
             stopping: stopped,
         });
-        let peers = PeerServer::new(PeerInfo {
+        let me = PeerInfo {
             cluster_id: identity.cluster_id.clone(),
             node_id: identity.node_id,
             broker_epoch: registration.epoch(),
-        });
+        };
+        let peers = PeerServer::new(me, groups.clone());
         let network = Network::start(ports.listeners, services.clone(), peers);
         telemetry.set_ready(true);
         Ok(Server {

@@ -101,3 +101,49 @@ pub const PEER_STREAMS: u32 = 256;
 pub const BATCH_OVERHEAD_BYTES: usize = 512;
 /// Connections a broker takes, whatever `max.connections` says: fewer than `OPEN_FILES`.
 pub const CONNECTIONS: u32 = 60_000;
+/// Bytes of appends that gather in one message to a peer.
+pub const PEER_FRAME_BYTES: usize = 1 << 20;
+/// Longest message from a peer: one entry of the longest request, with room for what surrounds it.
+pub const PEER_MESSAGE_BYTES: usize = 256 << 20;
+/// Bytes of appends on their way to one peer, over all groups.
+pub const PEER_IN_FLIGHT_BYTES: usize = 32 << 20;
+/// Appends of one group on their way to one peer.
+pub const PEER_SESSION_APPENDS: usize = 32;
+/// Sessions of one connection that a node takes from a peer.
+pub const PEER_SESSIONS: usize = 1024;
+/// Calls of one connection that a node works on at a time.
+pub const PEER_CALLS: usize = 1024;
+/// HTTP/2: one call's window, a connection's window, a frame.
+pub const PEER_STREAM_WINDOW_BYTES: u32 = 16 << 20;
+pub const PEER_CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+pub const PEER_HTTP2_FRAME_BYTES: u32 = 1 << 20;
+/// Silence on a link with open questions after which the peer is pinged, and given up.
+pub const PEER_PING_MS: u64 = 1000;
+pub const PEER_SILENCE_MS: u64 = 3000;
+/// How long a dial may take.
+pub const PEER_DIAL_MS: u64 = 1000;
+/// Pauses between dials of a peer that does not answer: the first, the longest.
+pub const PEER_REDIAL_MIN_MS: u64 = 20;
+pub const PEER_REDIAL_MAX_MS: u64 = 500;
+/// How often a leader tells its followers that it is there.
+pub const HEARTBEAT_MS: u64 = 200;
+/// Silence of a leader after which followers look for another one: drawn between the two.
+/// A leader serves reads for the shorter one after a majority has answered it, and followers refuse
+/// to vote for the longer one.
+pub const ELECTION_TIMEOUT_MIN_MS: u64 = 600;
+pub const ELECTION_TIMEOUT_MAX_MS: u64 = 1000;
+/// Once a leader's process is seen to be gone, its followers ask for votes one after another, this far
+/// apart; the first waits once, so that the others have seen it, too.
+pub const ELECTION_STAGGER_MS: u64 = 50;
+/// How often a leader looks at how far its followers are.
+pub const GROUP_WATCH_MS: u64 = 200;
+/// Raft rows (without record data) that a group keeps for followers that lag; then a snapshot serves them.
+pub const RAFT_KEEP_BYTES: u64 = 16 << 20;
+/// Entries between two purges of raft rows.
+pub const RAFT_PURGE_ENTRIES: u64 = 256;
+/// Partition states of one snapshot.
+pub const SNAPSHOT_STATES_BYTES: usize = 512 << 20;
+/// Snapshot data handed to the writer and not written yet.
+pub const SNAPSHOT_WRITE_BYTES: usize = 16 << 20;
+/// How long the other side of a snapshot transfer may be silent.
+pub const SNAPSHOT_SILENCE_MS: u64 = 30_000;

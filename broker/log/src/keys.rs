@@ -26,15 +26,21 @@ pub enum Tag {
     Checkpoint = 17,
     /// The last log id purged from a group's raft rows.
     Purged = 18,
+    /// The replica id that a group's vote and raft rows belong to.
+    Replica = 19,
+    /// How far a snapshot that is being received has come, by partition.
+    Staged = 20,
     /// A partition's state at its group's checkpoint.
     Partition = 32,
 }
 
-const TAGS: [Tag; 5] = [
+const TAGS: [Tag; 7] = [
     Tag::Identity,
     Tag::Vote,
     Tag::Checkpoint,
     Tag::Purged,
+    Tag::Replica,
+    Tag::Staged,
     Tag::Partition,
 ];
 

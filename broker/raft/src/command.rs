@@ -76,6 +76,8 @@ pub struct GroupEntry {
     pub commands: Vec<Command>,
     /// Set once, when the entry is appended to this replica's log.
     outcomes: OnceLock<Vec<Outcome>>,
+    /// What another replica decided, if the entry came from one. This replica decides the same.
+    expected: Option<Vec<Outcome>>,
 }
 
 impl GroupEntry {
@@ -85,6 +87,7 @@ impl GroupEntry {
             producer_expiration_ms,
             commands,
             outcomes: OnceLock::new(),
+            expected: None,
         }
     }
 
@@ -95,11 +98,32 @@ impl GroupEntry {
         }
     }
 
-    pub(crate) fn set_outcomes(&self, outcomes: Vec<Outcome>) {
-        // A second append of the same entry (after a truncation) decides the same: the log before
-        // it is the same. Otherwise Raft's log matching would be broken.
-        let first = self.outcomes.get_or_init(|| outcomes.clone());
-        assert_eq!(*first, outcomes, "one entry was decided in two ways");
+    /// As it comes from another replica: to be decided here, and to the same.
+    pub(crate) fn undecided(self) -> GroupEntry {
+        GroupEntry {
+            expected: self.outcomes.into_inner(),
+            outcomes: OnceLock::new(),
+            ..self
+        }
+    }
+
+    /// False if this replica decides otherwise than another one did, or than it did before: the log
+    /// before the entry is the same, so one of them is damaged.
+    #[must_use]
+    pub(crate) fn set_outcomes(&self, outcomes: Vec<Outcome>) -> bool {
+        if self.expected.as_ref().is_some_and(|e| *e != outcomes) {
+            return false;
+        }
+        *self.outcomes.get_or_init(|| outcomes.clone()) == outcomes
+    }
+
+    /// Bytes of record data.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let size = |command: &Command| match command {
+            Command::Append { meta, .. } => meta.size_bytes as usize,
+            _ => 32,
+        };
+        self.commands.iter().map(size).sum()
     }
 
     pub(crate) fn outcomes(&self) -> &[Outcome] {

@@ -1,29 +1,27 @@
 //! A replication group as the broker uses it.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::{Config, EmptyNode, SnapshotPolicy};
-use ottla_log::{IndexRow, Op, Store, StoreError, Write};
+use ottla_log::{IndexRow, Op, StoreError, Write};
 use ottla_proto::ids::{GroupId, PartitionId};
-use ottla_proto::limits::{APPEND_QUEUE_BYTES, CHECKPOINT_ENTRIES, TAIL_CACHE_BYTES};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::command::{Command, Outcome};
 use crate::group_log::GroupLog;
-use crate::network::NoPeers;
-use crate::partition::{Partition, TailCache};
-use crate::sequencer::{self, Request};
-use crate::storage::{LogStorage, StateMachine};
-use crate::types::TypeConfig;
+use crate::groups::Timing;
+use crate::lease::Lease;
+use crate::members::Followers;
+use crate::partition::Partition;
+use crate::peers::Peers;
+use crate::sequencer::Request;
+use crate::storage::StateMachine;
+use crate::types::{LogId, TypeConfig};
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
-/// Milliseconds since the epoch. Injected, so that simulations own time.
-pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
@@ -36,14 +34,6 @@ pub enum AppendError {
     Stopped,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum GroupError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("group {0} could not start: {1}")]
-    Start(GroupId, String),
-}
-
 /// An append whose place in the log order is taken; await its outcome, one per command.
 pub struct Ticket(oneshot::Receiver<Result<Vec<Outcome>, AppendError>>);
 
@@ -53,144 +43,24 @@ impl Ticket {
     }
 }
 
-/// All replication groups of a broker, with what they share.
-pub struct Groups {
-    store: Arc<dyn Store>,
-    tail_cache: Arc<TailCache>,
-    permits: Arc<Semaphore>,
-    clock: Clock,
-    producer_expiration_ms: Arc<AtomicI64>,
-    groups: RwLock<HashMap<GroupId, Arc<Group>>>,
-}
-
-impl Groups {
-    pub fn new(store: Arc<dyn Store>, clock: Clock) -> Groups {
-        Groups {
-            store,
-            tail_cache: Arc::new(TailCache::new(TAIL_CACHE_BYTES)),
-            permits: Arc::new(Semaphore::new(APPEND_QUEUE_BYTES)),
-            clock,
-            producer_expiration_ms: Arc::new(AtomicI64::new(86_400_000)),
-            groups: RwLock::default(),
-        }
-    }
-
-    /// `producer.id.expiration.ms` for entries built from now on.
-    pub fn set_producer_expiration_ms(&self, expiration_ms: i64) {
-        self.producer_expiration_ms
-            .store(expiration_ms, Ordering::Relaxed);
-    }
-
-    /// Bytes of records in the tail cache.
-    pub fn tail_cache_bytes(&self) -> usize {
-        self.tail_cache.bytes()
-    }
-
-    /// Waits for room for `bytes` of records. Taking it before [`Group::append`] bounds what is queued.
-    pub async fn reserve(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let bytes = bytes.min(APPEND_QUEUE_BYTES) as u32;
-        self.permits
-            .clone()
-            .acquire_many_owned(bytes)
-            .await
-            .expect("the semaphore is never closed")
-    }
-
-    pub fn get(&self, id: GroupId) -> Option<Arc<Group>> {
-        self.groups
-            .read()
-            .expect("never poisoned")
-            .get(&id)
-            .cloned()
-    }
-
-    /// Starts a group whose only member is `replica`, or continues it if it was here before.
-    pub async fn start_alone(&self, id: GroupId, replica: u64) -> Result<Arc<Group>, GroupError> {
-        let (store, cache) = (self.store.clone(), self.tail_cache.clone());
-        let opened = tokio::task::spawn_blocking(move || GroupLog::open(id, store, cache)).await;
-        let log = Arc::new(opened.map_err(|e| GroupError::Start(id, e.to_string()))??);
-        let fail = |e: String| GroupError::Start(id, e);
-        let config = config(id).map_err(|e| fail(e.to_string()))?;
-        let raft = Raft::new(
-            replica,
-            config,
-            NoPeers,
-            LogStorage(log.clone()),
-            StateMachine(log.clone()),
-        )
-        .await
-        .map_err(|e| fail(e.to_string()))?;
-        if raft
-            .is_initialized()
-            .await
-            .map_err(|e| fail(e.to_string()))?
-        {
-            // Alone in its group: nobody can be deposed by this.
-            raft.trigger()
-                .elect(false)
-                .await
-                .map_err(|e| fail(e.to_string()))?;
-        } else {
-            let members = BTreeMap::from([(replica, EmptyNode {})]);
-            raft.initialize(members)
-                .await
-                .map_err(|e| fail(e.to_string()))?;
-        }
-        let (requests, receiver) = mpsc::unbounded_channel();
-        let (clock, expiration) = (self.clock.clone(), self.producer_expiration_ms.clone());
-        tokio::spawn(sequencer::run(raft.clone(), receiver, clock, expiration));
-        let group = Arc::new(Group {
-            id,
-            log,
-            raft,
-            requests,
-        });
-        self.groups
-            .write()
-            .expect("never poisoned")
-            .insert(id, group.clone());
-        Ok(group)
-    }
-
-    /// Stops every group after a last checkpoint, so that the next start replays nothing.
-    pub async fn shutdown(&self) {
-        let groups: Vec<_> = self
-            .groups
-            .write()
-            .expect("never poisoned")
-            .drain()
-            .collect();
-        for (_, group) in groups {
-            group.checkpoint().await;
-            if let Err(error) = group.raft.shutdown().await {
-                tracing::error!(%error, group = %group.id, "a group did not stop cleanly");
-            }
-        }
-    }
-}
-
-fn config(id: GroupId) -> Result<Arc<Config>, openraft::ConfigError> {
-    let config = Config {
-        cluster_name: id.to_string(),
-        heartbeat_interval: 250,
-        election_timeout_min: 1000,
-        election_timeout_max: 2000,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(CHECKPOINT_ENTRIES),
-        max_in_snapshot_log_to_keep: 0,
-        purge_batch_size: 256,
-        enable_pre_vote: Some(true),
-        // Its own election at start gives each life of a leader its own leader epoch.
-        enable_leader_restore: Some(false),
-        ..Config::default()
-    };
-    Ok(Arc::new(config.validate()?))
-}
-
 pub struct Group {
     pub id: GroupId,
-    log: Arc<GroupLog>,
-    raft: Raft,
-    requests: mpsc::UnboundedSender<Request>,
+    /// This replica's id in the group.
+    pub replica: u64,
+    pub(crate) log: Arc<GroupLog>,
+    pub(crate) raft: Raft,
+    pub(crate) requests: mpsc::UnboundedSender<Request>,
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) timing: Timing,
+    pub(crate) lease: Lease,
+    /// Who follows, and how closely; kept while this replica leads.
+    pub(crate) followers: Mutex<Followers>,
+    /// Counts how often this replica led without a majority for too long.
+    pub(crate) lost: watch::Sender<u64>,
+    /// The membership that no longer has this replica, once its leader said so.
+    pub(crate) removed: watch::Sender<Option<LogId>>,
+    /// Held while a snapshot is received.
+    pub(crate) receiving: tokio::sync::Mutex<()>,
 }
 
 impl Group {
@@ -203,15 +73,21 @@ impl Group {
         self.log.partition_ids()
     }
 
-    /// The leader epoch in which this replica serves: it leads, and has applied an entry of that term.
+    /// The leader epoch in which this replica serves: it leads, has applied an entry of that term, and
+    /// a majority has answered it within the lease. A reader that must not see an old leader's answer
+    /// asks once more after it has read: a process that was paused in between finds its lease over.
     pub fn leader_epoch(&self) -> Option<i32> {
         let term = self.log.applied_term();
-        let metrics = self.raft.server_metrics();
-        let leads = {
+        let alone = {
+            let metrics = self.raft.server_metrics();
             let seen = metrics.borrow_watched();
-            seen.state.is_leader() && seen.vote.leader_id().term == term
+            if !seen.state.is_leader() || seen.vote.leader_id().term != term {
+                return None;
+            }
+            let voters = seen.membership_config.membership().get_joint_config();
+            voters.len() == 1 && voters[0].len() == 1
         };
-        leads.then_some(term as i32)
+        (alone || self.lease.holds(&self.raft)).then_some(term as i32)
     }
 
     /// Waits until this replica serves as leader; the leader epoch.
@@ -231,9 +107,29 @@ impl Group {
         }
     }
 
-    /// Takes the next place in the group's order for these commands. `bytes` is their record data.
+    /// Takes the next place in the group's order for these commands, in the leader epoch of now. `bytes`
+    /// is their record data.
     pub fn append(
         &self,
+        commands: Vec<Command>,
+        bytes: usize,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Ticket {
+        match self.leader_epoch() {
+            Some(epoch) => self.append_in_epoch(epoch, commands, bytes, permit),
+            None => {
+                let (reply, receiver) = oneshot::channel();
+                let _ = reply.send(Err(AppendError::NotLeader));
+                Ticket(receiver)
+            }
+        }
+    }
+
+    /// As [`Group::append`], in the leader epoch that the caller has seen: under any other one nothing
+    /// is appended, even if this replica leads again.
+    pub fn append_in_epoch(
+        &self,
+        epoch: i32,
         commands: Vec<Command>,
         bytes: usize,
         permit: Option<OwnedSemaphorePermit>,
@@ -241,6 +137,7 @@ impl Group {
         let (reply, receiver) = oneshot::channel();
         // A refused send drops `reply`, and the ticket says that the group has stopped.
         let _ = self.requests.send(Request {
+            epoch,
             commands,
             bytes,
             reply,
@@ -337,16 +234,11 @@ impl Group {
     /// Writes a checkpoint now.
     pub async fn checkpoint(&self) {
         let (checkpoint, ops) = self.log.checkpoint_ops();
-        let (sender, receiver) = oneshot::channel();
-        let done = Box::new(move |result| drop(sender.send(result)));
-        self.log.store().submit(Write {
-            ops,
-            sync: true,
-            done,
-        });
-        match receiver.await {
-            Ok(Ok(())) => self.log.checkpoint_stored(checkpoint),
-            _ => tracing::error!(group = %self.id, "a checkpoint was not written"),
+        match self.log.write(ops).await {
+            Ok(()) => self.log.checkpoint_stored(checkpoint),
+            Err(error) => {
+                tracing::error!(%error, group = %self.id, "a checkpoint was not written");
+            }
         }
     }
 }

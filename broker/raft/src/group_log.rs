@@ -1,5 +1,5 @@
 //! One group's log and partitions on this replica: what openraft's storage traits act upon.
-//! Hot path: `append` and `apply`.
+//! Hot path: `append` and `apply`. Reading entries back is in `read_back.rs`, snapshots in `install.rs`.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use bytes::{BufMut, Bytes, BytesMut};
 use ottla_log::{BATCH_HEAD_BYTES, Done, Op, StateKey, Store, StoreError, Tag, Write};
 use ottla_proto::ids::{GroupId, PartitionId};
-use ottla_proto::limits::BATCH_OVERHEAD_BYTES;
+use ottla_proto::limits::{BATCH_OVERHEAD_BYTES, RAFT_PURGE_ENTRIES};
+use tokio::sync::watch;
 
 use crate::command::{BatchMeta, Command, GroupEntry, Outcome};
+use crate::install::{self, Staging};
 use crate::partition::{CachedAt, Partition, TailCache};
 use crate::rows::{self, Checkpoint};
 use crate::state::{EntryContext, PartitionState};
@@ -21,35 +23,46 @@ const REPLAY_READ_BYTES: usize = 1 << 20;
 
 /// The log's ends, and the entries that are not applied yet.
 #[derive(Default)]
-struct Tail {
-    last: Option<LogId>,
-    purged: Option<LogId>,
+pub(crate) struct Tail {
+    pub(crate) last: Option<LogId>,
+    pub(crate) purged: Option<LogId>,
     /// Contiguous, ending at `last`; those before are read from their rows.
-    recent: VecDeque<Entry>,
+    pub(crate) recent: VecDeque<Entry>,
+    /// Bytes of rows appended since the start, and how many there were before some of the entries.
+    row_bytes: u64,
+    row_marks: VecDeque<(u64, u64)>,
 }
 
 #[derive(Default)]
-struct Applied {
-    checkpoint: Checkpoint,
+pub(crate) struct Applied {
+    pub(crate) checkpoint: Checkpoint,
     /// Changed since the last checkpoint.
-    dirty: HashSet<PartitionId>,
+    pub(crate) dirty: HashSet<PartitionId>,
 }
 
 pub(crate) struct GroupLog {
     pub(crate) id: GroupId,
-    store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Store>,
     tail_cache: Arc<TailCache>,
-    partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
-    tail: Mutex<Tail>,
-    applied: Mutex<Applied>,
+    pub(crate) partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
+    pub(crate) tail: Mutex<Tail>,
+    pub(crate) applied: Mutex<Applied>,
     vote: Mutex<Option<Vote>>,
     /// Term of the last applied entry: a leader serves once it has applied one of its own.
-    applied_term: AtomicU64,
+    pub(crate) applied_term: AtomicU64,
     /// What the last checkpoint on disk covers.
-    stored_checkpoint: Mutex<Checkpoint>,
+    pub(crate) stored_checkpoint: Mutex<Checkpoint>,
+    /// Entries below this index are in the store: what was submitted can't be read until then.
+    written: Arc<AtomicU64>,
+    /// A snapshot that is being received.
+    pub(crate) staging: Mutex<Option<Staging>>,
+    /// Index up to which the log is purged for a snapshot whose installation is not finished.
+    pub(crate) installing: watch::Sender<Option<u64>>,
+    /// The highest entry that could not be read back with its record data, plus one; 0: none.
+    pub(crate) unreadable: AtomicU64,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .expect("no code panics while it holds a group's lock")
@@ -59,9 +72,11 @@ impl GroupLog {
     /// Restores the group from its checkpoint and the rows after it. Blocks on the disk.
     pub(crate) fn open(
         id: GroupId,
+        replica: u64,
         store: Arc<dyn Store>,
         tail_cache: Arc<TailCache>,
     ) -> Result<GroupLog, StoreError> {
+        adopt(id, replica, &*store)?;
         let read = |tag| store.state(StateKey::group(tag, id));
         let checkpoint = read(Tag::Checkpoint)?
             .map(|r| rows::decode_checkpoint(&r))
@@ -83,7 +98,7 @@ impl GroupLog {
             );
         }
         let last = match store.last_raft_row(id)? {
-            Some((index, row)) => Some(rows::decode_log_id(index, &row)?),
+            Some((index, row)) => purged.max(Some(rows::decode_log_id(index, &row)?)),
             None => purged,
         };
         let applied_term = checkpoint.applied.map_or(0, |id| id.leader_id.term);
@@ -95,7 +110,7 @@ impl GroupLog {
             tail: Mutex::new(Tail {
                 last,
                 purged,
-                recent: VecDeque::new(),
+                ..Tail::default()
             }),
             applied: Mutex::new(Applied {
                 checkpoint: checkpoint.clone(),
@@ -104,13 +119,18 @@ impl GroupLog {
             vote: Mutex::new(vote),
             applied_term: AtomicU64::new(applied_term),
             stored_checkpoint: Mutex::new(checkpoint),
+            written: Arc::new(AtomicU64::new(last.map_or(0, |id| id.index + 1))),
+            staging: Mutex::new(None),
+            installing: watch::Sender::new(None),
+            unreadable: AtomicU64::new(0),
         };
         log.replay_tail()?;
+        log.restore_staging()?;
         Ok(log)
     }
 
     /// Brings every partition's tail from the high watermark to the end of the log.
-    fn replay_tail(&self) -> Result<(), StoreError> {
+    pub(crate) fn replay_tail(&self) -> Result<(), StoreError> {
         let (applied, last) = (
             lock(&self.applied).checkpoint.applied,
             lock(&self.tail).last,
@@ -173,14 +193,22 @@ impl GroupLog {
         *lock(&self.vote)
     }
 
-    pub(crate) fn save_vote(&self, vote: &Vote) -> Result<(), StoreError> {
+    /// The vote is on disk when this returns.
+    pub(crate) async fn save_vote(&self, vote: &Vote) -> Result<(), StoreError> {
         let key = StateKey::group(Tag::Vote, self.id);
-        self.store.write(vec![Op::PutState {
-            key,
-            value: rows::encode_vote(vote),
-        }])?;
+        let value = rows::encode_vote(vote);
+        self.write(vec![Op::PutState { key, value }]).await?;
         *lock(&self.vote) = Some(*vote);
         Ok(())
+    }
+
+    /// Writes and waits until it is on disk.
+    pub(crate) async fn write(&self, ops: Vec<Op>) -> Result<(), StoreError> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let done = Box::new(move |result| drop(sender.send(result)));
+        let sync = true;
+        self.store.submit(Write { ops, sync, done });
+        receiver.await.map_err(|_| StoreError::Closed)?
     }
 
     /// (last purged, last)
@@ -191,15 +219,21 @@ impl GroupLog {
 
     /// Decides and queues entries. They can be read when this returns; `done` tells when they are
     /// on disk.
-    pub(crate) fn append(&self, entries: impl IntoIterator<Item = Entry>, done: Done) {
-        let mut ops = Vec::new();
+    pub(crate) fn append(
+        &self,
+        entries: impl IntoIterator<Item = Entry>,
+        done: Done,
+    ) -> Result<(), StoreError> {
+        // What is appended now takes the place of what was staged.
+        let mut ops = self.discard_staging();
         let mut cached = Vec::new();
         let mut tail = lock(&self.tail);
         for entry in entries {
             if let EntryPayload::Normal(payload) = &entry.payload {
-                self.decide(&entry, &payload.0, &mut ops, &mut cached);
+                self.decide(&entry, &payload.0, &mut ops, &mut cached)?;
             }
             let row = rows::encode_entry(&entry);
+            tail.count(entry.log_id.index, row.len());
             ops.push(Op::PutRaft {
                 group: self.id,
                 index: entry.log_id.index,
@@ -208,13 +242,22 @@ impl GroupLog {
             tail.last = Some(entry.log_id);
             tail.recent.push_back(entry);
         }
+        let end = tail.last.map_or(0, |id| id.index + 1);
         drop(tail);
         self.tail_cache.added(cached.into_iter());
+        let written = self.written.clone();
+        let done: Done = Box::new(move |result: Result<(), StoreError>| {
+            if result.is_ok() {
+                written.fetch_max(end, Ordering::AcqRel);
+            }
+            done(result);
+        });
         self.store.submit(Write {
             ops,
             sync: true,
             done,
         });
+        Ok(())
     }
 
     fn decide(
@@ -223,7 +266,7 @@ impl GroupLog {
         group_entry: &GroupEntry,
         ops: &mut Vec<Op>,
         cached: &mut Vec<CachedAt>,
-    ) {
+    ) -> Result<(), StoreError> {
         let context = context(entry, group_entry);
         // One allocation holds the heads of all batches of the entry.
         let mut heads = BytesMut::with_capacity(group_entry.commands.len() * BATCH_HEAD_BYTES);
@@ -253,60 +296,32 @@ impl GroupLog {
             }
             ops.extend(index_row.map(|row| Op::PutIndex { partition: id, row }));
         }
-        group_entry.set_outcomes(outcomes);
+        match group_entry.set_outcomes(outcomes) {
+            true => Ok(()),
+            false => Err(StoreError::Damaged {
+                what: format!("the log of group {}", self.id),
+                detail: format!("entry {} was decided in two ways", entry.log_id.index),
+            }),
+        }
     }
 
-    /// Entries `from..to` as far as the log has them. Those read from disk come without bodies.
-    pub(crate) fn entries(
-        &self,
-        from: u64,
-        to: u64,
-        max_bytes: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
-        let first_recent = {
-            let tail = lock(&self.tail);
-            let first = tail.recent.front().map_or(u64::MAX, |e| e.log_id.index);
-            if from >= first {
-                let skip = (from - first) as usize;
-                let wanted = to.saturating_sub(from) as usize;
-                return Ok(within(
-                    tail.recent.iter().skip(skip).take(wanted).cloned(),
-                    max_bytes,
-                ));
-            }
-            first
-        };
-        let found = self
-            .store
-            .raft_rows(self.id, from, to.min(first_recent), max_bytes)?;
-        found
-            .iter()
-            .map(|(index, row)| rows::decode_entry(*index, row))
-            .collect()
-    }
-
-    /// Cuts off everything after `last`. Blocks on the disk.
-    pub(crate) fn truncate_after(&self, last: Option<LogId>) -> Result<(), StoreError> {
+    /// Cuts off everything after `last`.
+    pub(crate) async fn truncate_after(&self, last: Option<LogId>) -> Result<(), StoreError> {
         let from = last.map_or(0, |id| id.index + 1);
         let mut ops = vec![Op::DeleteRaft {
             group: self.id,
             from,
             to: u64::MAX,
         }];
-        for entry in self.entries(from, u64::MAX, usize::MAX)? {
-            let EntryPayload::Normal(payload) = entry.payload else {
-                continue;
-            };
-            for (command, outcome) in payload.0.commands.iter().zip(payload.0.outcomes()) {
-                if let Outcome::Appended { base_offset } = outcome {
-                    let partition = partition_of(command);
-                    ops.push(Op::DeleteBatches {
-                        partition,
-                        from: *base_offset,
-                        to: i64::MAX,
-                    });
-                }
-            }
+        let end = lock(&self.tail).last.map_or(0, |id| id.index + 1);
+        let mut next = from;
+        while next < end {
+            let entries = self.entries(next, end, REPLAY_READ_BYTES)?;
+            let Some(read) = entries.last() else { break };
+            next = read.log_id.index + 1;
+            entries
+                .iter()
+                .for_each(|entry| delete_data(entry, &mut ops));
         }
         {
             let mut tail = lock(&self.tail);
@@ -315,21 +330,47 @@ impl GroupLog {
                 tail.recent.pop_back();
             }
         }
-        self.store.write(ops)?;
-        let all: Vec<_> = self
-            .partitions
-            .read()
-            .expect("never poisoned")
-            .values()
-            .cloned()
-            .collect();
+        // What was written before is on disk then, too, and can be replayed.
+        self.write(ops).await?;
+        self.written.fetch_min(from, Ordering::AcqRel);
+        let all = self.all_partitions();
         all.iter().for_each(|p| p.rewind());
-        self.replay_tail()
+        self.replay_tail()?;
+        all.iter().for_each(|p| p.drop_broken_cache());
+        Ok(())
+    }
+
+    pub(crate) fn all_partitions(&self) -> Vec<Arc<Partition>> {
+        let partitions = self.partitions.read().expect("never poisoned");
+        partitions.values().cloned().collect()
     }
 
     /// Forgets rows up to and with `upto`; a checkpoint covers them.
     pub(crate) fn purge(&self, upto: LogId) {
-        lock(&self.tail).purged = Some(upto);
+        {
+            let mut tail = lock(&self.tail);
+            tail.purged = Some(upto);
+            tail.last = tail.last.max(Some(upto));
+            while tail
+                .recent
+                .front()
+                .is_some_and(|e| e.log_id.index <= upto.index)
+            {
+                tail.recent.pop_front();
+            }
+            while tail
+                .row_marks
+                .front()
+                .is_some_and(|(i, _)| *i <= upto.index)
+            {
+                tail.row_marks.pop_front();
+            }
+        }
+        if lock(&self.applied).checkpoint.applied < Some(upto) {
+            // A snapshot is about to be installed. Its one write deletes the rows, too.
+            self.installing.send_replace(Some(upto.index));
+            return;
+        }
         let key = StateKey::group(Tag::Purged, self.id);
         let ops = vec![
             Op::DeleteRaft {
@@ -377,11 +418,9 @@ impl GroupLog {
         self.applied_term
             .store(entry.log_id.leader_id.term, Ordering::Release);
         drop(applied);
+        let kept_from = (entry.log_id.index + 1).min(self.written.load(Ordering::Acquire));
         let recent = &mut lock(&self.tail).recent;
-        while recent
-            .front()
-            .is_some_and(|e| e.log_id.index <= entry.log_id.index)
-        {
+        while recent.front().is_some_and(|e| e.log_id.index < kept_from) {
             recent.pop_front();
         }
         outcomes
@@ -422,12 +461,9 @@ impl GroupLog {
         }];
         for id in applied.dirty.drain() {
             let key = StateKey::partition(self.id, id);
-            ops.push(self.partition(id).with_state(|state| match state.removed {
-                true => Op::DeleteState { key },
-                false => Op::PutState {
-                    key,
-                    value: rows::encode_partition(state),
-                },
+            ops.push(self.partition(id).with_state(|state| Op::PutState {
+                key,
+                value: rows::encode_partition(state),
             }));
         }
         (checkpoint, ops)
@@ -440,42 +476,116 @@ impl GroupLog {
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
+
+    /// The last entry that rows may be purged up to so that those kept take `keep_bytes` at most.
+    pub(crate) fn purgeable(&self, keep_bytes: u64) -> Option<u64> {
+        let tail = lock(&self.tail);
+        let over = tail.row_bytes.checked_sub(keep_bytes)?;
+        let marks = tail
+            .row_marks
+            .iter()
+            .take_while(|(_, before)| *before <= over);
+        marks.last().and_then(|(index, _)| index.checked_sub(1))
+    }
 }
 
-fn within(entries: impl Iterator<Item = Entry>, max_bytes: usize) -> Vec<Entry> {
-    let mut bytes = 0usize;
-    let size = |entry: &Entry| match &entry.payload {
-        EntryPayload::Normal(p) => {
-            p.0.commands
-                .iter()
-                .map(|c| {
-                    if let Command::Append { body, .. } = c {
-                        body.len()
-                    } else {
-                        0
-                    }
-                })
-                .sum()
+/// Deletes the batches of an entry. No more: staged data of a snapshot may lie behind the log's end.
+fn delete_data(entry: &Entry, ops: &mut Vec<Op>) {
+    let EntryPayload::Normal(payload) = &entry.payload else {
+        return;
+    };
+    for (command, outcome) in payload.0.commands.iter().zip(payload.0.outcomes()) {
+        if let (Command::Append { meta, .. }, Outcome::Appended { base_offset }) =
+            (command, outcome)
+        {
+            ops.push(Op::DeleteBatches {
+                partition: meta.partition,
+                from: *base_offset,
+                to: *base_offset + meta.offsets as i64,
+            });
         }
-        _ => 0usize,
-    };
-    let fits = |entry: &Entry| {
-        let first = bytes == 0;
-        bytes = bytes.saturating_add(size(entry)).max(1);
-        first || bytes <= max_bytes
-    };
-    let mut fits = fits;
-    entries.take_while(|e| fits(e)).collect()
+    }
 }
 
-fn partition_of(command: &Command) -> PartitionId {
+impl Tail {
+    fn count(&mut self, index: u64, bytes: usize) {
+        if self
+            .row_marks
+            .back()
+            .is_none_or(|(last, _)| index >= last + RAFT_PURGE_ENTRIES)
+        {
+            self.row_marks.push_back((index, self.row_bytes));
+        }
+        self.row_bytes += bytes as u64;
+    }
+}
+
+/// Makes the group's rows this replica's. Rows of another replica id are those of a data directory
+/// that has lost something since: what its checkpoint covers is whole and stays, its vote and the
+/// rest of its log go, and the replica starts as a learner.
+fn adopt(id: GroupId, replica: u64, store: &dyn Store) -> Result<(), StoreError> {
+    let key = StateKey::group(Tag::Replica, id);
+    let mut ops = vec![Op::PutState {
+        key,
+        value: rows::encode_replica(replica),
+    }];
+    match store.state(key)? {
+        Some(row) if rows::decode_replica(&row)? == replica => return Ok(()),
+        Some(_) => {
+            let key = StateKey::group(Tag::Vote, id);
+            ops.push(Op::DeleteState { key });
+            let (from, to) = (0, u64::MAX);
+            ops.push(Op::DeleteRaft {
+                group: id,
+                from,
+                to,
+            });
+            let checkpoint = store.state(StateKey::group(Tag::Checkpoint, id))?;
+            let checkpoint = checkpoint
+                .map(|r| rows::decode_checkpoint(&r))
+                .transpose()?;
+            let key = StateKey::group(Tag::Purged, id);
+            ops.push(match checkpoint.and_then(|c| c.applied) {
+                Some(applied) => Op::PutState {
+                    key,
+                    value: rows::encode_log_id(&applied),
+                },
+                None => Op::DeleteState { key },
+            });
+            for (number, row) in store.states(Tag::Staged, id)? {
+                let key = StateKey {
+                    tag: Tag::Staged,
+                    group: id,
+                    id: number,
+                };
+                ops.extend(install::discard(
+                    PartitionId(number),
+                    &rows::decode_staged(&row)?,
+                ));
+                ops.push(Op::DeleteState { key });
+            }
+            for (number, row) in store.states(Tag::Partition, id)? {
+                ops.push(Op::DeleteBatches {
+                    partition: PartitionId(number),
+                    from: rows::decode_partition(&row)?.log_end_offset,
+                    to: i64::MAX,
+                });
+            }
+        }
+        // Rows from before replica ids were kept belong to whoever has the directory.
+        None => {}
+    }
+    store.write(ops)
+}
+
+pub(crate) fn partition_of(command: &Command) -> PartitionId {
     match command {
         Command::Append { meta, .. } => meta.partition,
         Command::Trim { partition, .. } | Command::Remove { partition } => *partition,
     }
 }
 
-fn context(entry: &Entry, group_entry: &GroupEntry) -> EntryContext {
+pub(crate) fn context(entry: &Entry, group_entry: &GroupEntry) -> EntryContext {
     EntryContext {
         leader_epoch: entry.log_id.leader_id.term as i32,
         time_ms: group_entry.time_ms,

@@ -12,23 +12,58 @@
 //! 1. A command is answered after its entry is on disk on a majority and applied here.
 //! 2. Offsets of a partition are dense: base offset = log end offset before it.
 //! 3. Nothing above the high watermark is ever shown to a client.
-//! 4. A replica serves as leader only after it has applied an entry of its own term.
+//! 4. A replica serves as leader only after it has applied an entry of its own term, and only while a
+//!    majority has answered it lately (see [`Group::leader_epoch`]).
+//! 5. A replica that lost something never votes as the one that had it: it has another replica id.
 
 mod codec;
 mod command;
 mod group;
 mod group_log;
+mod groups;
+mod install;
+mod lease;
+mod link;
+mod members;
+mod memory_network;
 mod network;
 mod partition;
+mod peers;
 mod producers;
+mod read_back;
 mod rows;
 mod sequencer;
+mod serve;
+mod snapshot_receive;
+mod snapshot_send;
 mod state;
 mod storage;
+mod transport;
 mod types;
+mod watch;
+mod wire;
 
 pub use command::{BatchMeta, Command, GroupEntry, Outcome, Payload, ProducerMeta};
-pub use group::{AppendError, Clock, Group, GroupError, Groups, Ticket};
+pub use group::{AppendError, Group, Ticket};
+pub use groups::{Clock, GroupError, Groups, Timing};
+pub use members::{MemberProgress, MembershipError};
+pub use memory_network::{Faults, MemoryNetwork};
 pub use partition::{Bounds, Partition, Waiter};
 pub use producers::{ProducerState, Producers, RememberedBatch, next_sequence};
 pub use state::{EntryContext, EpochStart, PartitionState};
+pub use transport::{Channel, ConnectError, Connection, Transport, node_of, replica_id};
+
+use ottla_log::StoreError;
+
+/// Runs what blocks on the disk where it holds nobody up. On a runtime of one thread (simulations, whose
+/// store does not block) it runs in place, so that the order of events depends on nothing else.
+async fn off_reactor<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return work();
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| StoreError::Io(e.to_string().into()))?
+}

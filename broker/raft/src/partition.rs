@@ -140,6 +140,44 @@ impl Partition {
         }
     }
 
+    /// After a rewind some of the log's end may have been staged again without its data: a cache that
+    /// does not end there has a gap.
+    pub(crate) fn drop_broken_cache(&self) {
+        let mut inner = self.inner();
+        let end = inner.tail.log_end_offset;
+        if inner.cache.back().is_some_and(|b| b.last_offset + 1 != end) {
+            inner.cache.clear();
+        }
+    }
+
+    /// Takes the state that a snapshot brought, and wakes who waits.
+    pub(crate) fn install(&self, state: PartitionState) {
+        let mut inner = self.inner();
+        inner.cache.clear();
+        self.log_start_offset
+            .store(state.log_start_offset, Ordering::Release);
+        self.high_watermark
+            .store(state.log_end_offset, Ordering::Release);
+        inner.tail = state.clone();
+        inner.applied = state;
+        inner.waiters.iter().for_each(|w| w.0.notify_one());
+    }
+
+    /// Log end offset at the end of the log, which may lie above the high watermark.
+    pub(crate) fn tail_end(&self) -> i64 {
+        self.inner().tail.log_end_offset
+    }
+
+    /// The body of the batch at `base_offset`, if it is in the cache.
+    pub(crate) fn cached_body(&self, base_offset: i64) -> Option<Bytes> {
+        let inner = self.inner();
+        let at = inner
+            .cache
+            .binary_search_by_key(&base_offset, |b| b.base_offset)
+            .ok()?;
+        Some(inner.cache[at].body.clone())
+    }
+
     /// Notes how many bytes lie before the log start offset, as the index tells after a trim.
     pub(crate) fn note_start_position(&self, position_bytes: u64) {
         let mut inner = self.inner();

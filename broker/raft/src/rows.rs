@@ -223,6 +223,16 @@ pub(crate) fn decode_purged(row: &[u8]) -> Result<Option<LogId>> {
     get_log_id(&mut RowReader::new("a purge mark", VERSION, row)?)
 }
 
+pub(crate) fn encode_replica(replica: u64) -> Bytes {
+    let mut row = RowWriter::new(VERSION, 8);
+    row.u64(replica);
+    row.finish()
+}
+
+pub(crate) fn decode_replica(row: &[u8]) -> Result<u64> {
+    RowReader::new("a replica's id", VERSION, row)?.u64()
+}
+
 pub(crate) fn encode_vote(vote: &Vote) -> Bytes {
     let mut row = RowWriter::new(VERSION, 17);
     let leader = vote.leader_id();
@@ -239,6 +249,35 @@ pub(crate) fn decode_vote(row: &[u8]) -> Result<Vote> {
         Vote::new_committed(term, node)
     } else {
         Vote::new(term, node)
+    })
+}
+
+/// How far a partition's data of a snapshot has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StagedRow {
+    /// Data from here on lies in its place.
+    pub tail_end: i64,
+    pub next_offset: i64,
+    /// Of the last batch.
+    pub leader_epoch: i32,
+    /// All of the partition is replaced; nothing lies in its place.
+    pub replace: bool,
+}
+
+pub(crate) fn encode_staged(staged: &StagedRow) -> Bytes {
+    let mut row = RowWriter::new(VERSION, 21);
+    row.i64(staged.tail_end).i64(staged.next_offset);
+    row.i32(staged.leader_epoch).u8(staged.replace as u8);
+    row.finish()
+}
+
+pub(crate) fn decode_staged(row: &[u8]) -> Result<StagedRow> {
+    let mut row = RowReader::new("a staged partition", VERSION, row)?;
+    Ok(StagedRow {
+        tail_end: row.i64()?,
+        next_offset: row.i64()?,
+        leader_epoch: row.i32()?,
+        replace: row.u8()? != 0,
     })
 }
 
@@ -269,9 +308,17 @@ pub(crate) fn decode_checkpoint(row: &[u8]) -> Result<Checkpoint> {
     })
 }
 
+/// A log start offset that says: the partition was removed. The row stays, because appends that come
+/// late must be refused by every replica alike, started again or not.
+const REMOVED: i64 = -1;
+
 pub(crate) fn encode_partition(state: &PartitionState) -> Bytes {
     let mut row = RowWriter::new(VERSION, 80 + state.producers.len() * 160);
-    row.i64(state.log_start_offset).i64(state.log_end_offset);
+    let log_start_offset = match state.removed {
+        true => REMOVED,
+        false => state.log_start_offset,
+    };
+    row.i64(log_start_offset).i64(state.log_end_offset);
     row.i64(state.max_timestamp_ms)
         .i64(state.max_timestamp_offset);
     row.u64(state.position_bytes)
@@ -335,6 +382,10 @@ pub(crate) fn decode_partition(row: &[u8]) -> Result<PartitionState> {
         state.producers.insert(id, producer);
     }
     row.end()?;
+    if state.log_start_offset == REMOVED {
+        state.log_start_offset = 0;
+        state.removed = true;
+    }
     Ok(state)
 }
 

@@ -16,7 +16,8 @@ openraft::declare_raft_types!(
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
 );
 
-type CommittedLeaderId = openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>;
+pub(crate) type CommittedLeaderId = openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>;
+pub(crate) type Instant = openraft::type_config::alias::InstantOf<TypeConfig>;
 pub(crate) type LogId = openraft::type_config::alias::LogIdOf<TypeConfig>;
 pub(crate) type Vote = openraft::type_config::alias::VoteOf<TypeConfig>;
 pub(crate) type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
@@ -31,4 +32,9 @@ pub(crate) fn log_id(term: u64, index: u64) -> LogId {
 pub(crate) fn membership(configs: Vec<BTreeSet<u64>>, nodes: BTreeSet<u64>) -> Option<Membership> {
     let nodes: BTreeMap<u64, EmptyNode> = nodes.into_iter().map(|n| (n, EmptyNode {})).collect();
     Membership::new(configs, nodes).ok()
+}
+
+/// Who leads in this leader epoch: one replica, whichever it is.
+pub(crate) fn leader(epoch: i32) -> CommittedLeaderId {
+    CommittedLeaderId::new(epoch as u64)
 }

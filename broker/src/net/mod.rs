@@ -3,7 +3,5 @@
 mod connection;
 mod limits;
 mod listener;
-mod peers;
 
 pub use listener::{Bound, Network};
-pub use peers::PeerServer;
