@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::command::{Command, Outcome};
 use crate::group_log::GroupLog;
-use crate::groups::Timing;
+use crate::groups::Tuning;
 use crate::lease::Lease;
 use crate::members::Followers;
 use crate::partition::Partition;
@@ -51,7 +51,7 @@ pub struct Group {
     pub(crate) raft: Raft,
     pub(crate) requests: mpsc::UnboundedSender<Request>,
     pub(crate) peers: Arc<Peers>,
-    pub(crate) timing: Timing,
+    pub(crate) tuning: Tuning,
     pub(crate) lease: Lease,
     /// Who follows, and how closely; kept while this replica leads.
     pub(crate) followers: Mutex<Followers>,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use bytes::{BufMut, Bytes, BytesMut};
 use ottla_log::{BATCH_HEAD_BYTES, Done, Op, StateKey, Store, StoreError, Tag, Write};
 use ottla_proto::ids::{GroupId, PartitionId};
-use ottla_proto::limits::{BATCH_OVERHEAD_BYTES, RAFT_PURGE_ENTRIES};
+use ottla_proto::limits::BATCH_OVERHEAD_BYTES;
 use tokio::sync::watch;
 
 use crate::command::{BatchMeta, Command, GroupEntry, Outcome};
@@ -20,6 +20,9 @@ use crate::types::{Entry, EntryPayload, LogId, StoredMembership, Vote};
 
 /// Bytes of rows read at a time when the log is replayed.
 const REPLAY_READ_BYTES: usize = 1 << 20;
+
+/// Entries between two marks of how many bytes of rows there were.
+const ROW_MARK_ENTRIES: u64 = 16;
 
 /// The log's ends, and the entries that are not applied yet.
 #[derive(Default)]
@@ -512,7 +515,7 @@ impl Tail {
         if self
             .row_marks
             .back()
-            .is_none_or(|(last, _)| index >= last + RAFT_PURGE_ENTRIES)
+            .is_none_or(|(last, _)| index >= last + ROW_MARK_ENTRIES)
         {
             self.row_marks.push_back((index, self.row_bytes));
         }

@@ -11,7 +11,7 @@ use ottla_log::{Store, StoreError};
 use ottla_proto::ids::{GroupId, NodeId};
 use ottla_proto::limits::{
     APPEND_QUEUE_BYTES, CHECKPOINT_ENTRIES, ELECTION_STAGGER_MS, ELECTION_TIMEOUT_MAX_MS,
-    ELECTION_TIMEOUT_MIN_MS, HEARTBEAT_MS, TAIL_CACHE_BYTES,
+    ELECTION_TIMEOUT_MIN_MS, HEARTBEAT_MS, RAFT_KEEP_BYTES, RAFT_PURGE_ENTRIES, TAIL_CACHE_BYTES,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
@@ -39,25 +39,37 @@ pub enum GroupError {
     Start(GroupId, String),
 }
 
-/// How fast groups notice and elect. Simulations draw their own.
+/// How fast groups notice and elect, and what they keep. Simulations and tests choose their own.
 #[derive(Clone, Copy, Debug)]
-pub struct Timing {
+pub struct Tuning {
     pub heartbeat: Duration,
-    /// Followers wait this long for their leader, at random between the two. A leader serves for the
-    /// shorter one without an answer; followers keep to it for the longer one.
+    /// Followers wait this long for their leader, at random between the two, and do not vote against it
+    /// for the longer one.
     pub election_min: Duration,
     pub election_max: Duration,
+    /// How long a leader serves without an answer of a majority: less than any member's `election_max`.
+    pub lease: Duration,
     /// Between the votes of followers that see their leader's process gone.
     pub stagger: Duration,
+    /// Entries between two checkpoints.
+    pub checkpoint_entries: u64,
+    /// Raft rows kept for followers that lag, bytes.
+    pub keep_row_bytes: u64,
+    /// Entries between two purges of them.
+    pub purge_entries: u64,
 }
 
-impl Default for Timing {
-    fn default() -> Timing {
-        Timing {
+impl Default for Tuning {
+    fn default() -> Tuning {
+        Tuning {
             heartbeat: Duration::from_millis(HEARTBEAT_MS),
             election_min: Duration::from_millis(ELECTION_TIMEOUT_MIN_MS),
             election_max: Duration::from_millis(ELECTION_TIMEOUT_MAX_MS),
+            lease: Duration::from_millis(ELECTION_TIMEOUT_MIN_MS),
             stagger: Duration::from_millis(ELECTION_STAGGER_MS),
+            checkpoint_entries: CHECKPOINT_ENTRIES,
+            keep_row_bytes: RAFT_KEEP_BYTES,
+            purge_entries: RAFT_PURGE_ENTRIES,
         }
     }
 }
@@ -93,13 +105,13 @@ pub struct Groups {
     peers: Arc<Peers>,
     /// False for a node that runs alone: its groups keep nothing for followers.
     clustered: bool,
-    timing: Timing,
+    tuning: Tuning,
 }
 
 impl Groups {
     /// Groups of a node that runs alone.
     pub fn new(store: Arc<dyn Store>, clock: Clock) -> Groups {
-        let mut groups = Groups::clustered(store, clock, Arc::new(NoTransport), Timing::default());
+        let mut groups = Groups::clustered(store, clock, Arc::new(NoTransport), Tuning::default());
         groups.clustered = false;
         groups
     }
@@ -109,7 +121,7 @@ impl Groups {
         store: Arc<dyn Store>,
         clock: Clock,
         transport: Arc<dyn Transport>,
-        timing: Timing,
+        tuning: Tuning,
     ) -> Groups {
         Groups {
             store,
@@ -120,7 +132,7 @@ impl Groups {
             directory: Arc::default(),
             peers: Peers::new(transport),
             clustered: true,
-            timing,
+            tuning,
         }
     }
 
@@ -215,8 +227,8 @@ impl Groups {
             raft,
             requests,
             peers: self.peers.clone(),
-            timing: self.timing,
-            lease: Lease::new(self.timing.election_min),
+            tuning: self.tuning,
+            lease: Lease::new(self.tuning.lease),
             followers: Mutex::default(),
             lost,
             removed: watch::Sender::new(None),
@@ -236,10 +248,10 @@ impl Groups {
         let keep = if self.clustered { u64::MAX } else { 0 };
         let config = Config {
             cluster_name: id.to_string(),
-            heartbeat_interval: ms(self.timing.heartbeat),
-            election_timeout_min: ms(self.timing.election_min),
-            election_timeout_max: ms(self.timing.election_max),
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(CHECKPOINT_ENTRIES),
+            heartbeat_interval: ms(self.tuning.heartbeat),
+            election_timeout_min: ms(self.tuning.election_min),
+            election_timeout_max: ms(self.tuning.election_max),
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.tuning.checkpoint_entries),
             max_in_snapshot_log_to_keep: keep,
             purge_batch_size: 256,
             enable_pre_vote: Some(true),

@@ -45,7 +45,7 @@ mod wire;
 
 pub use command::{BatchMeta, Command, GroupEntry, Outcome, Payload, ProducerMeta};
 pub use group::{AppendError, Group, Ticket};
-pub use groups::{Clock, GroupError, Groups, Timing};
+pub use groups::{Clock, GroupError, Groups, Tuning};
 pub use members::{MemberProgress, MembershipError};
 pub use memory_network::{Faults, MemoryNetwork};
 pub use partition::{Bounds, Partition, Waiter};

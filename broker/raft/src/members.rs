@@ -277,7 +277,7 @@ impl Group {
             to: replica,
             kind: Some(call::Kind::Removed(wire::put_log_id(&at))),
         };
-        let wait = self.timing.election_max;
+        let wait = self.tuning.election_max;
         tokio::spawn(async move {
             let told = async {
                 let link = peer.link(Channel::Control).await.ok()?;

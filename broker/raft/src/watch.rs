@@ -8,7 +8,7 @@ use std::time::Duration;
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
-use ottla_proto::limits::{GROUP_WATCH_MS, RAFT_KEEP_BYTES, RAFT_PURGE_ENTRIES};
+use ottla_proto::limits::GROUP_WATCH_MS;
 use tokio::time::Instant;
 
 use crate::group::Group;
@@ -76,7 +76,7 @@ impl State {
         if group.is_alone() {
             return;
         }
-        let long = group.timing.election_max * 2;
+        let long = group.tuning.election_max * 2;
         let silent = group
             .lease
             .answered(&group.raft)
@@ -117,7 +117,7 @@ impl State {
             let unreadable = &group.log.unreadable;
             let _ = unreadable.compare_exchange(upto, 0, Ordering::AcqRel, Ordering::Acquire);
         }
-        self.next_retry = Some(Instant::now() + group.timing.heartbeat);
+        self.next_retry = Some(Instant::now() + group.tuning.heartbeat);
     }
 
     /// Purges rows that every member has, and beyond a bound those that somebody still lacks.
@@ -127,7 +127,7 @@ impl State {
             .stored_checkpoint()
             .applied
             .map_or(0, |id| id.index);
-        let beyond = group.log.purgeable(RAFT_KEEP_BYTES).unwrap_or(0);
+        let beyond = group.log.purgeable(group.tuning.keep_row_bytes).unwrap_or(0);
         let everybody = match group.replicated() {
             (_, Some(matched)) if leads => {
                 let others = matched.iter().filter(|(id, _)| **id != group.replica);
@@ -139,7 +139,7 @@ impl State {
             _ => 0,
         };
         let upto = everybody.max(beyond).min(covered);
-        if upto >= self.purged + RAFT_PURGE_ENTRIES {
+        if upto >= self.purged + group.tuning.purge_entries {
             self.purged = upto;
             let _ = group.raft.trigger().purge_log(upto).await;
         }
@@ -182,14 +182,14 @@ impl Group {
         // Addressed to the one who can't take it, a transfer does nothing but end the promise.
         let free = TransferLeaderRequest::new(vote, leader, None);
         let _ = self.raft.handle_transfer_leader(free).await;
-        tokio::time::sleep(self.timing.stagger * (turn as u32 + 1)).await;
+        tokio::time::sleep(self.tuning.stagger * (turn as u32 + 1)).await;
         for _ in 0..QUICK_ROUNDS {
             if self.gone_leader() != Some((vote, leader)) {
                 return;
             }
             tracing::info!(group = %self.id, leader, "the leader's process is gone; asking for votes");
             let _ = self.raft.trigger().elect(true).await;
-            tokio::time::sleep(self.timing.stagger * voters.len() as u32).await;
+            tokio::time::sleep(self.tuning.stagger * voters.len() as u32).await;
         }
     }
 
@@ -214,7 +214,7 @@ pub(crate) async fn lead_first(group: Weak<Group>) {
             return;
         }
         let _ = group.raft.trigger().elect(true).await;
-        let pause = group.timing.heartbeat / 2;
+        let pause = group.tuning.heartbeat / 2;
         drop(group);
         tokio::time::sleep(pause).await;
     }

@@ -1,0 +1,5 @@
+//! Groups of several members: replication, catching up, leadership, membership, and a simulation.
+
+mod disk;
+mod harness;
+mod replication;
