@@ -78,6 +78,8 @@ pub struct GroupEntry {
     outcomes: OnceLock<Vec<Outcome>>,
     /// What another replica decided, if the entry came from one. This replica decides the same.
     expected: Option<Vec<Outcome>>,
+    /// Its bodies can't be had any more: only for who has the entry already.
+    pub(crate) without_data: bool,
 }
 
 impl GroupEntry {
@@ -88,12 +90,20 @@ impl GroupEntry {
             commands,
             outcomes: OnceLock::new(),
             expected: None,
+            without_data: false,
         }
     }
 
     pub(crate) fn decided(self, outcomes: Vec<Outcome>) -> GroupEntry {
         GroupEntry {
             outcomes: outcomes.into(),
+            ..self
+        }
+    }
+
+    pub(crate) fn stripped(self) -> GroupEntry {
+        GroupEntry {
+            without_data: true,
             ..self
         }
     }

@@ -299,7 +299,8 @@ impl GroupLog {
             }
             ops.extend(index_row.map(|row| Op::PutIndex { partition: id, row }));
         }
-        match group_entry.set_outcomes(outcomes) {
+        // An entry without data is in the log already, and is not appended again.
+        match group_entry.set_outcomes(outcomes) && !group_entry.without_data {
             true => Ok(()),
             false => Err(StoreError::Damaged {
                 what: format!("the log of group {}", self.id),

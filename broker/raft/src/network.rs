@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -220,28 +219,15 @@ impl<S: Stream<Item = Append> + Send + Unpin> Session<S> {
                     }
                 }
                 Step::Input(None) => self.input = None,
-                Step::Input(Some(request)) => {
-                    if let Err(error) = self.take(request) {
-                        return Some(Err(error));
-                    }
-                }
+                Step::Input(Some(request)) => self.take(request),
                 Step::Permit(permit) => self.send(permit),
             }
         }
     }
 
-    fn take(&mut self, request: Append) -> Result<(), RPCError<TypeConfig>> {
-        let next = request.prev_log_id.map_or(0, |id| id.index + 1);
-        let unreadable = self.log.unreadable.load(Ordering::Acquire) > next;
-        if unreadable && !self.single && request.entries.is_empty() {
-            self.open = None;
-            return Err(
-                unreachable("the next entry can't be read back: a snapshot follows").into(),
-            );
-        }
+    fn take(&mut self, request: Append) {
         let bytes = wire::append_bytes(&request).min(PEER_IN_FLIGHT_BYTES);
         self.waiting = Some((request, bytes));
-        Ok(())
     }
 
     fn send(&mut self, permit: OwnedSemaphorePermit) {
@@ -277,6 +263,9 @@ impl<S: Stream<Item = Append> + Send + Unpin> Session<S> {
             return None;
         }
         self.sent.pop_front();
+        if let Some(peer::append_reply::Result::Lacks(index)) = &reply.result {
+            self.log.note_unreadable(*index);
+        }
         Some(match wire::append_result(reply.result) {
             Ok(result) => {
                 if result.is_err() {

@@ -11,7 +11,7 @@ use ottla_proto::ids::PartitionId;
 use crate::command::{Command, GroupEntry, Outcome, Payload};
 use crate::group_log::{GroupLog, lock};
 use crate::rows;
-use crate::types::{Entry, EntryPayload};
+use crate::types::{Entry, EntryPayload, LogId};
 use crate::wire::{self, WireError};
 
 impl GroupLog {
@@ -59,9 +59,9 @@ impl GroupLog {
             .collect()
     }
 
-    /// Entries as a follower needs them, up to `max_bytes` of record data, at least one. Empty if the
-    /// first can't be read back: its data has been compacted or trimmed away, or is damaged. Then a
-    /// snapshot has to serve the follower. Blocks on the disk.
+    /// Entries as a follower needs them, up to `max_bytes` of record data, at least one. Where the data
+    /// has been compacted or trimmed away, or is damaged, the entry comes without it: a follower that
+    /// has it finds that out, and one that lacks it gets a snapshot. Blocks on the disk.
     pub(crate) fn entries_with_data(
         &self,
         from: u64,
@@ -74,27 +74,43 @@ impl GroupLog {
         };
         // Rows are small: a fraction of the bytes brings plenty of them.
         let rows = self.entries_on_disk(from, to.min(first_recent), max_bytes / 16)?;
-        let mut whole = Vec::new();
-        for mut entry in within(rows.into_iter(), max_bytes) {
-            let index = entry.log_id.index;
-            if index != from + whole.len() as u64 {
+        let mut whole: Vec<Entry> = Vec::new();
+        for Entry {
+            log_id,
+            mut payload,
+        } in within(rows.into_iter(), max_bytes)
+        {
+            if log_id.index != from + whole.len() as u64 {
                 break;
             }
-            if let EntryPayload::Normal(payload) = &entry.payload {
-                match self.with_data(&payload.0) {
-                    Ok(found) => entry.payload = EntryPayload::Normal(Payload(Arc::new(found))),
+            if let EntryPayload::Normal(decoded) = payload {
+                let entry = match self.with_data(&decoded.0) {
+                    Ok(found) => found,
                     Err(error) => {
-                        if whole.is_empty() {
-                            tracing::info!(%error, group = %self.id, index, "an entry can't be read back; a snapshot will serve the follower");
-                            self.unreadable.fetch_max(index + 1, Ordering::AcqRel);
-                        }
-                        break;
+                        let (group, index) = (self.id, log_id.index);
+                        tracing::debug!(%error, %group, index, "an entry's data can't be read back");
+                        rows::without_data(decoded)?
                     }
-                }
+                };
+                payload = EntryPayload::Normal(Payload(Arc::new(entry)));
             }
-            whole.push(entry);
+            whole.push(Entry { log_id, payload });
         }
         Ok(whole)
+    }
+
+    /// Whether this replica's log has the entry.
+    pub(crate) fn has(&self, id: LogId) -> Result<bool, StoreError> {
+        if lock(&self.tail).purged >= Some(id) {
+            return Ok(true);
+        }
+        let found = self.entries(id.index, id.index + 1, 1)?;
+        Ok(found.first().is_some_and(|entry| entry.log_id == id))
+    }
+
+    /// Notes that a follower needs an entry that can't be read back with its data.
+    pub(crate) fn note_unreadable(&self, index: u64) {
+        self.unreadable.fetch_max(index + 1, Ordering::AcqRel);
     }
 
     fn with_data(&self, entry: &GroupEntry) -> Result<GroupEntry, WireError> {

@@ -61,6 +61,15 @@ pub(crate) fn decode_entry(index: u64, row: &[u8]) -> Result<Entry> {
     Ok(Entry { log_id, payload })
 }
 
+/// A decoded entry that stays without bodies. Nobody else has the payload yet.
+pub(crate) fn without_data(payload: Payload) -> Result<GroupEntry> {
+    let entry = std::sync::Arc::into_inner(payload.0).ok_or_else(|| StoreError::Damaged {
+        what: "a raft row".to_owned(),
+        detail: "its entry is shared".to_owned(),
+    })?;
+    Ok(entry.stripped())
+}
+
 /// Only the log id of a row.
 pub(crate) fn decode_log_id(index: u64, row: &[u8]) -> Result<LogId> {
     let mut row = RowReader::new("a raft row", VERSION, row)?;

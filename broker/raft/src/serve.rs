@@ -140,6 +140,16 @@ impl Server {
                 return drop(self.answers.send(Answer::Append(failed(error.to_string()))));
             }
         };
+        if let Some(index) = lacking(&group, &request) {
+            self.sessions.remove(&session);
+            let result = Some(append_reply::Result::Lacks(index));
+            let reply = AppendReply {
+                session,
+                sequence,
+                result,
+            };
+            return drop(self.answers.send(Answer::Append(reply)));
+        }
         let bytes = wire::append_bytes(&request).min(2 * PEER_IN_FLIGHT_BYTES) as u32;
         let permit = self.bytes.clone().acquire_many_owned(bytes).await;
         let permit = permit.expect("the semaphore is never closed");
@@ -179,6 +189,13 @@ impl Server {
             drop(permit);
         });
     }
+}
+
+/// The first entry that came without data and is not in this replica's log.
+fn lacking(group: &Group, request: &AppendEntriesRequest<TypeConfig>) -> Option<u64> {
+    let mut without = request.entries.iter().filter(|e| wire::is_without_data(e));
+    let lacks = without.find(|e| !group.log.has(e.log_id).unwrap_or(false));
+    lacks.map(|entry| entry.log_id.index)
 }
 
 async fn single_append(

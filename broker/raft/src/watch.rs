@@ -127,7 +127,10 @@ impl State {
             .stored_checkpoint()
             .applied
             .map_or(0, |id| id.index);
-        let beyond = group.log.purgeable(group.tuning.keep_row_bytes).unwrap_or(0);
+        let beyond = group
+            .log
+            .purgeable(group.tuning.keep_row_bytes)
+            .unwrap_or(0);
         let everybody = match group.replicated() {
             (_, Some(matched)) if leads => {
                 let others = matched.iter().filter(|(id, _)| **id != group.replica);

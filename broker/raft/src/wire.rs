@@ -10,7 +10,7 @@ use openraft::vote::RaftLeaderId;
 use ottla_log::StoreError;
 use ottla_proto::peer;
 
-use crate::command::{Command, GroupEntry, Outcome};
+use crate::command::{Command, GroupEntry, Outcome, Payload};
 use crate::rows;
 use crate::types::{self, Entry, EntryPayload, LogId, TypeConfig, Vote};
 
@@ -60,7 +60,10 @@ pub(crate) fn vote(vote: &Option<peer::Vote>) -> Result<Vote> {
 /// An entry as its leader has it: decided, with the bodies of what was appended.
 pub(crate) fn put_entry(entry: &Entry) -> peer::Entry {
     let mut bodies = Vec::new();
-    if let EntryPayload::Normal(payload) = &entry.payload {
+    let without_data = is_without_data(entry);
+    if let EntryPayload::Normal(payload) = &entry.payload
+        && !without_data
+    {
         let decided = payload.0.commands.iter().zip(payload.0.outcomes());
         bodies.extend(
             decided.filter_map(|(command, outcome)| match (command, outcome) {
@@ -74,7 +77,12 @@ pub(crate) fn put_entry(entry: &Entry) -> peer::Entry {
         row: rows::encode_entry(entry),
         bodies_crc: checksum(&bodies),
         bodies,
+        without_data,
     }
+}
+
+pub(crate) fn is_without_data(entry: &Entry) -> bool {
+    matches!(&entry.payload, EntryPayload::Normal(payload) if payload.0.without_data)
 }
 
 fn checksum(bodies: &[Bytes]) -> u32 {
@@ -90,12 +98,13 @@ pub(crate) fn entry(entry: peer::Entry) -> Result<Entry> {
     }
     let mut decoded = rows::decode_entry(entry.index, &entry.row)?;
     let mut bodies = entry.bodies.into_iter();
-    if let EntryPayload::Normal(payload) = &decoded.payload {
-        let with_bodies = with_bodies(&payload.0, || {
-            bodies.next().ok_or(WireError::Missing("a body"))
-        })?;
-        decoded.payload =
-            EntryPayload::Normal(crate::command::Payload(with_bodies.undecided().into()));
+    if let EntryPayload::Normal(payload) = decoded.payload {
+        let mut next = || bodies.next().ok_or(WireError::Missing("a body"));
+        let undecided = match entry.without_data {
+            true => rows::without_data(payload)?.undecided(),
+            false => with_bodies(&payload.0, &mut next)?.undecided(),
+        };
+        decoded.payload = EntryPayload::Normal(Payload(undecided.into()));
     }
     match bodies.next() {
         None => Ok(decoded),
@@ -188,6 +197,7 @@ pub(crate) fn append_result(
             Err(StreamAppendError::HigherVote(higher))
         }
         Some(AppendResult::Failed(why)) => return Err(why),
+        Some(AppendResult::Lacks(index)) => return Err(format!("it lacks entry {index}")),
         None => return Err("an append was answered without a result".to_owned()),
     })
 }

@@ -129,19 +129,41 @@ impl Store for DiskStore {
         Ok(())
     }
 
-    fn raft_rows(&self, group: GroupId, from: u64, to: u64, max_bytes: usize) -> Result<Vec<(u64, Bytes)>, StoreError> {
+    fn raft_rows(
+        &self,
+        group: GroupId,
+        from: u64,
+        to: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<(u64, Bytes)>, StoreError> {
         self.memory.raft_rows(group, from, to, max_bytes)
     }
     fn last_raft_row(&self, group: GroupId) -> Result<Option<(u64, Bytes)>, StoreError> {
         self.memory.last_raft_row(group)
     }
-    fn batches(&self, partition: PartitionId, offset: i64, end_offset: i64, max_bytes: usize) -> Result<Vec<Bytes>, StoreError> {
-        self.memory.batches(partition, offset, end_offset, max_bytes)
+    fn batches(
+        &self,
+        partition: PartitionId,
+        offset: i64,
+        end_offset: i64,
+        max_bytes: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        self.memory
+            .batches(partition, offset, end_offset, max_bytes)
     }
-    fn index_at(&self, partition: PartitionId, offset: i64) -> Result<Option<IndexRow>, StoreError> {
+    fn index_at(
+        &self,
+        partition: PartitionId,
+        offset: i64,
+    ) -> Result<Option<IndexRow>, StoreError> {
         self.memory.index_at(partition, offset)
     }
-    fn index_rows(&self, partition: PartitionId, from: i64, max_rows: usize) -> Result<Vec<IndexRow>, StoreError> {
+    fn index_rows(
+        &self,
+        partition: PartitionId,
+        from: i64,
+        max_rows: usize,
+    ) -> Result<Vec<IndexRow>, StoreError> {
         self.memory.index_rows(partition, from, max_rows)
     }
     fn state(&self, key: StateKey) -> Result<Option<Bytes>, StoreError> {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use ottla_log::Store;
 use ottla_proto::ids::{GroupId, NodeId, PartitionId};
 use ottla_raft::{
-    BatchMeta, Clock, Command, Faults, Group, Groups, MemoryNetwork, Outcome, PartitionState, ProducerMeta,
-    Tuning, replica_id,
+    BatchMeta, Clock, Command, Faults, Group, Groups, MemoryNetwork, Outcome, PartitionState,
+    ProducerMeta, Tuning, replica_id,
 };
 use tokio::time::Instant;
 
@@ -53,6 +53,12 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new(seed: u64) -> Cluster {
+        if let Ok(filter) = std::env::var("RUST_LOG") {
+            let log = tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_test_writer();
+            let _ = log.try_init();
+        }
         let network = MemoryNetwork::new(seed);
         network.set_faults(Faults {
             min_delay: Duration::from_micros(100),
@@ -77,17 +83,15 @@ impl Cluster {
         cluster
     }
 
-    fn clock(&self) -> Clock {
-        let began = self.began;
-        Arc::new(move || 1_000_000 + began.elapsed().as_millis() as i64)
-    }
-
     /// Starts a node, or starts it again.
     pub async fn run(&mut self, node: NodeId, replica: u64, members: &[u64]) {
         let entry = self.nodes.entry(node).or_insert_with(|| {
             let disk = Disk::default();
             disk.set_sync_delay(Duration::from_micros(500));
-            Node { disk, running: None }
+            Node {
+                disk,
+                running: None,
+            }
         });
         let store: Arc<dyn Store> = entry.disk.open();
         let began = self.began;
@@ -95,7 +99,10 @@ impl Cluster {
         let transport = self.network.transport(node);
         let groups = Arc::new(Groups::clustered(store, clock, transport, tuning(node)));
         self.network.listen(node, &groups);
-        let group = groups.start(GROUP, replica, members).await.expect("the group starts");
+        let group = groups
+            .start(GROUP, replica, members)
+            .await
+            .expect("the group starts");
         entry.running = Some(Running { groups, group });
     }
 
@@ -128,7 +135,9 @@ impl Cluster {
     }
 
     pub fn leading(&self) -> Option<NodeId> {
-        self.running().into_iter().find(|n| self.group(*n).leader_epoch().is_some())
+        self.running()
+            .into_iter()
+            .find(|n| self.group(*n).leader_epoch().is_some())
     }
 
     /// Waits until some node serves as leader.
@@ -172,23 +181,32 @@ impl Cluster {
         // An append of the leader's term makes all before it known to be committed.
         self.append(vec![batch(99, 1, 0, None)]).await;
         let all = |groups: &[Arc<Group>]| -> Vec<_> { groups.iter().map(ends).collect() };
-        self.until("agreement", || all(&groups).windows(2).all(|w| w[0] == w[1])).await;
+        self.until("agreement", || {
+            all(&groups).windows(2).all(|w| w[0] == w[1])
+        })
+        .await;
         for group in &groups[1..] {
             for id in groups[0].partition_ids() {
                 let (a, b) = (groups[0].partition(id), group.partition(id));
                 let what = |p: &PartitionState| {
-                    let mut producers: Vec<_> = p.producers.iter().map(|(id, s)| (id, s.clone())).collect();
+                    let mut producers: Vec<_> =
+                        p.producers.iter().map(|(id, s)| (id, s.clone())).collect();
                     producers.sort_by_key(|(id, _)| *id);
-                    (p.log_start_offset, p.log_end_offset, p.epochs.clone(), producers, p.removed)
+                    (
+                        p.log_start_offset,
+                        p.log_end_offset,
+                        p.epochs.clone(),
+                        producers,
+                        p.removed,
+                    )
                 };
                 assert_eq!(a.with_state(what), b.with_state(what), "{id}");
-                assert!(read(&groups[0], id.0, 0) == read(group, id.0, 0), "data of {id}");
+                assert!(
+                    read(&groups[0], id.0, 0) == read(group, id.0, 0),
+                    "data of {id}"
+                );
             }
         }
-    }
-
-    pub fn now_ms(&self) -> i64 {
-        (self.clock())()
     }
 }
 
@@ -240,7 +258,10 @@ pub fn sequenced(id: i64, sequence: i32) -> Option<ProducerMeta> {
 /// All committed data from `offset` on.
 pub fn read(group: &Group, partition: u64, offset: i64) -> Vec<u8> {
     let p = group.partition(PartitionId(partition));
-    let (start, end) = (p.bounds().log_start_offset.max(offset), p.bounds().high_watermark);
+    let (start, end) = (
+        p.bounds().log_start_offset.max(offset),
+        p.bounds().high_watermark,
+    );
     let mut data = Vec::new();
     let mut next = start;
     while next < end {

@@ -2,4 +2,7 @@
 
 mod disk;
 mod harness;
+mod leadership;
+mod membership;
 mod replication;
+mod simulation;

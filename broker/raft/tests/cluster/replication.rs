@@ -108,7 +108,11 @@ async fn an_uncommitted_tail_is_cut_off() {
     let epoch = group.leader_epoch().expect("it does not know yet");
     let lost = group.append_in_epoch(epoch, vec![batch(1, 4, 666, None)], 100, None);
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(group.leader_epoch(), None, "without a majority it does not serve");
+    assert_eq!(
+        group.leader_epoch(),
+        None,
+        "without a majority it does not serve"
+    );
     let new = cluster.leader().await;
     assert_ne!(new, old);
     fill(&cluster, 1, 100, 5).await;
@@ -138,7 +142,11 @@ async fn entries_whose_data_is_no_longer_as_it_was_lead_to_a_snapshot() {
         cluster.crash(*node).await;
         let disk = cluster.nodes[node].disk.open();
         let (partition, from, to) = (PartitionId(1), 8, 10);
-        let op = ottla_log::Op::DeleteBatches { partition, from, to };
+        let op = ottla_log::Op::DeleteBatches {
+            partition,
+            from,
+            to,
+        };
         ottla_log::Store::write(&*disk, vec![op]).unwrap();
     }
     for node in &up {
@@ -155,7 +163,9 @@ async fn entries_whose_data_is_no_longer_as_it_was_lead_to_a_snapshot() {
 async fn large_batches_go_through() {
     let cluster = Cluster::start(6, 3).await;
     for value in 0..8 {
-        cluster.append(vec![sized_batch(1, 1, value, None, 3 << 20)]).await;
+        cluster
+            .append(vec![sized_batch(1, 1, value, None, 3 << 20)])
+            .await;
     }
     cluster.agree().await;
     assert_eq!(cluster.group(1).members().0.len(), 3);
