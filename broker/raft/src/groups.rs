@@ -1,6 +1,7 @@
 //! All replication groups of a broker, with what they share: storage, memory, peers, time.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::sequencer;
 use crate::serve;
 use crate::storage::{LogStorage, StateMachine};
 use crate::transport::{Channel, Connection, NoTransport, Transport, node_of};
+use crate::types;
 use crate::watch as group_watch;
 
 /// Milliseconds since the epoch. Injected, so that simulations own time.
@@ -57,6 +59,8 @@ pub struct Tuning {
     pub keep_row_bytes: u64,
     /// Entries between two purges of them.
     pub purge_entries: u64,
+    /// Where random numbers begin.
+    pub seed: u64,
 }
 
 impl Default for Tuning {
@@ -70,6 +74,7 @@ impl Default for Tuning {
             checkpoint_entries: CHECKPOINT_ENTRIES,
             keep_row_bytes: RAFT_KEEP_BYTES,
             purge_entries: RAFT_PURGE_ENTRIES,
+            seed: RandomState::new().build_hasher().finish(),
         }
     }
 }
@@ -192,7 +197,9 @@ impl Groups {
             replica,
             peers: self.peers.clone(),
         };
-        let raft = Raft::new(replica, config, network, storage, machine).await;
+        let seed = self.tuning.seed ^ replica ^ (id.0 as u64) << 48;
+        let raft = Raft::new(replica, config, network, storage, machine);
+        let raft = types::seeded(seed, raft).await;
         let raft = raft.map_err(|e| fail(e.to_string()))?;
         let group = self.run(id, replica, log, raft.clone());
         let known = raft

@@ -63,7 +63,8 @@ impl GroupLog {
     /// The group's applied state, to be sent.
     pub(crate) fn image(&self) -> Image {
         let applied = lock(&self.applied);
-        let partitions = self.all_partitions();
+        let mut partitions = self.all_partitions();
+        partitions.sort_by_key(|p| p.id);
         Image {
             checkpoint: applied.checkpoint.clone(),
             partitions: partitions

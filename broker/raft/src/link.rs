@@ -4,7 +4,7 @@
 //! that groups take turns; there is no timer. One task reads and hands each answer to who waits for
 //! it. When the connection ends, everyone who waits hears it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -25,8 +25,8 @@ enum Item {
 /// Who waits for answers. `None` once the connection has ended.
 #[derive(Default)]
 struct Waiting {
-    sessions: HashMap<u64, mpsc::UnboundedSender<AppendReply>>,
-    calls: HashMap<u64, oneshot::Sender<CallReply>>,
+    sessions: BTreeMap<u64, mpsc::UnboundedSender<AppendReply>>,
+    calls: BTreeMap<u64, oneshot::Sender<CallReply>>,
 }
 
 pub(crate) struct Link {

@@ -4,7 +4,7 @@
 //! refused) while no connection of its own is open here any more. A slow, paused or unreachable node
 //! never looks like that.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(crate) enum Presence {
 
 pub(crate) struct Peers {
     pub transport: Arc<dyn Transport>,
-    nodes: Mutex<HashMap<NodeId, Arc<Peer>>>,
+    nodes: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
     /// Counts changes of anybody's presence.
     changes: watch::Sender<u64>,
 }
@@ -42,7 +42,7 @@ impl Peers {
         })
     }
 
-    fn nodes(&self) -> MutexGuard<'_, HashMap<NodeId, Arc<Peer>>> {
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<NodeId, Arc<Peer>>> {
         self.nodes
             .lock()
             .expect("no code panics while it holds the peers")
@@ -94,7 +94,7 @@ impl Peers {
 
     /// Ends every link and lets go of every peer.
     pub fn close(&self) {
-        for (_, peer) in self.nodes().drain() {
+        for peer in std::mem::take(&mut *self.nodes()).values() {
             peer.close();
         }
     }

@@ -52,6 +52,7 @@ pub(crate) async fn run(
     let mut open = true;
     while open || !in_flight.is_empty() || !waiting.is_empty() {
         tokio::select! {
+            biased;
             Some((replies, result)) = in_flight.next() => answer(replies, result),
             request = requests.recv(), if open => match request {
                 None => open = false,

@@ -3,7 +3,7 @@
 //! Appends of one session go to its group in their order; sessions do not wait for each other. Calls
 //! are answered as they finish. What is read but not answered is bounded in bytes and in number.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt;
@@ -19,7 +19,7 @@ use crate::group::Group;
 use crate::groups::Directory;
 use crate::snapshot_receive;
 use crate::transport::{Channel, Connection};
-use crate::types::TypeConfig;
+use crate::types::{self, TypeConfig};
 use crate::wire;
 
 enum Answer {
@@ -50,7 +50,7 @@ pub(crate) async fn serve(
     let mut server = Server {
         directory,
         node,
-        sessions: HashMap::new(),
+        sessions: BTreeMap::new(),
         bytes: Arc::new(Semaphore::new(2 * PEER_IN_FLIGHT_BYTES)),
         calls: Arc::new(Semaphore::new(PEER_CALLS)),
         answers,
@@ -92,7 +92,7 @@ async fn write(mut waiting: mpsc::UnboundedReceiver<Answer>, sender: mpsc::Sende
 struct Server {
     directory: Arc<Directory>,
     node: NodeId,
-    sessions: HashMap<u64, mpsc::UnboundedSender<Request>>,
+    sessions: BTreeMap<u64, mpsc::UnboundedSender<Request>>,
     bytes: Arc<Semaphore>,
     calls: Arc<Semaphore>,
     answers: Answers,
@@ -165,7 +165,8 @@ impl Server {
             }
             let (queue, requests) = mpsc::unbounded_channel();
             self.sessions.insert(session, queue);
-            tokio::spawn(run_session(group, session, requests, self.answers.clone()));
+            let run = run_session(group, session, requests, self.answers.clone());
+            tokio::spawn(types::seeded(session, run));
         }
         if let Some(queue) = self.sessions.get(&session) {
             // A session that has ended by itself has said why.

@@ -3,8 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use openraft::EmptyNode;
+use openraft::rt::deterministic_rng::DeterministicRng;
 
 use crate::command::{Outcome, Payload};
+
+/// Tokio, with random numbers (election timers) that come from a seed: a simulation's, or one that the
+/// system draws. Everything that makes openraft start a task runs in [`seeded`].
+pub(crate) type Runtime = DeterministicRng<openraft::impls::TokioRuntime>;
+
+pub(crate) fn seeded<F: Future>(seed: u64, work: F) -> impl Future<Output = F::Output> {
+    Runtime::scope(seed, work)
+}
 
 openraft::declare_raft_types!(
     /// One leader per term (`leader_id_std`), because the term is Kafka's leader epoch.
@@ -14,6 +23,7 @@ openraft::declare_raft_types!(
         NodeId = u64,
         Node = EmptyNode,
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, u64>,
+        AsyncRuntime = Runtime,
 );
 
 pub(crate) type CommittedLeaderId = openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>;

@@ -21,13 +21,10 @@ pub fn replica(node: NodeId) -> u64 {
     replica_id(node, 1)
 }
 
-pub fn tuning(node: NodeId) -> Tuning {
-    // Timers of their own, and drawn from one value: a run depends on nothing but its seed.
-    let election_min = Duration::from_millis(600 + 60 * node as u64);
+pub fn tuning(seed: u64) -> Tuning {
     Tuning {
-        election_min,
-        election_max: election_min + Duration::from_millis(1),
-        lease: Duration::from_millis(500),
+        // A run depends on nothing but its seed.
+        seed,
         checkpoint_entries: 20,
         keep_row_bytes: 4 << 10,
         purge_entries: 16,
@@ -49,6 +46,7 @@ pub struct Cluster {
     pub network: MemoryNetwork,
     pub nodes: BTreeMap<NodeId, Node>,
     began: Instant,
+    seed: u64,
 }
 
 impl Cluster {
@@ -69,6 +67,7 @@ impl Cluster {
             network,
             nodes: BTreeMap::new(),
             began: Instant::now(),
+            seed,
         }
     }
 
@@ -97,7 +96,12 @@ impl Cluster {
         let began = self.began;
         let clock: Clock = Arc::new(move || 1_000_000 + began.elapsed().as_millis() as i64);
         let transport = self.network.transport(node);
-        let groups = Arc::new(Groups::clustered(store, clock, transport, tuning(node)));
+        let groups = Arc::new(Groups::clustered(
+            store,
+            clock,
+            transport,
+            tuning(self.seed),
+        ));
         self.network.listen(node, &groups);
         let group = groups
             .start(GROUP, replica, members)
