@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("broker/coordinator", &[]),
     ("broker/log", &["ottla-proto"]),
     ("broker/raft", &["ottla-proto", "ottla-log"]),
+    ("broker/peer", &["ottla-proto", "ottla-raft", "ottla-log"]),
     ("controller", &["ottla-proto"]),
     (
         "broker",
@@ -22,6 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ottla-proto",
             "ottla-log",
             "ottla-raft",
+            "ottla-peer",
             "ottla-controller",
             "ottla-coordinator",
             "ottla-wire",
@@ -43,6 +45,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &["tokio", "tonic", "kafka-protocol", "openraft"],
     ),
     ("broker/raft", &["rocksdb", "tonic", "kafka-protocol"]),
+    ("broker/peer", &["rocksdb", "openraft", "kafka-protocol"]),
     (
         "controller",
         &["rocksdb", "tonic", "kafka-protocol", "openraft"],

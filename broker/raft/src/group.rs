@@ -9,6 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use ottla_log::{IndexRow, Op, StoreError, Write};
 use ottla_proto::ids::{GroupId, PartitionId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::command::{Command, Outcome};
 use crate::group_log::GroupLog;
@@ -53,6 +54,8 @@ pub struct Group {
     pub(crate) peers: Arc<Peers>,
     pub(crate) tuning: Tuning,
     pub(crate) lease: Lease,
+    /// Until then this replica votes for nobody: it may have promised so before it started again.
+    pub(crate) votes_from: Instant,
     /// Who follows, and how closely; kept while this replica leads.
     pub(crate) followers: Mutex<Followers>,
     /// Counts how often this replica led without a majority for too long.

@@ -1,5 +1,6 @@
 //! One group's log and partitions on this replica: what openraft's storage traits act upon.
-//! Hot path: `append` and `apply`. Reading entries back is in `read_back.rs`, snapshots in `install.rs`.
+//! Hot path: `append` and `apply`. Reading entries back is in `read_back.rs`, letting go of
+//! them in `cut.rs`, snapshots in `install.rs`.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,14 +13,15 @@ use ottla_proto::limits::BATCH_OVERHEAD_BYTES;
 use tokio::sync::watch;
 
 use crate::command::{BatchMeta, Command, GroupEntry, Outcome};
-use crate::install::{self, Staging};
+use crate::cut;
+use crate::install::Staging;
 use crate::partition::{CachedAt, Partition, TailCache};
 use crate::rows::{self, Checkpoint};
 use crate::state::{EntryContext, PartitionState};
 use crate::types::{Entry, EntryPayload, LogId, StoredMembership, Vote};
 
 /// Bytes of rows read at a time when the log is replayed.
-const REPLAY_READ_BYTES: usize = 1 << 20;
+pub(crate) const REPLAY_READ_BYTES: usize = 1 << 20;
 
 /// Entries between two marks of how many bytes of rows there were.
 const ROW_MARK_ENTRIES: u64 = 16;
@@ -32,8 +34,8 @@ pub(crate) struct Tail {
     /// Contiguous, ending at `last`; those before are read from their rows.
     pub(crate) recent: VecDeque<Entry>,
     /// Bytes of rows appended since the start, and how many there were before some of the entries.
-    row_bytes: u64,
-    row_marks: VecDeque<(u64, u64)>,
+    pub(crate) row_bytes: u64,
+    pub(crate) row_marks: VecDeque<(u64, u64)>,
 }
 
 #[derive(Default)]
@@ -56,7 +58,7 @@ pub(crate) struct GroupLog {
     /// What the last checkpoint on disk covers.
     pub(crate) stored_checkpoint: Mutex<Checkpoint>,
     /// Entries below this index are in the store: what was submitted can't be read until then.
-    written: Arc<AtomicU64>,
+    pub(crate) written: Arc<AtomicU64>,
     /// A snapshot that is being received.
     pub(crate) staging: Mutex<Option<Staging>>,
     /// Index up to which the log is purged for a snapshot whose installation is not finished.
@@ -79,7 +81,7 @@ impl GroupLog {
         store: Arc<dyn Store>,
         tail_cache: Arc<TailCache>,
     ) -> Result<GroupLog, StoreError> {
-        adopt(id, replica, &*store)?;
+        cut::adopt(id, replica, &*store)?;
         let read = |tag| store.state(StateKey::group(tag, id));
         let checkpoint = read(Tag::Checkpoint)?
             .map(|r| rows::decode_checkpoint(&r))
@@ -309,90 +311,9 @@ impl GroupLog {
         }
     }
 
-    /// Cuts off everything after `last`.
-    pub(crate) async fn truncate_after(&self, last: Option<LogId>) -> Result<(), StoreError> {
-        let from = last.map_or(0, |id| id.index + 1);
-        let mut ops = vec![Op::DeleteRaft {
-            group: self.id,
-            from,
-            to: u64::MAX,
-        }];
-        let end = lock(&self.tail).last.map_or(0, |id| id.index + 1);
-        let mut next = from;
-        while next < end {
-            let entries = self.entries(next, end, REPLAY_READ_BYTES)?;
-            let Some(read) = entries.last() else { break };
-            next = read.log_id.index + 1;
-            entries
-                .iter()
-                .for_each(|entry| delete_data(entry, &mut ops));
-        }
-        {
-            let mut tail = lock(&self.tail);
-            tail.last = last;
-            while tail.recent.back().is_some_and(|e| e.log_id.index >= from) {
-                tail.recent.pop_back();
-            }
-        }
-        // What was written before is on disk then, too, and can be replayed.
-        self.write(ops).await?;
-        self.written.fetch_min(from, Ordering::AcqRel);
-        let all = self.all_partitions();
-        all.iter().for_each(|p| p.rewind());
-        self.replay_tail()?;
-        all.iter().for_each(|p| p.drop_broken_cache());
-        Ok(())
-    }
-
     pub(crate) fn all_partitions(&self) -> Vec<Arc<Partition>> {
         let partitions = self.partitions.read().expect("never poisoned");
         partitions.values().cloned().collect()
-    }
-
-    /// Forgets rows up to and with `upto`; a checkpoint covers them.
-    pub(crate) fn purge(&self, upto: LogId) {
-        {
-            let mut tail = lock(&self.tail);
-            tail.purged = Some(upto);
-            tail.last = tail.last.max(Some(upto));
-            while tail
-                .recent
-                .front()
-                .is_some_and(|e| e.log_id.index <= upto.index)
-            {
-                tail.recent.pop_front();
-            }
-            while tail
-                .row_marks
-                .front()
-                .is_some_and(|(i, _)| *i <= upto.index)
-            {
-                tail.row_marks.pop_front();
-            }
-        }
-        if lock(&self.applied).checkpoint.applied < Some(upto) {
-            // A snapshot is about to be installed. Its one write deletes the rows, too.
-            self.installing.send_replace(Some(upto.index));
-            return;
-        }
-        let key = StateKey::group(Tag::Purged, self.id);
-        let ops = vec![
-            Op::DeleteRaft {
-                group: self.id,
-                from: 0,
-                to: upto.index + 1,
-            },
-            Op::PutState {
-                key,
-                value: rows::encode_log_id(&upto),
-            },
-        ];
-        // Losing this write leaves rows that the next purge removes.
-        self.store.submit(Write {
-            ops,
-            sync: false,
-            done: Box::new(|_| ()),
-        });
     }
 
     /// Takes a committed entry into what clients see.
@@ -480,35 +401,6 @@ impl GroupLog {
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
-
-    /// The last entry that rows may be purged up to so that those kept take `keep_bytes` at most.
-    pub(crate) fn purgeable(&self, keep_bytes: u64) -> Option<u64> {
-        let tail = lock(&self.tail);
-        let over = tail.row_bytes.checked_sub(keep_bytes)?;
-        let marks = tail
-            .row_marks
-            .iter()
-            .take_while(|(_, before)| *before <= over);
-        marks.last().and_then(|(index, _)| index.checked_sub(1))
-    }
-}
-
-/// Deletes the batches of an entry. No more: staged data of a snapshot may lie behind the log's end.
-fn delete_data(entry: &Entry, ops: &mut Vec<Op>) {
-    let EntryPayload::Normal(payload) = &entry.payload else {
-        return;
-    };
-    for (command, outcome) in payload.0.commands.iter().zip(payload.0.outcomes()) {
-        if let (Command::Append { meta, .. }, Outcome::Appended { base_offset }) =
-            (command, outcome)
-        {
-            ops.push(Op::DeleteBatches {
-                partition: meta.partition,
-                from: *base_offset,
-                to: *base_offset + meta.offsets as i64,
-            });
-        }
-    }
 }
 
 impl Tail {
@@ -522,64 +414,6 @@ impl Tail {
         }
         self.row_bytes += bytes as u64;
     }
-}
-
-/// Makes the group's rows this replica's. Rows of another replica id are those of a data directory
-/// that has lost something since: what its checkpoint covers is whole and stays, its vote and the
-/// rest of its log go, and the replica starts as a learner.
-fn adopt(id: GroupId, replica: u64, store: &dyn Store) -> Result<(), StoreError> {
-    let key = StateKey::group(Tag::Replica, id);
-    let mut ops = vec![Op::PutState {
-        key,
-        value: rows::encode_replica(replica),
-    }];
-    match store.state(key)? {
-        Some(row) if rows::decode_replica(&row)? == replica => return Ok(()),
-        Some(_) => {
-            let key = StateKey::group(Tag::Vote, id);
-            ops.push(Op::DeleteState { key });
-            let (from, to) = (0, u64::MAX);
-            ops.push(Op::DeleteRaft {
-                group: id,
-                from,
-                to,
-            });
-            let checkpoint = store.state(StateKey::group(Tag::Checkpoint, id))?;
-            let checkpoint = checkpoint
-                .map(|r| rows::decode_checkpoint(&r))
-                .transpose()?;
-            let key = StateKey::group(Tag::Purged, id);
-            ops.push(match checkpoint.and_then(|c| c.applied) {
-                Some(applied) => Op::PutState {
-                    key,
-                    value: rows::encode_log_id(&applied),
-                },
-                None => Op::DeleteState { key },
-            });
-            for (number, row) in store.states(Tag::Staged, id)? {
-                let key = StateKey {
-                    tag: Tag::Staged,
-                    group: id,
-                    id: number,
-                };
-                ops.extend(install::discard(
-                    PartitionId(number),
-                    &rows::decode_staged(&row)?,
-                ));
-                ops.push(Op::DeleteState { key });
-            }
-            for (number, row) in store.states(Tag::Partition, id)? {
-                ops.push(Op::DeleteBatches {
-                    partition: PartitionId(number),
-                    from: rows::decode_partition(&row)?.log_end_offset,
-                    to: i64::MAX,
-                });
-            }
-        }
-        // Rows from before replica ids were kept belong to whoever has the directory.
-        None => {}
-    }
-    store.write(ops)
 }
 
 pub(crate) fn partition_of(command: &Command) -> PartitionId {

@@ -15,6 +15,7 @@ use ottla_proto::limits::{
     ELECTION_TIMEOUT_MIN_MS, HEARTBEAT_MS, RAFT_KEEP_BYTES, RAFT_PURGE_ENTRIES, TAIL_CACHE_BYTES,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::Instant;
 
 use crate::group::{Group, Raft};
 use crate::group_log::GroupLog;
@@ -201,11 +202,11 @@ impl Groups {
         let raft = Raft::new(replica, config, network, storage, machine);
         let raft = types::seeded(seed, raft).await;
         let raft = raft.map_err(|e| fail(e.to_string()))?;
-        let group = self.run(id, replica, log, raft.clone());
         let known = raft
             .is_initialized()
             .await
             .map_err(|e| fail(e.to_string()))?;
+        let group = self.run(id, replica, log, raft.clone(), known);
         if !known && members.contains(&replica) {
             let nodes: BTreeMap<_, _> = members.iter().map(|m| (*m, EmptyNode {})).collect();
             let began = raft.initialize(nodes).await;
@@ -215,13 +216,20 @@ impl Groups {
             // Nobody can be deposed by this.
             let elected = raft.trigger().elect(false).await;
             elected.map_err(|e| fail(e.to_string()))?;
-        } else if members.first() == Some(&replica) && members.len() > 1 {
+        } else if !known && members.first() == Some(&replica) && members.len() > 1 {
             tokio::spawn(group_watch::lead_first(Arc::downgrade(&group)));
         }
         Ok(group)
     }
 
-    fn run(&self, id: GroupId, replica: u64, log: Arc<GroupLog>, raft: Raft) -> Arc<Group> {
+    fn run(
+        &self,
+        id: GroupId,
+        replica: u64,
+        log: Arc<GroupLog>,
+        raft: Raft,
+        known: bool,
+    ) -> Arc<Group> {
         let (requests, receiver) = mpsc::unbounded_channel();
         let lost = watch::Sender::new(0);
         let (clock, expiration) = (self.clock.clone(), self.producer_expiration_ms.clone());
@@ -236,6 +244,10 @@ impl Groups {
             peers: self.peers.clone(),
             tuning: self.tuning,
             lease: Lease::new(self.tuning.lease),
+            votes_from: match known {
+                true => Instant::now() + self.tuning.lease,
+                false => Instant::now(),
+            },
             followers: Mutex::default(),
             lost,
             removed: watch::Sender::new(None),

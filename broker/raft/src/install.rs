@@ -359,3 +359,7 @@ fn batch_epoch(batch: &[u8]) -> i32 {
     let epoch = batch.get(12..16).and_then(|e| e.try_into().ok());
     epoch.map_or(-1, i32::from_be_bytes)
 }
+
+#[cfg(test)]
+#[path = "install_tests.rs"]
+mod tests;

@@ -18,6 +18,7 @@
 
 mod codec;
 mod command;
+mod cut;
 mod group;
 mod group_log;
 mod groups;

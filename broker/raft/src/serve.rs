@@ -11,9 +11,11 @@ use openraft::raft::AppendEntriesRequest;
 use ottla_proto::ids::{GroupId, NodeId};
 use ottla_proto::limits::{PEER_CALLS, PEER_FRAME_BYTES, PEER_IN_FLIGHT_BYTES, PEER_SESSIONS};
 use ottla_proto::peer::{
-    Append, AppendReply, Call, CallReply, Frame, append_reply, call, call_reply,
+    Append, AppendReply, Call, CallReply, Frame, TransferLeader, VoteRequest, append_reply, call,
+    call_reply,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::group::Group;
 use crate::groups::Directory;
@@ -265,35 +267,40 @@ async fn run_session(
 }
 
 async fn answer(group: &Group, call: Call) -> call_reply::Result {
-    let raft = &group.raft;
-    let failed = |why: String| call_reply::Result::Failed(why);
-    match call.kind {
-        Some(call::Kind::Vote(request)) => match wire::vote_request(&request) {
-            Ok(request) => match raft.vote(request).await {
-                Ok(reply) => call_reply::Result::Vote(wire::put_vote_reply(&reply)),
-                Err(error) => failed(error.to_string()),
-            },
-            Err(error) => failed(error.to_string()),
-        },
-        Some(call::Kind::PreVote(request)) => match wire::vote_request(&request) {
-            Ok(request) => match raft.pre_vote(request).await {
-                Ok(reply) => call_reply::Result::Vote(wire::put_vote_reply(&reply)),
-                Err(error) => failed(error.to_string()),
-            },
-            Err(error) => failed(error.to_string()),
-        },
-        Some(call::Kind::TransferLeader(request)) => match wire::transfer(&request) {
-            Ok(request) => match raft.handle_transfer_leader(request).await {
-                Ok(Ok(())) => call_reply::Result::Done(String::new()),
-                Ok(Err(why)) => call_reply::Result::Done(why.to_string()),
-                Err(error) => failed(error.to_string()),
-            },
-            Err(error) => failed(error.to_string()),
-        },
+    let answered = match call.kind {
+        Some(call::Kind::Vote(request)) => vote(group, &request, false).await,
+        Some(call::Kind::PreVote(request)) => vote(group, &request, true).await,
+        Some(call::Kind::TransferLeader(request)) => transfer(group, &request).await,
         Some(call::Kind::Removed(at)) => {
             group.note_removed(wire::log_id(&at));
-            call_reply::Result::Done(String::new())
+            Ok(call_reply::Result::Done(String::new()))
         }
-        None => failed("a call of a kind that this release does not know".to_owned()),
+        None => Err("a call of a kind that this release does not know".to_owned()),
+    };
+    answered.unwrap_or_else(call_reply::Result::Failed)
+}
+
+async fn vote(
+    group: &Group,
+    request: &VoteRequest,
+    pre_vote: bool,
+) -> Result<call_reply::Result, String> {
+    let request = wire::vote_request(request).map_err(|e| e.to_string())?;
+    if !request.leadership_transfer && Instant::now() < group.votes_from {
+        return Err("this replica has just started, and may have promised not to vote".to_owned());
     }
+    let reply = match pre_vote {
+        true => group.raft.pre_vote(request).await,
+        false => group.raft.vote(request).await,
+    };
+    let reply = reply.map_err(|e| e.to_string())?;
+    Ok(call_reply::Result::Vote(wire::put_vote_reply(&reply)))
+}
+
+async fn transfer(group: &Group, request: &TransferLeader) -> Result<call_reply::Result, String> {
+    let request = wire::transfer(request).map_err(|e| e.to_string())?;
+    let answer = group.raft.handle_transfer_leader(request).await;
+    let refused = answer.map_err(|e| e.to_string())?.err();
+    let why = refused.map(|why| why.to_string()).unwrap_or_default();
+    Ok(call_reply::Result::Done(why))
 }

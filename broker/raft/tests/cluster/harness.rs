@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_log::Store;
 use ottla_proto::ids::{GroupId, NodeId, PartitionId};
 use ottla_raft::{
     BatchMeta, Clock, Command, Faults, Group, Groups, MemoryNetwork, Outcome, PartitionState,
@@ -12,7 +11,7 @@ use ottla_raft::{
 };
 use tokio::time::Instant;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskStore};
 
 pub const GROUP: GroupId = GroupId(1);
 pub const WAIT: Duration = Duration::from_secs(30);
@@ -40,6 +39,7 @@ pub struct Node {
 pub struct Running {
     pub groups: Arc<Groups>,
     pub group: Arc<Group>,
+    store: Arc<DiskStore>,
 }
 
 pub struct Cluster {
@@ -92,12 +92,12 @@ impl Cluster {
                 running: None,
             }
         });
-        let store: Arc<dyn Store> = entry.disk.open();
+        let store = entry.disk.open();
         let began = self.began;
         let clock: Clock = Arc::new(move || 1_000_000 + began.elapsed().as_millis() as i64);
         let transport = self.network.transport(node);
         let groups = Arc::new(Groups::clustered(
-            store,
+            store.clone(),
             clock,
             transport,
             tuning(self.seed),
@@ -107,7 +107,11 @@ impl Cluster {
             .start(GROUP, replica, members)
             .await
             .expect("the group starts");
-        entry.running = Some(Running { groups, group });
+        entry.running = Some(Running {
+            groups,
+            group,
+            store,
+        });
     }
 
     pub async fn restart(&mut self, node: NodeId) {
@@ -131,6 +135,11 @@ impl Cluster {
     pub fn group(&self, node: NodeId) -> Arc<Group> {
         let running = self.nodes[&node].running.as_ref();
         running.expect("the node runs").group.clone()
+    }
+
+    pub fn store(&self, node: NodeId) -> Arc<DiskStore> {
+        let running = self.nodes[&node].running.as_ref();
+        running.expect("the node runs").store.clone()
     }
 
     pub fn running(&self) -> Vec<NodeId> {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use ottla_log::{Store, Tag};
 use ottla_proto::ids::PartitionId;
 use ottla_raft::{Command, Outcome};
 
-use crate::harness::{Cluster, batch, read, replica, sequenced, sized_batch, values};
+use crate::harness::{Cluster, GROUP, batch, read, replica, sequenced, sized_batch, values};
 
 async fn fill(cluster: &Cluster, partition: u64, from: u64, count: u64) {
     for value in from..from + count {
@@ -170,4 +171,54 @@ async fn large_batches_go_through() {
     cluster.agree().await;
     assert_eq!(cluster.group(1).members().0.len(), 3);
     assert_eq!(cluster.group(1).replica, replica(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_while_a_snapshot_comes_in_leaves_what_was_there() {
+    let mut staged_seen = 0;
+    for (round, luck) in [(0, 0), (1, 3), (2, 1000)] {
+        let mut cluster = Cluster::start(7 + round, 3).await;
+        fill(&cluster, 1, 0, 5).await;
+        let leader = cluster.leader().await;
+        let away = if leader == 3 { 2 } else { 3 };
+        cluster.crash(away).await;
+        for value in 5..105 {
+            cluster
+                .append(vec![sized_batch(1, 2, value, None, 256 << 10)])
+                .await;
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        for _ in 0..3 {
+            cluster.restart(away).await;
+            let store = cluster.store(away);
+            let staged = || store.states(Tag::Staged, GROUP).unwrap().len();
+            let done = || {
+                cluster
+                    .group(away)
+                    .partition(PartitionId(1))
+                    .bounds()
+                    .high_watermark
+                    > 10
+            };
+            cluster
+                .until("a part of the snapshot", || staged() > 0 || done())
+                .await;
+            staged_seen += staged();
+            if !done() {
+                assert_eq!(values(&read(&cluster.group(away), 1, 0)).len(), 5);
+            }
+            cluster.crash_with_luck(away, luck).await;
+        }
+        cluster.restart(away).await;
+        cluster.agree().await;
+        assert_eq!(values(&read(&cluster.group(away), 1, 0)).len(), 105);
+        assert!(
+            cluster
+                .store(away)
+                .states(Tag::Staged, GROUP)
+                .unwrap()
+                .is_empty()
+        );
+    }
+    assert!(staged_seen > 0, "no crash came in the middle");
 }

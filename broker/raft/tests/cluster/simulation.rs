@@ -1,11 +1,14 @@
 //! Random histories: nodes crash with what they had not synced, the network delays, loses, repeats and is
 //! cut, leadership moves; meanwhile idempotent producers append. What was acknowledged must be there, once,
-//! in order, on every replica. One seed, one history.
+//! in order, on every replica.
+//!
+//! A seed fixes the faults, delays and timers. It does not fix the order in which tasks that wait for the
+//! same change wake up at one moment (tokio's watch channels draw it), so two runs of a seed resemble each
+//! other and are not equal.
 //!
 //! `OTTLA_SIM_SEEDS=N` runs N seeds; `OTTLA_SIM_SEED=S` runs one.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +18,6 @@ use tokio::time::Instant;
 
 use crate::harness::{Cluster, batch, read, replica, sequenced, values};
 
-const NODES: NodeId = 3;
 const PARTITIONS: u64 = 3;
 const STEPS: u64 = 40;
 const SEEDS: u64 = 20;
@@ -40,7 +42,6 @@ struct History {
     acknowledged: Vec<(u64, i64, u64)>,
     /// Who served in which leader epoch.
     leaders: BTreeMap<i32, NodeId>,
-    events: Vec<String>,
 }
 
 type Shared = Arc<Mutex<History>>;
@@ -93,6 +94,8 @@ async fn produce(partition: u64, nodes: Nodes, history: Shared, until: Instant) 
 }
 
 struct Simulation {
+    /// Three nodes, or five.
+    size: NodeId,
     cluster: Cluster,
     random: Random,
     nodes: Nodes,
@@ -102,6 +105,7 @@ struct Simulation {
 impl Simulation {
     async fn start(seed: u64) -> Simulation {
         let mut random = Random(seed);
+        let size = if seed % 4 == 3 { 5 } else { 3 };
         let mut cluster = Cluster::new(seed);
         cluster.network.set_faults(Faults {
             min_delay: Duration::from_micros(200),
@@ -110,13 +114,14 @@ impl Simulation {
             drop_per_mille: random.below(50),
             duplicate_per_mille: random.below(50),
         });
-        let members: Vec<u64> = (1..=NODES).map(replica).collect();
-        for node in 1..=NODES {
+        let members: Vec<u64> = (1..=size).map(replica).collect();
+        for node in 1..=size {
             cluster.run(node, replica(node), &members).await;
             let delay = Duration::from_micros(300 + random.below(5_000));
             cluster.nodes[&node].disk.set_sync_delay(delay);
         }
         let simulation = Simulation {
+            size,
             cluster,
             random,
             nodes: Nodes::default(),
@@ -133,12 +138,12 @@ impl Simulation {
     }
 
     fn note(&self, event: String) {
-        self.history.lock().unwrap().events.push(event);
+        tracing::info!(at = ?Instant::now(), "{event}");
     }
 
     async fn step(&mut self) {
-        let node = 1 + self.random.below(NODES as u64) as NodeId;
-        let running = self.cluster.running();
+        let node = 1 + self.random.below(self.size as u64) as NodeId;
+        let (running, size) = (self.cluster.running(), self.size);
         match self.random.below(8) {
             0 | 1 if running.contains(&node) => {
                 let unsynced = self.cluster.nodes[&node].disk.unsynced() as u64;
@@ -152,7 +157,7 @@ impl Simulation {
                 self.cluster.restart(node).await;
             }
             4 => {
-                let other = 1 + (node + self.random.below(2) as NodeId) % NODES;
+                let other = 1 + (node + self.random.below(2) as NodeId) % self.size;
                 self.note(format!("cut {node} to {other}"));
                 self.cluster.network.cut(node, other);
             }
@@ -160,11 +165,11 @@ impl Simulation {
                 self.note(format!("isolate {node}"));
                 self.cluster
                     .network
-                    .isolate(node, (1..=NODES).filter(|n| *n != node));
+                    .isolate(node, (1..=size).filter(|n| *n != node));
             }
             6 if running.contains(&node) => {
                 let group = self.cluster.group(node);
-                let to = 1 + node % NODES;
+                let to = 1 + node % self.size;
                 self.note(format!("transfer from {node} to {to}"));
                 let _ = group
                     .transfer_leader(replica(to), Duration::from_millis(300))
@@ -186,7 +191,7 @@ impl Simulation {
             max_delay: Duration::from_micros(300),
             ..Faults::default()
         });
-        for node in 1..=NODES {
+        for node in 1..=self.size {
             if !self.cluster.running().contains(&node) {
                 self.cluster.restart(node).await;
             }
@@ -218,29 +223,10 @@ impl Simulation {
             assert!(order.len() <= count + 1);
         }
     }
-
-    fn digest(&self) -> (u64, usize) {
-        let history = self.history.lock().unwrap();
-        let mut hash = DefaultHasher::new();
-        for (partition, offset, value) in &history.acknowledged {
-            hash.write_u64(*partition);
-            hash.write_i64(*offset);
-            hash.write_u64(*value);
-        }
-        for (epoch, node) in &history.leaders {
-            hash.write_i32(*epoch);
-            hash.write_i32(*node);
-        }
-        history
-            .events
-            .iter()
-            .for_each(|event| hash.write(event.as_bytes()));
-        (hash.finish(), history.acknowledged.len())
-    }
 }
 
-/// Runs a seed to its end: a digest of its history, and how many appends were acknowledged.
-fn run(seed: u64) -> (u64, usize) {
+/// Runs a seed to its end; how many appends were acknowledged.
+fn run(seed: u64) -> usize {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
@@ -262,7 +248,8 @@ fn run(seed: u64) -> (u64, usize) {
             producer.await.expect("a producer");
         }
         simulation.finish().await;
-        simulation.digest()
+        let history = simulation.history.lock().unwrap();
+        history.acknowledged.len()
     })
 }
 
@@ -276,18 +263,11 @@ fn nothing_acknowledged_is_lost() {
     let mut acknowledged = 0;
     for seed in 0..from_env("OTTLA_SIM_SEEDS").unwrap_or(SEEDS) {
         let result = std::panic::catch_unwind(|| run(seed));
-        let (_, count) = result.unwrap_or_else(|_| panic!("seed {seed} failed"));
+        let count = result.unwrap_or_else(|_| panic!("seed {seed} failed"));
         acknowledged += count;
     }
     assert!(
         acknowledged > 1000,
         "{acknowledged} appends were acknowledged"
     );
-}
-
-#[test]
-fn one_seed_gives_one_history() {
-    for seed in [3, 8] {
-        assert_eq!(run(seed), run(seed), "seed {seed}");
-    }
 }
