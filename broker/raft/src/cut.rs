@@ -127,7 +127,7 @@ fn delete_data(entry: &Entry, ops: &mut Vec<Op>) {
 /// Makes the group's rows this replica's. Rows of another replica id are those of a data directory
 /// that has lost something since: what its checkpoint covers is whole and stays, its vote and the
 /// rest of its log go, and the replica starts as a learner.
-fn adopt(id: GroupId, replica: u64, store: &dyn Store) -> Result<(), StoreError> {
+pub(crate) fn adopt(id: GroupId, replica: u64, store: &dyn Store) -> Result<(), StoreError> {
     let key = StateKey::group(Tag::Replica, id);
     let mut ops = vec![Op::PutState {
         key,

@@ -90,8 +90,7 @@ impl Group {
     /// The replica that leads, as far as this one knows.
     pub fn leader(&self) -> Option<u64> {
         let metrics = self.raft.server_metrics();
-        let leader = metrics.borrow_watched().current_leader;
-        leader
+        metrics.borrow_watched().current_leader
     }
 
     /// Every member's progress. Empty on a replica that does not lead.
