@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ottla_log::{Store, Tag};
 use ottla_proto::ids::PartitionId;
-use ottla_raft::{Command, Outcome};
+use ottla_raft::{Command, Faults, Outcome};
 
 use crate::harness::{Cluster, GROUP, batch, read, replica, sequenced, sized_batch, values};
 
@@ -188,6 +188,13 @@ async fn a_crash_while_a_snapshot_comes_in_leaves_what_was_there() {
                 .await;
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
+        // Slow enough for a look at it on its way.
+        let slow = Duration::from_millis(20);
+        cluster.network.set_faults(Faults {
+            min_delay: slow,
+            max_delay: slow,
+            ..Faults::default()
+        });
         for _ in 0..3 {
             cluster.restart(away).await;
             let store = cluster.store(away);
