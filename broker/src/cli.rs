@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use ottla_proto::config::{self, ServerConfig, properties::MAX_FILE_BYTES};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::doctor;
 use crate::server::Server;
 use crate::telemetry;
 
@@ -32,6 +33,20 @@ enum Command {
     },
     /// Print every configuration key: what it does, its default, and whether it has an effect.
     Config,
+    /// Check a data folder that no broker has open. Reads all of it, writes nothing.
+    ///
+    /// Checks every checksum, that offsets are dense, and what is stored against the log. Exit code 0: whole;
+    /// 1: damage was found, and is listed; 2: it could not be checked (in use, or not a data folder).
+    Doctor {
+        /// The data folder: `log.dirs` of its broker.
+        dir: PathBuf,
+        /// List every partition, not only damaged ones, however many there are.
+        #[arg(long)]
+        all: bool,
+        /// Print one JSON object instead of tables.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub fn run() -> ExitCode {
@@ -42,6 +57,7 @@ pub fn run() -> ExitCode {
             let _ = io::stdout().write_all(config::reference_markdown().as_bytes());
             ExitCode::SUCCESS
         }
+        Command::Doctor { dir, all, json } => doctor::run(&dir, all, json),
     }
 }
 
@@ -49,7 +65,7 @@ fn serve(file: Option<&Path>, overrides: &[String]) -> ExitCode {
     let loaded = read(file).and_then(|text| {
         let name = file.map(|f| f.display().to_string()).unwrap_or_default();
         let file = text.as_deref().map(|text| (name.as_str(), text));
-        ServerConfig::load(file, environment(), overrides).map_err(|e| e.to_string())
+        ServerConfig::load(file, environment()?, overrides).map_err(|e| e.to_string())
     });
     let (config, notices) = match loaded {
         Ok(loaded) => loaded,
@@ -137,8 +153,23 @@ fn read(file: Option<&Path>) -> Result<Option<String>, String> {
     Ok(Some(text))
 }
 
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+/// The variables that may be settings. One of those that is not UTF-8 would be a setting without
+/// effect.
+fn environment() -> Result<Vec<(String, String)>, String> {
+    let mut variables = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => variables.push((name, value)),
+            (Ok(name), Err(_)) if name.starts_with("KAFKA_") => {
+                return Err(format!("{name}: its value is not UTF-8"));
+            }
+            (Err(name), _) if name.as_encoded_bytes().starts_with(b"KAFKA_") => {
+                return Err(format!("{}: its name is not UTF-8", name.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(variables)
 }
 
 fn fail(message: &str) -> ExitCode {

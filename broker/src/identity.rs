@@ -10,9 +10,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use ottla_proto::config::properties;
+use ottla_proto::limits::CLUSTER_ID_BYTES;
 use uuid::Uuid;
 
 const FILE: &str = "meta.properties";
+/// What [`FILE`] is written to at first.
+const DRAFT: &str = "meta.properties.tmp";
 const FORMAT: &str = "1";
 /// RocksDB's folder within the data folder.
 const DATABASE: &str = "db";
@@ -50,9 +53,18 @@ impl Identity {
     pub fn load_or_format(folder: &Path, node_id: i32) -> Result<Identity, IdentityError> {
         let file = folder.join(FILE);
         match fs::read_to_string(&file) {
-            Ok(text) => Identity::parse(folder, &text, node_id),
+            Ok(text) => Identity::parse(folder, &text, Some(node_id)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => format(folder, node_id),
             Err(source) => Err(IdentityError::Io { path: file, source }),
+        }
+    }
+
+    /// Reads the identity of a folder, whoever's it is. Writes nothing.
+    pub fn read(folder: &Path) -> Result<Identity, IdentityError> {
+        let path = folder.join(FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => Identity::parse(folder, &text, None),
+            Err(source) => Err(IdentityError::Io { path, source }),
         }
     }
 
@@ -65,7 +77,7 @@ impl Identity {
         (self.node_id as u64) << 32
     }
 
-    fn parse(folder: &Path, text: &str, node_id: i32) -> Result<Identity, IdentityError> {
+    fn parse(folder: &Path, text: &str, expected: Option<i32>) -> Result<Identity, IdentityError> {
         let path = || folder.join(FILE);
         let malformed = |detail: String| IdentityError::Malformed {
             path: path(),
@@ -90,18 +102,28 @@ impl Identity {
             });
         }
         let found = get("node.id")?;
-        if found != node_id.to_string() {
+        let node_id = found
+            .parse()
+            .map_err(|_| malformed("node.id is no number".into()))?;
+        if let Some(expected) = expected.filter(|expected| *expected != node_id) {
             return Err(IdentityError::OtherNode {
                 path: path(),
                 found,
-                expected: node_id,
+                expected,
             });
         }
         let directory_id = get("directory.id")?
             .parse()
             .map_err(|_| malformed("directory.id is no UUID".into()))?;
+        let cluster_id = get("cluster.id")?;
+        if !(1..=CLUSTER_ID_BYTES).contains(&cluster_id.len()) {
+            return Err(malformed(format!(
+                "cluster.id has {} bytes, not 1 to {CLUSTER_ID_BYTES}",
+                cluster_id.len()
+            )));
+        }
         Ok(Identity {
-            cluster_id: get("cluster.id")?,
+            cluster_id,
             node_id,
             directory_id,
         })
@@ -115,8 +137,9 @@ fn format(folder: &Path, node_id: i32) -> Result<Identity, IdentityError> {
     };
     fs::create_dir_all(folder).map_err(io(folder))?;
     for entry in fs::read_dir(folder).map_err(io(folder))? {
-        // A fresh file system has its own folder.
-        if entry.map_err(io(folder))?.file_name() != "lost+found" {
+        let name = entry.map_err(io(folder))?.file_name();
+        // A fresh file system has its own folder; a crash while this was done before leaves the draft.
+        if name != "lost+found" && name != DRAFT {
             return Err(IdentityError::NotOurs(folder.to_owned()));
         }
     }
@@ -129,13 +152,18 @@ fn format(folder: &Path, node_id: i32) -> Result<Identity, IdentityError> {
         "version=1\nottla.format={FORMAT}\ncluster.id={}\nnode.id={node_id}\ndirectory.id={}\n",
         identity.cluster_id, identity.directory_id
     );
-    let (draft, file) = (folder.join("meta.properties.tmp"), folder.join(FILE));
+    let (draft, file) = (folder.join(DRAFT), folder.join(FILE));
     let write = || -> io::Result<()> {
         let mut out = fs::File::create(&draft)?;
         out.write_all(text.as_bytes())?;
         out.sync_all()?;
         fs::rename(&draft, &file)?;
-        fs::File::open(folder)?.sync_all()
+        fs::File::open(folder)?.sync_all()?;
+        // The folder's own name, if it was made just now. The one above may not be ours to read.
+        if let Some(parent) = std::path::absolute(folder)?.parent() {
+            let _ = fs::File::open(parent).and_then(|parent| parent.sync_all());
+        }
+        Ok(())
     };
     write().map_err(io(&file))?;
     Ok(identity)
@@ -177,6 +205,15 @@ mod tests {
             Identity::load_or_format(&folder, 1),
             Err(IdentityError::OfKafka(_))
         ));
+    }
+
+    #[test]
+    fn half_a_format_is_done_again() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(DRAFT), "version=1\nottla.fo").unwrap();
+        let made = Identity::load_or_format(folder.path(), 1).unwrap();
+        assert_eq!(Identity::load_or_format(folder.path(), 1).unwrap(), made);
+        assert!(!folder.path().join(DRAFT).exists());
     }
 
     #[test]

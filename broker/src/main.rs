@@ -1,14 +1,22 @@
 //! `ottla`: one binary. See `ottla help`.
 
 mod api;
+mod board;
+mod cleaner;
 mod cli;
 mod coordinator;
+mod doctor;
 mod identity;
+mod memory;
 mod metadata;
 mod net;
+mod newest;
 mod producer_ids;
+mod quantiles;
 mod reconcile;
 mod registration;
+mod retention;
+mod room;
 mod server;
 mod services;
 mod telemetry;

@@ -9,21 +9,26 @@ use ottla_log::{RocksStore, StoreOptions};
 use ottla_peer::PeerServer;
 use ottla_proto::config::{HostPort, ServerConfig};
 use ottla_proto::ids::METADATA_GROUP;
-use ottla_proto::limits::{
-    FETCH_MEMORY_BYTES, GROUP_START_WAIT_MS, OPEN_FILES, REQUEST_MEMORY_BYTES, SHUTDOWN_WAIT_MS,
-};
+use ottla_proto::limits::{GROUP_START_WAIT_MS, OPEN_FILES, SHUTDOWN_WAIT_MS};
+use ottla_proto::memory::MemoryShares;
 use ottla_proto::peer::PeerInfo;
 use ottla_raft::Groups;
 use ottla_wire::guard::GuardLimits;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
+use crate::board::Board;
+use crate::cleaner::Cleaner;
 use crate::coordinator::Coordinators;
 use crate::identity::{Identity, IdentityError};
+use crate::memory;
 use crate::metadata::Metadata;
 use crate::net::{Bound, Network};
+use crate::newest::Newest;
 use crate::producer_ids::ProducerIds;
 use crate::reconcile::Reconciler;
 use crate::registration::{Registration, RegistrationError};
+use crate::retention::Retention;
+use crate::room::{FetchRoom, RequestRoom};
 use crate::services::Services;
 use crate::telemetry::{self, Sources, Telemetry};
 use crate::topics::Topics;
@@ -52,6 +57,8 @@ pub enum StartError {
     Bootstrap(#[from] ottla_controller::bootstrap::BootstrapError),
     #[error(transparent)]
     Registration(#[from] RegistrationError),
+    #[error("no thread for compaction: {0}")]
+    Threads(io::Error),
     #[error("metrics: {0}")]
     Telemetry(String),
     #[error("the metadata could not be read; the log above says where")]
@@ -63,8 +70,10 @@ pub struct Server {
     pub config: ServerConfig,
     services: Arc<Services>,
     groups: Arc<Groups>,
+    store: Arc<RocksStore>,
     network: Network,
     telemetry: Arc<Telemetry>,
+    cleaner: Cleaner,
     stopping: watch::Sender<bool>,
 }
 
@@ -84,17 +93,22 @@ impl Server {
         raise_open_files();
         let telemetry = Telemetry::install().map_err(StartError::Telemetry)?;
         let path = Identity::database(&config.log_dir);
-        let opened =
-            tokio::task::spawn_blocking(move || RocksStore::open(&path, &StoreOptions::default()))
-                .await;
+        let memory = memory::shares(config.memory_bytes);
+        let options = StoreOptions {
+            disk_reserve_bytes: config.storage.disk_reserve_bytes,
+            accept_loss: config.storage.accept_loss,
+            ..StoreOptions::new(memory)
+        };
+        let opened = tokio::task::spawn_blocking(move || RocksStore::open(&path, &options)).await;
         let store = Arc::new(opened.map_err(|e| StartError::Telemetry(e.to_string()))??);
         let clock: ottla_raft::Clock = Arc::new(now_ms);
-        let groups = Arc::new(Groups::new(store.clone(), clock.clone()));
+        let groups = Arc::new(Groups::new(store.clone(), clock.clone(), &memory));
         groups.set_producer_expiration_ms(config.transactions.producer_id_expiration_ms as i64);
         if let Some(listener) = ports.metrics {
             let sources = Arc::new(Sources {
                 store: store.clone(),
                 groups: groups.clone(),
+                memory,
             });
             tokio::spawn(telemetry.clone().serve(listener, sources));
         }
@@ -107,8 +121,17 @@ impl Server {
         tokio::spawn(registration.clone().keep_alive(controller.clone()));
 
         let topics = Arc::new(Topics::new(groups.clone(), clock.clone()));
-        let coordinators =
-            Coordinators::new(topics.clone(), metadata.clone(), controller.clone(), clock);
+        telemetry.set_board(Board {
+            topics: topics.clone(),
+            metadata: metadata.clone(),
+        });
+        let coordinators = Coordinators::new(
+            topics.clone(),
+            metadata.clone(),
+            controller.clone(),
+            clock,
+            memory.group_bytes,
+        );
         let reconciler = Reconciler {
             metadata: metadata.clone(),
             controller: controller.clone(),
@@ -127,6 +150,15 @@ impl Server {
         });
 
         let (stopping, stopped) = watch::channel(false);
+        let retention = Retention::new(topics.clone(), metadata.clone());
+        tokio::spawn(retention.run(stopped.clone()));
+        let cleaner = Cleaner::start(
+            store.clone(),
+            topics.clone(),
+            &config.cleaner,
+            memory.dedupe_bytes,
+        )
+        .map_err(StartError::Threads)?;
         let services = Arc::new(Services {
             producer_ids: ProducerIds::new(controller.clone(), registration.clone()),
             metadata,
@@ -134,8 +166,9 @@ impl Server {
             topics,
             coordinators,
             guard_limits: GuardLimits::default(),
-            fetch_permits: Arc::new(Semaphore::new(FETCH_MEMORY_BYTES)),
-            request_permits: Arc::new(Semaphore::new(request_memory_bytes(&config))),
+            newest: Newest::default(),
+            fetch_room: FetchRoom::new(memory.fetch_bytes),
+            request_room: request_room(&config, &memory),
             stopping: stopped,
         });
         let me = PeerInfo {
@@ -150,8 +183,10 @@ impl Server {
             config,
             services,
             groups,
+            store,
             network,
             telemetry,
+            cleaner,
             stopping,
         })
     }
@@ -160,6 +195,7 @@ impl Server {
     pub async fn stop(self) {
         self.telemetry.set_ready(false);
         self.stopping.send_replace(true);
+        self.store.stop_waiting();
         self.services.coordinators.shutdown().await;
         let drained = self.network.shutdown();
         if tokio::time::timeout(Duration::from_millis(SHUTDOWN_WAIT_MS), drained)
@@ -167,6 +203,12 @@ impl Server {
             .is_err()
         {
             tracing::warn!("some connections did not take their answers in time");
+        }
+        if tokio::task::spawn_blocking(|| self.cleaner.stop())
+            .await
+            .is_err()
+        {
+            tracing::error!("compaction did not stop cleanly");
         }
         self.groups.shutdown().await;
     }
@@ -208,12 +250,7 @@ async fn bind(config: &mut ServerConfig) -> Result<Ports, StartError> {
             source,
         })?);
     }
-    let real = |name: &str| {
-        listeners
-            .iter()
-            .find(|b| &*b.name == name)
-            .map(|b| b.address.port())
-    };
+    let real = |name: &str| listeners.iter().find(|b| &*b.name == name).map(|b| b.port);
     let told = &mut config.listeners;
     for listener in told
         .broker
@@ -280,14 +317,22 @@ fn own_host() -> String {
         .unwrap_or_else(|| "127.0.0.1".to_owned())
 }
 
-/// `queued.max.request.bytes`, or what the broker takes by itself; room for the largest request.
-fn request_memory_bytes(config: &ServerConfig) -> usize {
+/// Room of `queued.max.request.bytes`, or a share of the memory.
+fn request_room(config: &ServerConfig, memory: &MemoryShares) -> RequestRoom {
     let connections = &config.connections;
     let set = connections.queued_max_request_bytes;
-    let bytes = set.map_or(REQUEST_MEMORY_BYTES, |bytes| bytes as usize);
-    bytes
-        .max(connections.request_max_bytes as usize)
-        .min(Semaphore::MAX_PERMITS)
+    let total_bytes = set.map_or(memory.request_bytes, |bytes| bytes as usize);
+    let wanted = connections.request_max_bytes as usize;
+    let room = RequestRoom::new(total_bytes, wanted);
+    let largest_bytes = room.largest_bytes(true);
+    if largest_bytes < wanted {
+        tracing::warn!(
+            largest_bytes,
+            "socket.request.max.bytes is {wanted}, but the memory (ottla.memory.bytes, queued.max.request.bytes) \
+             has no room for such requests; larger ones than largest_bytes are refused"
+        );
+    }
+    room
 }
 
 /// Each connection takes a file: ask for what the system allows, up to `OPEN_FILES`.

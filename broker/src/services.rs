@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use ottla_controller::Controller;
-use ottla_proto::limits::FETCH_MEMORY_BYTES;
 use ottla_wire::guard::GuardLimits;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::coordinator::Coordinators;
 use crate::metadata::Metadata;
+use crate::newest::Newest;
 use crate::producer_ids::ProducerIds;
+use crate::room::{FetchRoom, RequestRoom};
 use crate::topics::Topics;
 
 pub struct Services {
@@ -23,30 +24,12 @@ pub struct Services {
     pub coordinators: Arc<Coordinators>,
     pub producer_ids: ProducerIds,
     pub guard_limits: GuardLimits,
-    /// Bytes that fetches may read from disk at a time, over all connections.
-    pub fetch_permits: Arc<Semaphore>,
-    /// Bytes of large requests being read, over all connections.
-    pub request_permits: Arc<Semaphore>,
+    /// Newest records of partitions whose log had to be searched for them.
+    pub newest: Newest,
+    /// Memory of records on their way out.
+    pub fetch_room: FetchRoom,
+    /// Memory of requests being read.
+    pub request_room: RequestRoom,
     /// True once the broker stops: long polls end.
     pub stopping: watch::Receiver<bool>,
-}
-
-impl Services {
-    /// Waits for room to read a request of `bytes`, at most `socket.request.max.bytes`.
-    pub async fn reserve_request(&self, bytes: usize) -> OwnedSemaphorePermit {
-        reserve(&self.request_permits, bytes).await
-    }
-
-    /// Waits for room to read `bytes` of records from the disk.
-    pub async fn reserve_fetch(&self, bytes: usize) -> OwnedSemaphorePermit {
-        reserve(&self.fetch_permits, bytes.min(FETCH_MEMORY_BYTES)).await
-    }
-}
-
-async fn reserve(permits: &Arc<Semaphore>, bytes: usize) -> OwnedSemaphorePermit {
-    permits
-        .clone()
-        .acquire_many_owned(bytes as u32)
-        .await
-        .expect("the semaphore is never closed")
 }

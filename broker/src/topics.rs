@@ -12,8 +12,10 @@ use ottla_proto::limits::{BATCH_INSPECTIONS, DECOMPRESSED_BATCH_BYTES};
 use ottla_proto::metadata::{Image, Topic};
 use ottla_raft::{BatchMeta, Command, Group, Groups, Partition, ProducerMeta};
 use ottla_wire::batch::{self, BatchError, BatchHeader, Rules, TimestampType};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
+
+use crate::board::TopicCounts;
 
 /// Why a partition can't be served here and now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub enum Unavailable {
     UnknownTopic,
     UnknownTopicId,
     UnknownPartition,
+    /// The partition is there, and its replication group could not be started on this disk.
+    Offline,
     NotLeader,
     /// The client knows an older leader epoch (KIP-320).
     FencedEpoch,
@@ -70,15 +74,19 @@ pub struct ServedTopic {
     /// As the metadata image has it: name, id, partitions.
     pub topic: Arc<Topic>,
     pub config: Arc<TopicConfig>,
+    /// Lives as long as the topic, whatever its configuration becomes.
+    pub counts: Arc<TopicCounts>,
     replicas: Vec<Replica>,
 }
 
 impl ServedTopic {
     pub fn replica(&self, index: i32) -> Result<&Replica, Unavailable> {
         let index = usize::try_from(index).map_err(|_| Unavailable::UnknownPartition)?;
-        self.replicas
-            .get(index)
-            .ok_or(Unavailable::UnknownPartition)
+        let exists = index < self.topic.partitions.len();
+        self.replicas.get(index).ok_or(match exists {
+            true => Unavailable::Offline,
+            false => Unavailable::UnknownPartition,
+        })
     }
 
     pub fn partitions(&self) -> i32 {
@@ -96,8 +104,12 @@ pub struct Topics {
     groups: Arc<Groups>,
     clock: ottla_raft::Clock,
     view: RwLock<View>,
+    /// Told after each new view.
+    changes: watch::Sender<()>,
     /// Places for [`Topics::look_inside`].
     inspections: Semaphore,
+    /// Of all topics, also those that are gone.
+    pub counts: TopicCounts,
 }
 
 /// A batch that passed validation, ready to be appended.
@@ -116,7 +128,9 @@ impl Topics {
             groups,
             clock,
             view: RwLock::default(),
+            changes: watch::Sender::new(()),
             inspections: Semaphore::new(BATCH_INSPECTIONS),
+            counts: TopicCounts::default(),
         }
     }
 
@@ -189,7 +203,13 @@ impl Topics {
             .collect();
         drop(old);
         *self.view.write().expect("never poisoned") = next;
+        self.changes.send_replace(());
         gone
+    }
+
+    /// Changes with what is served. Who looks after subscribing misses nothing.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     fn serve(
@@ -218,6 +238,7 @@ impl Topics {
         ServedTopic {
             topic: topic.clone(),
             config: Arc::new(effective),
+            counts: before.map(|t| t.counts.clone()).unwrap_or_default(),
             replicas,
         }
     }
@@ -240,6 +261,7 @@ impl Topics {
         topic: &ServedTopic,
         partition: PartitionId,
         records: Bytes,
+        allow_zstd: bool,
     ) -> Result<Checked, BatchError> {
         let config = &topic.config;
         let log_append_time = config.message_timestamp_type == config::TimestampType::LogAppendTime;
@@ -254,7 +276,7 @@ impl Topics {
             message_timestamp_before_max_ms: config.message_timestamp_before_max_ms as i64,
             message_timestamp_after_max_ms: config.message_timestamp_after_max_ms as i64,
             require_keys: config.cleanup_compact,
-            ..Rules::default()
+            allow_zstd,
         };
         let now_ms = self.now_ms();
         let batch = batch::exactly_one(records)?;

@@ -87,6 +87,9 @@ pub enum CreateTopicError {
     Config(#[from] ConfigError),
 }
 
+/// `segment.bytes` of a topic is not smaller, though `offsets.topic.segment.bytes` may be.
+const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+
 /// What a topic gets that is made because a client asked about it, or because a coordinator needs
 /// its own. The latter's partition counts and configs are those of `server.properties`.
 pub fn auto_topic(server: &ServerConfig, name: &str) -> NewTopic {
@@ -95,7 +98,18 @@ pub fn auto_topic(server: &ServerConfig, name: &str) -> NewTopic {
         "__consumer_offsets" => (
             server.offsets.num_partitions,
             server.offsets.replication_factor,
-            vec![set("cleanup.policy", "compact")],
+            vec![
+                set("cleanup.policy", "compact"),
+                set("compression.type", "producer"),
+                set(
+                    "segment.bytes",
+                    &server
+                        .offsets
+                        .segment_bytes
+                        .max(SEGMENT_BYTES_MIN)
+                        .to_string(),
+                ),
+            ],
         ),
         "__transaction_state" => (
             server.transactions.num_partitions,

@@ -32,7 +32,7 @@ mod memory_log;
 mod placement;
 pub mod producer_ids;
 mod sessions;
-mod topic_name;
+pub mod topic_name;
 
 pub use assignment::AssignmentError;
 pub use controller::{Controller, ControllerError};

@@ -8,12 +8,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::batch::STAMP_BYTES;
 use crate::error::{LoadError, Result};
 use crate::procstat::cores;
+use crate::scenario::churn::ChurnPlan;
 use crate::scenario::consume::{ConsumePlan, ReadPlan};
 use crate::scenario::latency::LatencyPlan;
 use crate::scenario::many_partitions::ManyPartitionsPlan;
 use crate::scenario::produce::ProducePlan;
 use crate::scenario::start::StartPlan;
-use crate::scenario::{BYTES_PER_MB, Target};
+use crate::scenario::{BYTES_PER_GB, BYTES_PER_MB, Target};
 
 /// Measures anything that speaks the Kafka protocol: throughput, latency, CPU and memory, and that
 /// nothing acknowledged is lost.
@@ -34,6 +35,10 @@ pub enum Scenario {
     ManyPartitions(ManyPartitionsArgs),
     /// Writers that wait for each acknowledgement of a small record
     Latency(LatencyArgs),
+    /// Topics that keep very different amounts: what the disk writes and holds for them
+    Churn(ChurnArgs),
+    /// Millions of offset commits, then kill -9: how long until every group can be read again
+    Commits(crate::scenario::commits::CommitsArgs),
     /// Time from the start of a broker's process to its first answer
     Start(StartArgs),
     /// Real Kafka and Ottla in turn, each on a fresh data folder; medians and ratios
@@ -313,6 +318,52 @@ impl LatencyArgs {
             verify: self.write.verify,
         }
         .into_produce())
+    }
+}
+
+#[derive(Args)]
+pub struct ChurnArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// The broker's data folder
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Begin of the topics' names
+    #[arg(long, default_value = "churn")]
+    pub topic: String,
+    #[arg(long, default_value_t = 20)]
+    pub topics: usize,
+    /// Each class keeps four times what the one before keeps
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=10))]
+    pub classes: u32,
+    /// What a topic of the first class keeps
+    #[arg(long, default_value_t = 1.0)]
+    pub retention_mb: f64,
+    #[arg(long, default_value_t = 1024)]
+    pub record_bytes: usize,
+    #[arg(long, default_value_t = 65_536)]
+    pub batch_bytes: usize,
+    /// To write in the measured window, after every topic is full
+    #[arg(long, default_value_t = 10.0)]
+    pub produce_gb: f64,
+}
+
+impl ChurnArgs {
+    pub fn plan(&self) -> Result<ChurnPlan> {
+        check_record_bytes(self.record_bytes)?;
+        bounded("--batch-bytes", self.batch_bytes, 1, 512 << 20)?;
+        bounded("--topics", self.topics, 1, 10_000)?;
+        Ok(ChurnPlan {
+            target: self.target.target(),
+            data: self.data.clone(),
+            topic: self.topic.clone(),
+            topics: self.topics,
+            classes: self.classes,
+            retention_bytes: (self.retention_mb * BYTES_PER_MB) as u64,
+            record_bytes: self.record_bytes,
+            batch_bytes: self.batch_bytes,
+            produce_bytes: (self.produce_gb * BYTES_PER_GB) as u64,
+        })
     }
 }
 

@@ -64,6 +64,12 @@ pub struct Batch {
     stamp_at: usize,
 }
 
+/// Milliseconds since 1970, as batches are stamped.
+pub fn now_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap_or_default().as_millis() as i64
+}
+
 /// Distinct batches of the same size, shared by all connections of a run.
 pub struct Pool {
     batches: Vec<Batch>,

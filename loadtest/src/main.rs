@@ -20,7 +20,7 @@ use args::{Cli, OutputArgs, Scenario};
 use clap::Parser;
 use error::{LoadError, Result};
 use report::Report;
-use scenario::{Interrupt, consume, many_partitions, produce, start};
+use scenario::{Interrupt, churn, commits, consume, many_partitions, produce, start};
 
 /// Exit codes: 1 the run failed, 2 the options are wrong (clap's too), 3 it did not verify.
 fn main() -> ExitCode {
@@ -57,6 +57,8 @@ fn output_of(scenario: &Scenario) -> &OutputArgs {
         Scenario::Consume(args) => &args.target.output,
         Scenario::ManyPartitions(args) => &args.target.output,
         Scenario::Latency(args) => &args.target.output,
+        Scenario::Churn(args) => &args.target.output,
+        Scenario::Commits(args) => &args.output,
         Scenario::Start(args) => &args.output,
         Scenario::Compare(args) => &args.output,
     }
@@ -86,6 +88,15 @@ async fn run(scenario: Scenario) -> Result<Report> {
             let plan = args.plan()?;
             let result = many_partitions::run(&plan, &interrupt).await?;
             Ok(many_partitions::report(&plan, &result))
+        }
+        Scenario::Churn(args) => {
+            let plan = args.plan()?;
+            let result = churn::run(&plan, &interrupt).await?;
+            Ok(churn::report(&plan, &result))
+        }
+        Scenario::Commits(args) => {
+            let result = commits::run(&args, &interrupt).await?;
+            Ok(commits::report(&args, &result))
         }
         Scenario::Start(args) => {
             let plan = args.plan()?;

@@ -35,6 +35,21 @@ pub fn rss_bytes_of_all(pids: &[u32]) -> Result<u64> {
     pids.iter().map(|pid| rss_bytes(*pid)).sum()
 }
 
+/// Bytes that processes have given to block devices, from /proc/PID/io: what they wrote past the page
+/// cache, and what they made dirty in it.
+pub fn device_write_bytes(pids: &[u32]) -> Result<u64> {
+    let bytes = |pid: &u32| {
+        let path = format!("/proc/{pid}/io");
+        let text = fs::read_to_string(&path).map_err(|cause| no_process(*pid, cause))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("write_bytes:"));
+        line.and_then(|rest| rest.trim().parse::<u64>().ok())
+            .ok_or_else(|| unreadable(&path))
+    };
+    pids.iter().map(bytes).sum()
+}
+
 /// CPU seconds the whole machine was busy (all but idle and iowait) since it booted.
 pub fn machine_busy_seconds() -> Result<f64> {
     let text = fs::read_to_string("/proc/stat")

@@ -3,5 +3,6 @@
 pub mod config;
 pub mod ids;
 pub mod limits;
+pub mod memory;
 pub mod metadata;
 pub mod peer;

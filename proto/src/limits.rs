@@ -5,10 +5,6 @@
 pub const GROUP_ENTRY_BYTES: usize = 1 << 20;
 /// Batches in one group log entry, whatever their size.
 pub const GROUP_ENTRY_BATCHES: usize = 4096;
-/// Record bytes waiting in all sequencers of a broker; producers wait above it.
-pub const APPEND_QUEUE_BYTES: usize = 256 << 20;
-/// Recent record batches kept in memory for apply, followers and consumers at the tail.
-pub const TAIL_CACHE_BYTES: usize = 256 << 20;
 /// Batches remembered per producer and partition to recognise a retry (Kafka's number).
 pub const PRODUCER_REMEMBERED_BATCHES: usize = 5;
 /// Bytes the writer thread gives to RocksDB at a time: what stays in the cache while it is copied.
@@ -25,6 +21,20 @@ pub const GROUP_ENTRIES_IN_FLIGHT: usize = 4;
 pub const RAFT_READ_BYTES: usize = 4 << 20;
 /// Entries between two checkpoints of a group: what a start after a crash replays at most.
 pub const CHECKPOINT_ENTRIES: u64 = 1000;
+/// Longest value of a configuration key. Kafka has no such bound, but a string of its older encodings
+/// holds no more, and DescribeConfigs and Metadata must be answered in those too.
+pub const CONFIG_VALUE_BYTES: usize = i16::MAX as usize;
+/// Longest secret, which no answer shows: a key with its chain of certificates.
+pub const CONFIG_SECRET_BYTES: usize = 64 << 10;
+/// Longest cluster id; Kafka's have 22 characters.
+pub const CLUSTER_ID_BYTES: usize = 255;
+/// Longest error message in a response; a string of Kafka's older encodings ends at 32767 bytes.
+pub const ERROR_MESSAGE_BYTES: usize = 4096;
+/// Characters kept of a member's reason to join or leave (Kafka's number).
+pub const GROUP_REASON_CHARS: usize = 255;
+/// How long a Metadata answer waits for topics that it made. Clients come back sooner or later than
+/// this.
+pub const TOPIC_CREATION_WAIT_MS: u64 = 2000;
 /// Longest metadata record.
 pub const METADATA_RECORD_BYTES: usize = 128 << 10;
 /// All records of one decision, which the metadata quorum replicates as one batch.
@@ -44,8 +54,6 @@ pub const GROUP_MEMBERS: usize = 5;
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
 /// Record bytes one partition gives to one read from disk.
 pub const FETCH_READ_BYTES: usize = 4 << 20;
-/// Bytes that fetches may hold from reads of the disk, over all connections.
-pub const FETCH_MEMORY_BYTES: usize = 256 << 20;
 /// How long the controller waits to see its own committed change.
 pub const METADATA_COMMIT_WAIT_MS: u64 = 10_000;
 /// What one record batch may decompress to where the broker must look inside.
@@ -54,16 +62,39 @@ pub const DECOMPRESSED_BATCH_BYTES: usize = 64 << 20;
 pub const BATCH_INSPECTIONS: usize = 2;
 /// Requests of one connection that are read but not answered. Above it the client is not read.
 pub const REQUESTS_IN_FLIGHT_PER_CONNECTION: usize = 64;
-/// Requests up to this size are read without asking for room.
-pub const READ_BUFFER_BYTES: usize = 64 << 10;
+/// Requests that one connection may have in memory, unanswered, without asking for room. A larger one
+/// waits until all before it are answered, but for Produce, whose records the sequencers account for.
+pub const READ_BUFFER_BYTES: usize = 16 << 10;
+/// Produce requests up to this size take room as their bytes come.
+pub const ORDINARY_REQUEST_BYTES: usize = 4 << 20;
+/// The largest request that is no Produce.
+pub const OTHER_REQUEST_BYTES: usize = 16 << 20;
+/// How often a connection that is not read is looked at: its client may have closed it.
+pub const CLOSED_CHECK_MS: u64 = 1000;
+/// How long an answer may take for a client that has closed its side; then the connection goes.
+pub const CLOSED_CLIENT_WAIT_MS: u64 = 10_000;
+/// The same once one answer has taken longer.
+pub const CLOSED_CLIENT_LATE_WAIT_MS: u64 = 100;
 /// A client that takes no byte of its answer for this long is disconnected.
 pub const RESPONSE_WAIT_MS: u64 = 60_000;
+/// An answer that takes longer to send is a slow client's: what it keeps in memory counts.
+pub const SLOW_ANSWER_MS: u64 = 5000;
+/// A slow client takes so much in that time, or is disconnected when the room is needed.
+pub const SLOW_ANSWER_BYTES_MIN: usize = 320 << 10;
+/// Fetches that can read from disk as much as one may. Those above it read less.
+pub const FETCHES_OF_FULL_SIZE: usize = 16;
+/// A fetch that gets no more room than this to read from disk still reads.
+pub const FETCH_ROOM_BYTES_MIN: usize = 64 << 10;
 /// Pause between looks at a first frame of which one to three bytes have come.
 pub const PREFACE_WAIT_MS: u64 = 10;
-/// Bytes of requests above `READ_BUFFER_BYTES` that are being read, over all connections.
-pub const REQUEST_MEMORY_BYTES: usize = 512 << 20;
-/// A frame that has begun must be whole after this long.
+/// The first `READ_BUFFER_BYTES` of a frame must have come after this long.
 pub const FRAME_WAIT_MS: u64 = 60_000;
+/// From there on, a twelfth of the frame comes in each of these, and at least so much.
+pub const FRAME_STEP_MS: u64 = 5000;
+pub const FRAME_STEPS: usize = 12;
+pub const FRAME_STEP_BYTES_MIN: usize = 16 << 10;
+/// Partitions of which the record with the highest timestamp is remembered.
+pub const NEWEST_RECORDS: usize = 10_000;
 /// Parallel reads of the disk within one fetch.
 pub const COLD_READS_PER_FETCH: usize = 4;
 /// How long a starting group may take to elect before its partitions are served without a leader.
@@ -74,6 +105,12 @@ pub const SHUTDOWN_WAIT_MS: u64 = 10_000;
 pub const METRICS_CONNECTIONS: usize = 16;
 /// A scraper must have sent its request after this long.
 pub const METRICS_HEADER_WAIT_MS: u64 = 5_000;
+/// A scraper must have taken its answer after this long.
+pub const METRICS_CONNECTION_WAIT_MS: u64 = 10_000;
+/// Longest request line and headers of a scraper together.
+pub const METRICS_REQUEST_BYTES: usize = 16 << 10;
+/// Pause after a connection that could not be accepted: mostly there are no file descriptors left.
+pub const ACCEPT_RETRY_MS: u64 = 100;
 /// Files and sockets a broker asks the system for.
 pub const OPEN_FILES: u64 = 65_536;
 /// Commands that wait for one group coordinator shard. Above it their connections wait.
@@ -86,6 +123,10 @@ pub const COORDINATOR_BATCH_BYTES: usize = 256 << 10;
 pub const COORDINATOR_APPENDS_IN_FLIGHT: usize = 16;
 /// Partitions of `__consumer_offsets` that are loaded at a time.
 pub const COORDINATOR_LOADS: usize = 4;
+/// What a committed offset, a group and a member cost in memory, besides what a member sends.
+pub const OFFSET_MEMORY_BYTES: usize = 128;
+pub const GROUP_MEMORY_BYTES: usize = 512;
+pub const MEMBER_MEMORY_BYTES: usize = 512;
 /// Pause before a partition of `__consumer_offsets` that could not be loaded is tried again.
 pub const COORDINATOR_RELOAD_WAIT_MS: u64 = 1000;
 /// What a record batch adds to a group record, which must stay below `max.message.bytes`.
@@ -94,6 +135,22 @@ pub const GROUP_RECORD_OVERHEAD_BYTES: usize = 512;
 pub const OFFSETS_TOPIC_WAIT_MS: u64 = 5000;
 /// After a failure to make `__consumer_offsets`, clients are told so for this long.
 pub const OFFSETS_TOPIC_RETRY_MS: i64 = 1000;
+/// Slices of responses given to one system call. Linux takes 1,024.
+pub const WRITE_SLICES: usize = 256;
+/// Frames up to this size are read into one buffer from the start.
+pub const WHOLE_FRAME_BYTES: usize = 1 << 20;
+/// Frames up to this size are copied out of the connection's buffer: a small batch that is kept must not
+/// keep what was read with it. Larger ones have a buffer of their own.
+pub const COPIED_FRAME_BYTES: usize = 4 << 10;
+/// Read of a connection at first: most requests are smaller, and an idle one keeps no more.
+pub const SMALL_READ_BYTES: usize = 512;
+/// A peer must have made its first call after this long.
+pub const PEER_HELLO_WAIT_MS: u64 = 10_000;
+/// How often a silent peer is asked whether it is there, and how long it may take to say so.
+pub const PEER_PING_MS: u64 = 10_000;
+pub const PEER_PING_WAIT_MS: u64 = 10_000;
+/// How long a stopping broker waits for the calls of one peer.
+pub const PEER_SHUTDOWN_WAIT_MS: u64 = 2000;
 /// Calls of one peer connection that may be open at a time.
 pub const PEER_STREAMS: u32 = 256;
 /// What a batch in memory costs beside its bytes: its places in queues and caches, and the rest of the
@@ -101,8 +158,59 @@ pub const PEER_STREAMS: u32 = 256;
 pub const BATCH_OVERHEAD_BYTES: usize = 512;
 /// Connections a broker takes, whatever `max.connections` says: fewer than `OPEN_FILES`.
 pub const CONNECTIONS: u32 = 60_000;
+/// Deleted record bytes from which on their disk space is given back at once.
+pub const RECLAIM_BYTES: u64 = 256 << 20;
+/// Fewer deleted bytes wait this long for more.
+pub const RECLAIM_WAIT_MS: u64 = 60_000;
+/// Partitions that retention looks at in one step, and trims with one entry per group.
+pub const RETENTION_STEP_PARTITIONS: usize = 512;
+/// Record bytes that compaction reads at a time.
+pub const CLEANER_READ_BYTES: usize = 1 << 20;
+/// What compaction writes at a time: little, so that no acknowledgement waits for much of it.
+pub const CLEANER_WRITE_BYTES: usize = 256 << 10;
+/// Operations in one of these writes.
+pub const CLEANER_WRITE_OPS: usize = 1024;
+/// Neighbouring batches that are deleted as a range, which costs every read of the partition a little.
+pub const CLEANER_RANGE_BATCHES: usize = 16;
+/// Compaction rests this many times as long as it works.
+pub const CLEANER_REST_FACTOR: u32 = 3;
+/// Stretches of a partition for which it is noted when they were compacted.
+pub const CLEANER_MARKS: usize = 64;
+/// A partition that could not be compacted is tried again after this long.
+pub const CLEANER_RETRY_MS: i64 = 600_000;
+/// How often free disk space is measured.
+pub const SPACE_CHECK_MS: u64 = 100;
+/// Least and most of the volume that `ottla.disk.reserve.bytes` keeps free by default, and its share.
+pub const DISK_RESERVE_BYTES_MIN: u64 = 64 << 20;
+pub const DISK_RESERVE_BYTES_MAX: u64 = 4 << 30;
+pub const DISK_RESERVE_PERCENT: u64 = 5;
+/// A file that is given up when the disk is full all the same.
+pub const BALLAST_BYTES_MAX: u64 = 64 << 20;
+/// Free space beyond the memtables with which writing goes on after the disk was full.
+pub const SPACE_TO_RESUME_BYTES: u64 = 16 << 20;
+/// A resume that failed is tried again after this long.
+pub const RESUME_RETRY_MS: u64 = 1000;
+/// How often the file that says how far the store is synced is itself synced.
+pub const DURABLE_SYNC_MS: u64 = 1000;
+/// Places of damaged data that are logged once each; more are only counted.
+pub const DAMAGES_REMEMBERED: usize = 1000;
+/// Compactions that met damaged data are tried again after this long.
+pub const DAMAGED_COMPACTION_RETRY_MS: u64 = 600_000;
+/// Threads of `ottla doctor`.
+pub const DOCTOR_THREADS: usize = 4;
+/// What `ottla doctor` may use for the tables and memtables of the folder it checks.
+pub const DOCTOR_MEMORY_BYTES: u64 = 256 << 20;
+/// Findings of `ottla doctor` that are told, altogether and of one partition; more are counted.
+pub const DOCTOR_FINDINGS: usize = 1000;
+pub const DOCTOR_FINDINGS_PER_PARTITION: usize = 20;
+/// Partitions up to which `ottla doctor` lists each.
+pub const DOCTOR_TABLE_ROWS: usize = 40;
+/// Places of one partition where reading is tried again after damage.
+pub const DOCTOR_RETRIES_PER_PARTITION: usize = 10_000;
 /// Bytes of appends that gather in one message to a peer.
 pub const PEER_FRAME_BYTES: usize = 1 << 20;
+/// Longest message of somebody who is not known to be a peer, and of a call that is no link.
+pub const PEER_HELLO_BYTES: usize = 2 << 20;
 /// Longest message from a peer: one entry of the longest request, with room for what surrounds it.
 pub const PEER_MESSAGE_BYTES: usize = 256 << 20;
 /// Bytes of appends on their way to one peer, over all groups.
@@ -118,7 +226,7 @@ pub const PEER_STREAM_WINDOW_BYTES: u32 = 16 << 20;
 pub const PEER_CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
 pub const PEER_HTTP2_FRAME_BYTES: u32 = 1 << 20;
 /// Silence on a link with open questions after which the peer is pinged, and given up.
-pub const PEER_PING_MS: u64 = 1000;
+pub const PEER_LINK_PING_MS: u64 = 1000;
 pub const PEER_SILENCE_MS: u64 = 3000;
 /// How long a dial may take.
 pub const PEER_DIAL_MS: u64 = 1000;
@@ -145,5 +253,7 @@ pub const RAFT_PURGE_ENTRIES: u64 = 256;
 pub const SNAPSHOT_STATES_BYTES: usize = 512 << 20;
 /// Snapshot data handed to the writer and not written yet.
 pub const SNAPSHOT_WRITE_BYTES: usize = 16 << 20;
+/// Snapshots on their way to one peer; those of other groups wait.
+pub const SNAPSHOT_TRANSFERS: usize = 2;
 /// How long the other side of a snapshot transfer may be silent.
 pub const SNAPSHOT_SILENCE_MS: u64 = 30_000;

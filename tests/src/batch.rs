@@ -206,6 +206,18 @@ fn compress(records: &[u8], codec: Codec) -> Vec<u8> {
     }
 }
 
+fn decompress(records: Bytes, codec: i16) -> Result<Bytes, BatchError> {
+    let mut plain = Vec::new();
+    let read = match codec {
+        0 => return Ok(records),
+        1 => flate2::read::GzDecoder::new(&*records).read_to_end(&mut plain),
+        3 => lz4_flex::frame::FrameDecoder::new(&*records).read_to_end(&mut plain),
+        _ => return Err(BatchError::Compressed(codec)),
+    };
+    read.map_err(|_| BatchError::Compressed(codec))?;
+    Ok(plain.into())
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
     #[error("a record is cut off")]
@@ -214,8 +226,8 @@ pub enum BatchError {
     Crc,
     #[error("magic {0}")]
     Magic(i8),
-    #[error("compressed; this reader takes only plain batches")]
-    Compressed,
+    #[error("codec {0}, or not what that codec writes")]
+    Compressed(i16),
     #[error("the header says {said} records, there are {found}")]
     Count { said: i32, found: usize },
 }
@@ -269,9 +281,7 @@ fn read_one(batch: Bytes) -> Result<ReadBatch, BatchError> {
     if u32::from_be_bytes(header.array()?) != crc32c::crc32c(&batch[CRC_STARTS_AT..]) {
         return Err(BatchError::Crc);
     }
-    if i16::from_be_bytes(header.array()?) & 7 != 0 {
-        return Err(BatchError::Compressed);
-    }
+    let codec = i16::from_be_bytes(header.array()?) & 7;
     let last_delta = i32::from_be_bytes(header.array()?);
     let base_timestamp_ms = i64::from_be_bytes(header.array()?);
     let _newest = header.array::<8>()?;
@@ -279,11 +289,12 @@ fn read_one(batch: Bytes) -> Result<ReadBatch, BatchError> {
     let _epoch = header.array::<2>()?;
     let base_sequence = i32::from_be_bytes(header.array()?);
     let said = i32::from_be_bytes(header.array()?);
-    let mut rest = Cursor(&batch[HEADER_BYTES..]);
+    let plain = decompress(batch.slice(HEADER_BYTES..), codec)?;
+    let mut rest = Cursor(&plain);
     let mut records = Vec::new();
     while !rest.0.is_empty() {
         let length = usize::try_from(rest.varint()?).map_err(|_| BatchError::Cut)?;
-        let (delta, record) = read_record(Cursor(rest.take(length)?), base_timestamp_ms, &batch)?;
+        let (delta, record) = read_record(Cursor(rest.take(length)?), base_timestamp_ms, &plain)?;
         records.push((base_offset + delta, record));
     }
     if said as usize != records.len() {

@@ -68,6 +68,9 @@ pub struct Broker {
     pub address: SocketAddr,
     folder: tempfile::TempDir,
     overrides: Vec<String>,
+    environment: Vec<(String, String)>,
+    /// Where the data lies, if not in the folder.
+    data: Option<PathBuf>,
     child: Option<Child>,
 }
 
@@ -103,12 +106,31 @@ impl Broker {
             address: free_address(),
             folder,
             overrides,
+            environment: Vec::new(),
+            data: None,
             child: None,
         }
     }
 
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data
+            .clone()
+            .unwrap_or_else(|| self.folder.path().join("data"))
+    }
+
+    /// Keeps the data elsewhere: on a disk made for the test.
+    pub fn set_data(&mut self, folder: PathBuf) {
+        self.data = Some(folder);
+    }
+
+    /// One more setting for the next start; the last of a key counts.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.overrides.push(format!("{key}={value}"));
+    }
+
+    /// One more environment variable for the next start.
+    pub fn set_environment(&mut self, key: &str, value: &str) {
+        self.environment.push((key.to_owned(), value.to_owned()));
     }
 
     /// Starts the broker again on the same port and data, and waits until it answers.
@@ -129,6 +151,7 @@ impl Broker {
         command
             .arg("server")
             .env_remove("KAFKA_OPTS")
+            .envs(self.environment.iter().map(|(k, v)| (k, v)))
             .current_dir(self.folder.path());
         let own = [
             format!("listeners=PLAINTEXT://{}", self.address),
@@ -166,6 +189,24 @@ impl Broker {
         }
     }
 
+    /// Waits until the broker answers, or has ended by itself.
+    pub async fn up_or_ended(&mut self) -> Result<(), ExitStatus> {
+        let began = Instant::now();
+        while self.ask().await.is_err() {
+            if let Some(status) = self.exited() {
+                self.child = None;
+                return Err(status);
+            }
+            assert!(
+                began.elapsed() < START_WAIT,
+                "neither up nor ended after {START_WAIT:?}:\n{}",
+                self.log_tail()
+            );
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
     async fn ask(&self) -> Result<(), crate::client::ClientError> {
         let mut connection = Connection::open(self.address).await?;
         connection.api_versions().await.map(drop)
@@ -195,10 +236,37 @@ impl Broker {
         );
     }
 
+    /// Waits until the process has ended by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.exited() {
+                self.child = None;
+                return status;
+            }
+            assert!(
+                began.elapsed() < STOP_WAIT,
+                "still there after {STOP_WAIT:?}:\n{}",
+                self.log_tail()
+            );
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// SIGTERM; the broker must end by itself, in bounded time, with exit status 0.
     pub async fn terminate(&mut self) {
+        self.signal_terminate();
+        self.wait_until_ended().await;
+    }
+
+    /// SIGTERM, and nothing else.
+    pub fn signal_terminate(&self) {
         let pid = Pid::from_raw(self.pid() as i32);
         kill(pid, Signal::SIGTERM).expect("our own child takes signals");
+    }
+
+    /// Waits for the end after SIGTERM: by itself, in bounded time, with exit status 0.
+    pub async fn wait_until_ended(&mut self) {
         let began = Instant::now();
         let status = loop {
             if let Some(status) = self.exited() {

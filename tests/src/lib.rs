@@ -6,9 +6,12 @@ pub mod batch;
 pub mod broker;
 pub mod checker;
 pub mod client;
+pub mod disk;
 pub mod history;
+pub mod http;
 pub mod load;
 pub mod producer;
+pub mod prometheus;
 pub mod random;
 pub mod reader;
 

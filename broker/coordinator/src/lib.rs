@@ -60,6 +60,7 @@ mod shard;
 mod subscription;
 mod sync;
 mod timers;
+mod usage;
 
 pub use command::*;
 pub use config::GroupConfig;
@@ -68,3 +69,4 @@ pub use partition::partition_for;
 pub use records::Record;
 pub use response::*;
 pub use shard::Shard;
+pub use usage::{States, Usage};

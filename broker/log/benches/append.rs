@@ -12,6 +12,7 @@ use bytes::Bytes;
 use ottla_log::{BATCH_HEAD_BYTES, Op, RocksStore, Store, StoreOptions, Write};
 use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::limits::{GROUP_ENTRIES_IN_FLIGHT, GROUP_ENTRY_BYTES};
+use ottla_proto::memory::MemoryShares;
 
 const PARTITIONS: u64 = 16;
 
@@ -27,7 +28,8 @@ fn main() {
         .map(PathBuf::from)
         .unwrap_or_else(std::env::temp_dir);
     let folder = tempfile::tempdir_in(parent).expect("a folder to write in");
-    let store = RocksStore::open(folder.path(), &StoreOptions::default()).expect("opens");
+    let store = RocksStore::open(folder.path(), &StoreOptions::new(MemoryShares::of(2 << 30)))
+        .expect("opens");
 
     let per_entry = (GROUP_ENTRY_BYTES / batch_bytes).max(1);
     let payload: Vec<u8> = (0..batch_bytes).map(|i| (i * 31 % 251) as u8).collect();

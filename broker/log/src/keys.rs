@@ -13,6 +13,8 @@ pub(crate) const RAFT: &str = "raft";
 pub(crate) const LOG: &str = "log";
 pub(crate) const INDEX: &str = "index";
 pub(crate) const STATE: &str = "state";
+/// Every column family; RocksDB's own `default` stays empty.
+pub(crate) const ALL: [&str; 5] = ["default", RAFT, LOG, INDEX, STATE];
 
 /// What a row of the `state` column family holds. The numbers are on disk: never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +22,8 @@ pub(crate) const STATE: &str = "state";
 pub enum Tag {
     /// The folder's identity: cluster id, node id, replica id. One row.
     Identity = 1,
+    /// How many syncs there were, u64. Written with each of them; see `durable.rs`. One row.
+    Synced = 2,
     /// A group's Raft vote. Durable before it counts.
     Vote = 16,
     /// A group's checkpoint: applied log id and membership. Raft rows above it are replayed at start.
@@ -32,16 +36,20 @@ pub enum Tag {
     Staged = 20,
     /// A partition's state at its group's checkpoint.
     Partition = 32,
+    /// How far a partition is compacted on this replica. Losing it costs work, not data.
+    Cleaner = 33,
 }
 
-const TAGS: [Tag; 7] = [
+const TAGS: [Tag; 9] = [
     Tag::Identity,
+    Tag::Synced,
     Tag::Vote,
     Tag::Checkpoint,
     Tag::Purged,
     Tag::Replica,
     Tag::Staged,
     Tag::Partition,
+    Tag::Cleaner,
 ];
 
 /// A key of the `state` column family.
@@ -70,6 +78,13 @@ impl StateKey {
             tag: Tag::Partition,
             group,
             id: partition.0,
+        }
+    }
+
+    pub fn cleaner(group: GroupId, partition: PartitionId) -> StateKey {
+        StateKey {
+            tag: Tag::Cleaner,
+            ..StateKey::partition(group, partition)
         }
     }
 

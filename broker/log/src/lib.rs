@@ -8,16 +8,29 @@
 //! 1. Writes become durable in the order they were submitted; `done` is called in that order.
 //! 2. `done(Ok)` means synced to disk: it survives a power loss.
 //! 3. A write's operations are atomic.
+//! 4. Acknowledged data that is missing after a crash is noticed at the start (`durable.rs`).
+//! 5. What a read returns has passed a checksum; what does not pass is an error.
 
+mod durable;
+mod health;
 mod keys;
+mod listener;
 mod memory;
+mod open;
 mod options;
+mod reclaim;
 mod rocks;
+mod space;
 mod store;
+pub mod verify;
+mod wal;
 mod writer;
 
+pub use health::{FAILURE_KINDS, Trouble};
 pub use keys::{StateKey, Tag};
 pub use memory::MemoryStore;
 pub use options::StoreOptions;
 pub use rocks::{RocksStore, StoreStats};
-pub use store::{BATCH_HEAD_BYTES, Done, IndexRow, Op, Store, StoreError, Write, batch_span};
+pub use store::{
+    BATCH_HEAD_BYTES, Done, IndexRow, Op, Store, StoreError, Write, batch_span, has_lost_records,
+};

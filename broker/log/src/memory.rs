@@ -56,10 +56,32 @@ fn apply(tables: &mut Tables, op: Op) {
             partition,
             from,
             to,
+            ..
         } => {
             let keep = |p: PartitionId, o: i64| p != partition || o < from || o >= to;
             tables.log.retain(|(p, o), _| keep(*p, *o));
             tables.index.retain(|(p, o), _| keep(*p, *o));
+        }
+        Op::ReplaceBatch {
+            partition,
+            base_offset,
+            batch,
+            ..
+        } => {
+            tables.log.insert((partition, base_offset), batch);
+        }
+        Op::DeleteBatch {
+            partition,
+            base_offset,
+            ..
+        } => {
+            tables.log.remove(&(partition, base_offset));
+        }
+        Op::DeleteIndex {
+            partition,
+            base_offset,
+        } => {
+            tables.index.remove(&(partition, base_offset));
         }
         Op::PutState { key, value } => drop(tables.state.insert(key, value)),
         Op::DeleteState { key } => drop(tables.state.remove(&key)),

@@ -1,41 +1,68 @@
 //! RocksDB's settings. Measured with 64 KB batches, 2,000 partitions and one fsync per megabyte:
 //! these reach 0.84 to 0.96 of a raw fsynced file, RocksDB's defaults 0.3.
 
+use ottla_proto::memory::MemoryShares;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options,
 };
 
 use crate::keys;
+use crate::reclaim::BLOB_FILE_BYTES;
 
 const MB: usize = 1 << 20;
 
-/// What an operator's memory budget decides; everything else here is fixed.
+/// What an operator decides; everything else here is fixed.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// One memtable of record data, and how many of them may exist at once.
-    pub memtable_bytes: usize,
-    pub memtables: i32,
-    pub block_cache_bytes: usize,
+    pub memory: MemoryShares,
+    /// Disk space that new records leave free; by default a share of the volume.
+    pub disk_reserve_bytes: Option<u64>,
+    /// Starts although acknowledged data is missing.
+    pub accept_loss: bool,
 }
 
-impl Default for StoreOptions {
-    fn default() -> Self {
+impl StoreOptions {
+    /// The write-ahead logs together; then the oldest memtables are flushed. It is what a start after a
+    /// crash replays into memory, at most.
+    pub(crate) fn logs_bytes(&self) -> u64 {
+        2 * self.memory.memtable_bytes as u64 * MemoryShares::MEMTABLES as u64
+    }
+
+    /// Sizes of memtables, by column family.
+    pub(crate) fn memtables(&self) -> [(&'static str, usize); 4] {
+        let small = self.memory.small_memtable_bytes;
+        [
+            (keys::RAFT, small),
+            (keys::LOG, self.memory.memtable_bytes),
+            (keys::INDEX, small),
+            (keys::STATE, small),
+        ]
+    }
+
+    /// What RocksDB allocates ahead for a write-ahead log, all at once: a memtable and a tenth.
+    pub(crate) fn log_ahead_bytes(&self) -> u64 {
+        (self.memory.memtable_bytes + self.memory.memtable_bytes / 10) as u64
+    }
+
+    pub fn new(memory: MemoryShares) -> StoreOptions {
         StoreOptions {
-            memtable_bytes: 128 * MB,
-            memtables: 4,
-            block_cache_bytes: 64 * MB,
+            memory,
+            disk_reserve_bytes: None,
+            accept_loss: false,
         }
     }
 }
 
-pub(crate) fn database(_options: &StoreOptions) -> Options {
+pub(crate) fn database(options: &StoreOptions) -> Options {
     let mut db = Options::default();
     db.create_if_missing(true);
     db.create_missing_column_families(true);
     // A torn last write is normal after a crash and was never acknowledged; stop at it.
     db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    db.set_max_total_wal_size(1 << 30);
+    db.set_max_total_wal_size(options.logs_bytes());
     db.set_recycle_log_file_num(4);
+    // Each log names the one before it: a missing or cut one is noticed.
+    db.set_track_and_verify_wals(true);
     db.set_wal_bytes_per_sync(MB as u64);
     db.set_bytes_per_sync(MB as u64);
     db.set_writable_file_max_buffer_size(4 * MB as u64);
@@ -56,8 +83,16 @@ pub(crate) fn database(_options: &StoreOptions) -> Options {
     db
 }
 
-pub(crate) fn column_families(options: &StoreOptions) -> Vec<ColumnFamilyDescriptor> {
-    let cache = Cache::new_lru_cache(options.block_cache_bytes);
+/// `roomy`: memtables hold whatever the write-ahead logs hold, so that replaying flushes nothing.
+pub(crate) fn column_families(options: &StoreOptions, roomy: bool) -> Vec<ColumnFamilyDescriptor> {
+    let memtable = |bytes: usize| {
+        if roomy {
+            2 * options.logs_bytes() as usize
+        } else {
+            bytes
+        }
+    };
+    let cache = Cache::new_lru_cache(options.memory.block_cache_bytes);
     let table = |o: &mut Options| {
         let mut block = BlockBasedOptions::default();
         block.set_block_cache(&cache);
@@ -69,15 +104,15 @@ pub(crate) fn column_families(options: &StoreOptions) -> Vec<ColumnFamilyDescrip
     table(&mut log);
     log.set_enable_blob_files(true);
     log.set_min_blob_size(512);
-    log.set_blob_file_size(256 * MB as u64);
+    log.set_blob_file_size(BLOB_FILE_BYTES);
     log.set_blob_compression_type(DBCompressionType::None);
-    log.set_write_buffer_size(options.memtable_bytes);
-    log.set_max_write_buffer_number(options.memtables);
+    log.set_write_buffer_size(memtable(options.memory.memtable_bytes));
+    log.set_max_write_buffer_number(MemoryShares::MEMTABLES);
     log.set_arena_block_size(MB);
     let small = || {
         let mut o = Options::default();
         table(&mut o);
-        o.set_write_buffer_size(16 * MB);
+        o.set_write_buffer_size(memtable(options.memory.small_memtable_bytes));
         o.set_max_write_buffer_number(2);
         o
     };

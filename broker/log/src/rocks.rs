@@ -1,6 +1,7 @@
 //! The real store: RocksDB behind [`Store`].
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -11,10 +12,16 @@ use rocksdb::{
     BoundColumnFamily, DBWithThreadMode, Direction, IteratorMode, MultiThreaded, ReadOptions,
 };
 
+use crate::Tag;
+use crate::health::{Health, Trouble};
 use crate::keys::{self, StateKey};
-use crate::options::{self, StoreOptions};
+use crate::listener::Listener;
+use crate::open::{self, Opened};
+use crate::options::StoreOptions;
+use crate::reclaim::{self, Freed};
+use crate::space::Monitor;
 use crate::store::{IndexRow, Store, StoreError, Write, batch_span};
-use crate::{Tag, writer};
+use crate::writer::Writer;
 
 type KeyValue = (Box<[u8]>, Box<[u8]>);
 
@@ -42,11 +49,16 @@ impl Database {
     }
 }
 
-/// RocksDB with its writer thread. Dropping it waits until all submitted writes are on disk.
+/// RocksDB with its writer thread, and one that gives disk space back. Dropping it waits until all
+/// submitted writes are on disk.
 pub struct RocksStore {
     db: Arc<Database>,
+    health: Arc<Health>,
     queue: Option<Sender<Write>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    freed: Arc<Freed>,
+    /// Ends the space monitor when it is dropped.
+    monitoring: Option<Sender<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     path: PathBuf,
 }
 
@@ -61,24 +73,54 @@ pub struct StoreStats {
 impl RocksStore {
     /// Opens or creates the database in `path`. The folder must be on a local file system.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<RocksStore, StoreError> {
-        let database = options::database(options);
-        let families = options::column_families(options);
-        let inner = DBWithThreadMode::open_cf_descriptors(&database, path, families)
-            .map_err(|e| StoreError::Io(format!("{}: {e}", path.display()).into()))?;
-        let db = Arc::new(Database { inner });
-        let (queue, receiver) = channel();
-        let writer_db = db.clone();
-        let writer = std::thread::Builder::new()
-            .name("log-writer".into())
-            .spawn(move || writer::run(writer_db, receiver))
-            .map_err(|e| StoreError::Io(e.to_string().into()))?;
-        let writer = Mutex::new(Some(writer));
+        let health = Arc::new(Health::new(path));
+        let damaged_compactions = Arc::new(AtomicU64::new(0));
+        let Opened { db, durable, syncs } = open::open(path, options, |database| {
+            database.add_event_listener(Listener {
+                health: health.clone(),
+                damaged_compactions: damaged_compactions.clone(),
+            });
+        })?;
+        let (db, durable) = (Arc::new(Database { inner: db }), Arc::new(durable));
+        let freed = Arc::new(Freed::default());
+        let writer = Writer::new(
+            db.clone(),
+            health.clone(),
+            durable.clone(),
+            syncs,
+            freed.clone(),
+        );
+        let monitor = Monitor {
+            path: path.to_owned(),
+            db: db.clone(),
+            health: health.clone(),
+            durable,
+            reserve_bytes: options.disk_reserve_bytes,
+            log_ahead_bytes: options.log_ahead_bytes(),
+            damaged_compactions,
+        };
+        let (reclaimed_db, reclaimed) = (db.clone(), freed.clone());
+        let (queue, writes) = channel();
+        let (monitoring, stop) = channel();
+        let threads = [
+            spawn("log-writer", move || writer.run(writes))?,
+            spawn("log-space", move || monitor.run(stop))?,
+            spawn("log-reclaim", move || reclaim::run(reclaimed_db, reclaimed))?,
+        ];
         Ok(RocksStore {
             db,
+            health,
             queue: Some(queue),
-            writer,
+            freed,
+            monitoring: Some(monitoring),
+            threads: Mutex::new(threads.into()),
             path: path.to_owned(),
         })
+    }
+
+    /// Writes that wait for space on a full disk fail from now on, so that the process can end.
+    pub fn stop_waiting(&self) {
+        self.health.stop_waiting();
     }
 
     pub fn path(&self) -> &Path {
@@ -110,6 +152,12 @@ impl RocksStore {
         }
     }
 
+    /// An error of a read: damage, or a disk that does not give back what it holds.
+    fn unreadable(&self, error: rocksdb::Error) -> StoreError {
+        self.health.note_damage(error.as_ref());
+        io(error)
+    }
+
     fn scan<'a>(
         &'a self,
         family: &Arc<BoundColumnFamily<'a>>,
@@ -122,7 +170,7 @@ impl RocksStore {
         self.db
             .inner
             .iterator_cf_opt(family, options, mode)
-            .map(|item| item.map_err(io))
+            .map(|item| item.map_err(|e| self.unreadable(e)))
     }
 
     /// The last row of `family` at or below `key` that shares its first 8 bytes.
@@ -137,22 +185,39 @@ impl RocksStore {
         options.set_iterate_lower_bound(lower);
         let mut rows = self.db.inner.raw_iterator_cf_opt(family, options);
         rows.seek_for_prev(key);
-        rows.status().map_err(io)?;
+        rows.status().map_err(|e| self.unreadable(e))?;
         Ok(rows.key().map(Box::from))
     }
 }
 
 impl Drop for RocksStore {
     fn drop(&mut self) {
+        self.health.stop_waiting();
         self.queue = None;
-        if let Some(writer) = self.writer.get_mut().ok().and_then(Option::take) {
-            let _ = writer.join();
+        self.freed.close();
+        // A pass under way would be waited for: it goes on after the next start.
+        self.db.inner.disable_manual_compaction();
+        self.monitoring = None;
+        for thread in self.threads.get_mut().into_iter().flat_map(|t| t.drain(..)) {
+            let _ = thread.join();
         }
     }
 }
 
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(work)
+        .map_err(|e| StoreError::Io(e.to_string().into()))
+}
+
+/// An error of a read. A checksum that does not fit is damage; what it is of, RocksDB says: mostly
+/// the file and the offset in it.
 fn io(error: rocksdb::Error) -> StoreError {
-    StoreError::Io(error.to_string().into())
+    match error.kind() {
+        rocksdb::ErrorKind::Corruption => damaged("the database", error),
+        _ => StoreError::Io(error.to_string().into()),
+    }
 }
 
 fn damaged(what: &str, detail: impl std::fmt::Display) -> StoreError {
@@ -162,7 +227,7 @@ fn damaged(what: &str, detail: impl std::fmt::Display) -> StoreError {
     }
 }
 
-fn index_row(key: &[u8], value: &[u8]) -> Result<IndexRow, StoreError> {
+pub(crate) fn index_row(key: &[u8], value: &[u8]) -> Result<IndexRow, StoreError> {
     let bad = || {
         damaged(
             "an index row",
@@ -187,6 +252,18 @@ impl Store for RocksStore {
         if let Err(refused) = queue.send(write) {
             (refused.0.done)(Err(StoreError::Closed));
         }
+    }
+
+    fn admit(&self, bytes: usize) -> Result<(), StoreError> {
+        self.health.admit(bytes)
+    }
+
+    fn admit_small(&self) -> Result<(), StoreError> {
+        self.health.admit_small()
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        self.health.trouble()
     }
 
     fn raft_rows(
@@ -221,7 +298,7 @@ impl Store for RocksStore {
         options.set_iterate_lower_bound(keys::raft(group, 0).to_vec());
         let mut rows = self.db.inner.raw_iterator_cf_opt(&self.db.raft(), options);
         rows.seek_for_prev(keys::raft(group, u64::MAX));
-        rows.status().map_err(io)?;
+        rows.status().map_err(|e| self.unreadable(e))?;
         let Some((key, row)) = rows.item() else {
             return Ok(None);
         };
@@ -241,10 +318,24 @@ impl Store for RocksStore {
         options.set_iterate_lower_bound(keys::batch(partition, 0).to_vec());
         options.set_iterate_upper_bound(keys::batch(partition, end_offset).to_vec());
         let mut rows = self.db.inner.raw_iterator_cf_opt(&self.db.log(), options);
+        let check = |rows: &rocksdb::DBRawIteratorWithThreadMode<'_, _>, from: i64| {
+            rows.status().map_err(|error| {
+                let what = format!("partition {partition}, from offset {from}: {error}");
+                self.health.note_damage(&what);
+                match io(error) {
+                    StoreError::Io(_) => StoreError::Io(what.into()),
+                    _ => damaged("a batch", what),
+                }
+            })
+        };
         rows.seek_for_prev(keys::batch(partition, offset));
+        // Not valid because of an error is not the same as nothing there: the damaged batch would
+        // be passed over.
+        check(&rows, offset)?;
         if !rows.valid() {
             rows.seek(keys::batch(partition, offset));
         }
+        let mut next = offset;
         let mut found = Vec::new();
         let mut bytes = 0;
         while let Some((key, batch)) = rows.item() {
@@ -258,6 +349,7 @@ impl Store for RocksStore {
                     break;
                 }
                 bytes += batch.len();
+                next = span.1 + 1;
                 found.push(Bytes::copy_from_slice(batch));
                 if bytes >= max_bytes {
                     break;
@@ -265,8 +357,12 @@ impl Store for RocksStore {
             }
             rows.next();
         }
-        rows.status().map_err(io)?;
-        Ok(found)
+        match check(&rows, next) {
+            // What is whole before the damage is served; the next read begins at the damage.
+            Err(_) if !found.is_empty() => Ok(found),
+            Err(error) => Err(error),
+            Ok(()) => Ok(found),
+        }
     }
 
     fn index_at(
@@ -278,7 +374,11 @@ impl Store for RocksStore {
         let Some(key) = self.at_or_below(&family, &keys::batch(partition, offset))? else {
             return Ok(None);
         };
-        let value = self.db.inner.get_pinned_cf(&family, &key).map_err(io)?;
+        let value = self
+            .db
+            .inner
+            .get_pinned_cf(&family, &key)
+            .map_err(|e| self.unreadable(e))?;
         value.map(|v| index_row(&key, &v)).transpose()
     }
 
@@ -302,7 +402,7 @@ impl Store for RocksStore {
             .db
             .inner
             .get_cf(&self.db.state(), key.encode())
-            .map_err(io)?;
+            .map_err(|e| self.unreadable(e))?;
         Ok(value.map(Bytes::from))
     }
 
@@ -327,3 +427,6 @@ impl Store for RocksStore {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_proto::ids::{GroupId, PartitionId};
 
+use crate::health::Trouble;
 use crate::keys::StateKey;
 
 /// The part of a record batch that the broker sets: base offset i64, length i32, leader epoch i32.
@@ -12,6 +13,8 @@ use crate::keys::StateKey;
 pub const BATCH_HEAD_BYTES: usize = 16;
 /// `last_offset_delta` i32 of a record batch v2 stands at this byte.
 const LAST_OFFSET_DELTA_AT: usize = 23;
+/// The number of records, i32, stands at this byte.
+const RECORDS_AT: usize = 57;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -19,6 +22,15 @@ pub enum StoreError {
     Io(Arc<str>),
     #[error("{what} is damaged: {detail}")]
     Damaged { what: String, detail: String },
+    /// There is too little space for it now; later there may be.
+    #[error("the disk is full: new records are refused until there is space")]
+    DiskFull,
+    /// A write or sync failed: none is taken until the process is started again.
+    #[error("storage takes no writes since this failed: {0}")]
+    Failed(Arc<str>),
+    /// Acknowledged data is not there any more. The message says what an operator can do.
+    #[error("{0}")]
+    Lost(String),
     #[error("storage is closed")]
     Closed,
 }
@@ -63,11 +75,29 @@ pub enum Op {
         partition: PartitionId,
         row: IndexRow,
     },
-    /// Batches and index rows with base offsets `from..to`.
+    /// Batches and index rows with base offsets `from..to`, about `bytes` of them.
     DeleteBatches {
         partition: PartitionId,
         from: i64,
         to: i64,
+        bytes: u64,
+    },
+    /// Another batch in the place of the one at `base_offset`, which took `freed_bytes` more.
+    ReplaceBatch {
+        partition: PartitionId,
+        base_offset: i64,
+        batch: Bytes,
+        freed_bytes: u64,
+    },
+    /// One batch of `bytes`. Its index row stays; for many in a row see [`Op::DeleteBatches`].
+    DeleteBatch {
+        partition: PartitionId,
+        base_offset: i64,
+        bytes: u64,
+    },
+    DeleteIndex {
+        partition: PartitionId,
+        base_offset: i64,
     },
     PutState {
         key: StateKey,
@@ -83,8 +113,17 @@ impl Op {
         match self {
             Op::PutRaft { row, .. } => row.len(),
             Op::PutBatch { body, .. } => BATCH_HEAD_BYTES + body.len(),
+            Op::ReplaceBatch { batch, .. } => batch.len(),
             Op::PutState { value, .. } => value.len(),
             _ => 32,
+        }
+    }
+
+    pub(crate) fn freed_bytes(&self) -> u64 {
+        match self {
+            Op::DeleteBatches { bytes, .. } | Op::DeleteBatch { bytes, .. } => *bytes,
+            Op::ReplaceBatch { freed_bytes, .. } => *freed_bytes,
+            _ => 0,
         }
     }
 }
@@ -115,6 +154,21 @@ pub trait Store: Send + Sync + 'static {
             done,
         });
         receiver.recv().map_err(|_| StoreError::Closed)?
+    }
+
+    /// Asks for leave to write little, as committed offsets are. What frees space need not ask.
+    fn admit_small(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Asks for room for `bytes` of new records.
+    fn admit(&self, _bytes: usize) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Why not every write is taken now.
+    fn trouble(&self) -> Option<Trouble> {
+        None
     }
 
     /// Raft rows from `from` up to (not with) `to`, at least one if there is one, then up to `max_bytes`.
@@ -163,4 +217,13 @@ pub fn batch_span(batch: &[u8]) -> Option<(i64, i64)> {
     let delta = batch.get(LAST_OFFSET_DELTA_AT..LAST_OFFSET_DELTA_AT + 4)?;
     let delta = i32::from_be_bytes(delta.try_into().ok()?);
     Some((base, base.checked_add(delta.max(0) as i64)?))
+}
+
+/// Whether a stored batch has lost records to compaction, which keeps its offsets: as it was appended, it
+/// had a record for each. `None` where it is too short to be one.
+pub fn has_lost_records(batch: &[u8]) -> Option<bool> {
+    let records = batch.get(RECORDS_AT..RECORDS_AT + 4)?;
+    let records = i32::from_be_bytes(records.try_into().ok()?);
+    let (base, last) = batch_span(batch)?;
+    Some(last - base != i64::from(records) - 1)
 }

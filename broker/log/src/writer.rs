@@ -12,31 +12,51 @@ use std::sync::mpsc::Receiver;
 use ottla_proto::limits::{SYNC_BYTES, WRITE_BATCH_BYTES};
 use rocksdb::{WriteBatch, WriteOptions};
 
-use crate::keys;
+use crate::durable::Durable;
+use crate::health::Health;
+use crate::keys::{self, StateKey, Tag};
+use crate::listener::{is_no_space, kind};
+use crate::reclaim::Freed;
 use crate::rocks::Database;
 use crate::store::{Done, Op, StoreError, Write};
 
-pub(crate) fn run(db: Arc<Database>, queue: Receiver<Write>) {
-    let mut writer = Writer {
-        db,
-        batch: WriteBatch::default(),
-    };
-    let mut waiting: Vec<Done> = Vec::new();
-    while let Ok(first) = queue.recv() {
-        let result = writer.write_queued(first, &queue, &mut waiting);
-        if let Err(error) = &result {
-            tracing::error!(%error, "a write failed; nothing in it is acknowledged");
-        }
-        waiting.drain(..).for_each(|done| done(result.clone()));
-    }
-}
-
-struct Writer {
+pub(crate) struct Writer {
     db: Arc<Database>,
+    health: Arc<Health>,
+    durable: Arc<Durable>,
+    /// Syncs so far; each writes its number.
+    syncs: u64,
     batch: WriteBatch,
+    freed: Arc<Freed>,
 }
 
 impl Writer {
+    pub(crate) fn new(
+        db: Arc<Database>,
+        health: Arc<Health>,
+        durable: Arc<Durable>,
+        syncs: u64,
+        freed: Arc<Freed>,
+    ) -> Writer {
+        Writer {
+            db,
+            health,
+            durable,
+            syncs,
+            batch: WriteBatch::default(),
+            freed,
+        }
+    }
+
+    /// Writes until the store is dropped.
+    pub(crate) fn run(mut self, queue: Receiver<Write>) {
+        let mut waiting: Vec<Done> = Vec::new();
+        while let Ok(first) = queue.recv() {
+            let result = self.write_queued(first, &queue, &mut waiting);
+            waiting.drain(..).for_each(|done| done(result.clone()));
+        }
+    }
+
     /// Writes `first` and what is queued behind it, and syncs if any of them asks for it.
     fn write_queued(
         &mut self,
@@ -45,6 +65,7 @@ impl Writer {
         waiting: &mut Vec<Done>,
     ) -> Result<(), StoreError> {
         let (mut bytes, mut chunk, mut sync) = (0, 0, false);
+        let mut freed = 0;
         let mut next = Some(first);
         // After an error the writes already taken fail with it; none is skipped over.
         let mut result = Ok(());
@@ -52,6 +73,7 @@ impl Writer {
             sync |= write.sync;
             for op in &write.ops {
                 chunk += op.size_bytes();
+                freed += op.freed_bytes();
                 add(&self.db, &mut self.batch, op);
             }
             waiting.push(write.done);
@@ -61,27 +83,67 @@ impl Writer {
                 None
             };
             if next.is_some() && chunk >= WRITE_BATCH_BYTES {
-                result = result.and(self.commit(false));
+                result = result.and_then(|()| self.commit(false));
                 bytes += std::mem::take(&mut chunk);
             }
         }
         bytes += chunk;
-        result = result.and(self.commit(sync));
+        if sync {
+            let number = (self.syncs + 1).to_be_bytes();
+            let key = StateKey::node(Tag::Synced).encode();
+            self.batch.put_cf(&self.db.state(), key, number);
+        }
+        result = result.and_then(|()| self.commit(sync));
+        if sync && result.is_ok() {
+            result = self.note_sync();
+        }
+        self.freed.add(freed);
+        // What follows a failed write is not written with the next one.
+        self.batch.clear();
         metrics::counter!("ottla_log_write_bytes_total").increment(bytes as u64);
         metrics::counter!("ottla_log_flush_total").increment(sync as u64);
         result
     }
 
     /// Writes the batch. A sync covers every write before it, too.
+    ///
+    /// On a full disk it waits for space and tries again: the failed write is not in the memtable, and
+    /// RocksDB goes on in a new log after it has flushed all that is. Any other error is final.
     fn commit(&mut self, sync: bool) -> Result<(), StoreError> {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
-        let result = self.db.inner.write_opt(&self.batch, &options);
+        let result = loop {
+            if let Some(failure) = self.health.failure() {
+                break Err(failure);
+            }
+            match self.db.inner.write_opt(&self.batch, &options) {
+                Ok(()) => break Ok(()),
+                Err(error) if is_no_space(error.as_ref()) => {
+                    self.health.ran_out_of_space(error.as_ref());
+                    if let Err(gave_up) = self.health.wait_for_space() {
+                        break Err(gave_up);
+                    }
+                }
+                Err(error) => break Err(self.health.fail(kind(error.as_ref()), error.as_ref())),
+            }
+        };
         match self.batch.size_in_bytes() > 4 * WRITE_BATCH_BYTES {
             true => self.batch = WriteBatch::default(),
             false => self.batch.clear(),
         }
-        result.map_err(|e| StoreError::Io(e.to_string().into()))
+        result
+    }
+
+    /// Notes outside the database that it is synced this far.
+    fn note_sync(&mut self) -> Result<(), StoreError> {
+        self.syncs += 1;
+        let syncs = self.syncs;
+        match self.durable.set(|mark| mark.syncs = syncs) {
+            // The next one tells as much, once there is space.
+            Err(e) if e.kind() == std::io::ErrorKind::StorageFull => Ok(()),
+            Err(error) => Err(self.health.fail("write", &error.to_string())),
+            Ok(()) => Ok(()),
+        }
     }
 }
 
@@ -124,11 +186,31 @@ fn add(db: &Database, batch: &mut WriteBatch, op: &Op) {
             partition,
             from,
             to,
+            ..
         } => {
             let (from, to) = (keys::batch(*partition, *from), keys::batch(*partition, *to));
             batch.delete_range_cf(&db.log(), from, to);
             batch.delete_range_cf(&db.index(), from, to);
         }
+        Op::ReplaceBatch {
+            partition,
+            base_offset,
+            batch: replacement,
+            ..
+        } => batch.put_cf(
+            &db.log(),
+            keys::batch(*partition, *base_offset),
+            replacement,
+        ),
+        Op::DeleteBatch {
+            partition,
+            base_offset,
+            ..
+        } => batch.delete_cf(&db.log(), keys::batch(*partition, *base_offset)),
+        Op::DeleteIndex {
+            partition,
+            base_offset,
+        } => batch.delete_cf(&db.index(), keys::batch(*partition, *base_offset)),
         Op::PutState { key, value } => batch.put_cf(&db.state(), key.encode(), value),
         Op::DeleteState { key } => batch.delete_cf(&db.state(), key.encode()),
     }

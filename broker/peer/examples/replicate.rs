@@ -13,9 +13,11 @@ use ottla_log::{IndexRow, MemoryStore, Op, StateKey, Store, StoreError, Tag, Wri
 use ottla_peer::{GrpcTransport, PeerServer};
 use ottla_proto::config::HostPort;
 use ottla_proto::ids::{GroupId, NodeId, PartitionId};
+use ottla_proto::memory::{MIN_MEMORY_BYTES, MemoryShares};
 use ottla_proto::peer::PeerInfo;
 use ottla_raft::{BatchMeta, Command, Groups, Tuning, replica_id};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 const GROUP: GroupId = GroupId(1);
 const BATCH_BYTES: usize = 64 << 10;
@@ -95,13 +97,15 @@ async fn start(node_id: NodeId, ports: &Ports) -> Arc<Groups> {
     let groups = Arc::new(Groups::clustered(
         store,
         Arc::new(|| 0),
+        &MemoryShares::of(MIN_MEMORY_BYTES),
         transport,
         Tuning::default(),
     ));
     let server = PeerServer::new(me, groups.clone());
     tokio::spawn(async move {
+        let (_running, stopped) = watch::channel(false);
         while let Ok((socket, _)) = listener.accept().await {
-            tokio::spawn(server.clone().serve(socket));
+            tokio::spawn(server.clone().serve(socket, stopped.clone()));
         }
     });
     groups

@@ -8,11 +8,13 @@ use ottla_log::{MemoryStore, Store};
 use ottla_peer::{Addresses, GrpcTransport, PeerServer};
 use ottla_proto::config::HostPort;
 use ottla_proto::ids::{GroupId, NodeId, PartitionId};
+use ottla_proto::memory::{MIN_MEMORY_BYTES, MemoryShares};
 use ottla_proto::peer::PeerInfo;
 use ottla_raft::{
     BatchMeta, Command, ConnectError, Group, Groups, Outcome, Transport, Tuning, replica_id,
 };
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 const WAIT: Duration = Duration::from_secs(60);
@@ -56,13 +58,16 @@ async fn start(node: NodeId, store: Arc<dyn Store>, ports: &Ports) -> Node {
         purge_entries: 16,
         ..Tuning::default()
     };
-    let groups = Arc::new(Groups::clustered(store, Arc::new(|| 0), transport, tuning));
+    let memory = MemoryShares::of(MIN_MEMORY_BYTES);
+    let clock = Arc::new(|| 0);
+    let groups = Arc::new(Groups::clustered(store, clock, &memory, transport, tuning));
     let server = PeerServer::new(info(node), groups.clone());
     let mut serving = JoinSet::new();
     serving.spawn(async move {
         let mut connections = JoinSet::new();
+        let (_running, stopped) = watch::channel(false);
         while let Ok((socket, _)) = listener.accept().await {
-            connections.spawn(server.clone().serve(socket));
+            connections.spawn(server.clone().serve(socket, stopped.clone()));
         }
     });
     Node { groups, serving }
@@ -76,6 +81,7 @@ fn batch(partition: u64, value: u8) -> Command {
     let body = vec![value; 84];
     let mut body = body;
     body[7..11].copy_from_slice(&0i32.to_be_bytes());
+    body[41..45].copy_from_slice(&1i32.to_be_bytes());
     let meta = BatchMeta {
         partition: PartitionId(partition),
         offsets: 1,

@@ -3,7 +3,8 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use ottla_log::StoreError;
 
-pub(crate) struct RowWriter(BytesMut);
+/// Writes one row.
+pub struct RowWriter(BytesMut);
 
 impl RowWriter {
     pub fn new(version: u8, capacity: usize) -> RowWriter {
@@ -43,7 +44,7 @@ impl RowWriter {
 }
 
 /// Reads what [`RowWriter`] wrote; every step may find the row too short.
-pub(crate) struct RowReader<'a> {
+pub struct RowReader<'a> {
     what: &'static str,
     rest: &'a [u8],
 }

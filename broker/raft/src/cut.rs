@@ -3,6 +3,7 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use ottla_log::{Op, StateKey, Store, StoreError, Tag, Write};
 use ottla_proto::ids::{GroupId, PartitionId};
 
@@ -119,6 +120,7 @@ fn delete_data(entry: &Entry, ops: &mut Vec<Op>) {
                 partition: meta.partition,
                 from: *base_offset,
                 to: *base_offset + meta.offsets as i64,
+                bytes: 0,
             });
         }
     }
@@ -162,18 +164,27 @@ pub(crate) fn adopt(id: GroupId, replica: u64, store: &dyn Store) -> Result<(), 
                     group: id,
                     id: number,
                 };
-                ops.extend(install::discard(
-                    PartitionId(number),
-                    &rows::decode_staged(&row)?,
-                ));
-                ops.push(Op::DeleteState { key });
+                let staged = rows::decode_staged(&row)?;
+                // An installed snapshot is part of the checkpoint: the start goes on moving it.
+                if !staged.moving {
+                    ops.extend(install::discard(PartitionId(number), &staged));
+                    ops.push(Op::DeleteState { key });
+                }
             }
             for (number, row) in store.states(Tag::Partition, id)? {
+                let partition = PartitionId(number);
                 ops.push(Op::DeleteBatches {
-                    partition: PartitionId(number),
+                    partition,
                     from: rows::decode_partition(&row)?.log_end_offset,
                     to: i64::MAX,
+                    bytes: 0,
                 });
+                // How far it was compacted may lie behind that.
+                let key = StateKey::cleaner(id, partition);
+                if store.state(key)?.is_some() {
+                    let value = Bytes::new();
+                    ops.push(Op::PutState { key, value });
+                }
             }
         }
         // Rows from before replica ids were kept belong to whoever has the directory.

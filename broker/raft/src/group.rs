@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
-use ottla_log::{IndexRow, Op, StoreError, Write};
+use ottla_log::{IndexRow, StoreError};
 use ottla_proto::ids::{GroupId, PartitionId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -79,6 +79,10 @@ impl Group {
     /// The leader epoch in which this replica serves: it leads, has applied an entry of that term, and
     /// a majority has answered it within the lease. A reader that must not see an old leader's answer
     /// asks once more after it has read: a process that was paused in between finds its lease over.
+    ///
+    /// openraft ends a group's instance when its storage fails, and leaves what it published of the
+    /// server's state: a replica alone in its group goes on to serve reads of what is committed, as
+    /// nobody else can have been elected. With others its lease is not renewed any more.
     pub fn leader_epoch(&self) -> Option<i32> {
         let term = self.log.applied_term();
         let alone = {
@@ -149,6 +153,11 @@ impl Group {
         Ticket(receiver)
     }
 
+    /// Asks the store for leave to write little.
+    pub fn admit_small(&self) -> Result<(), StoreError> {
+        self.log.store().admit_small()
+    }
+
     /// Reads committed batches: the cache first, then the disk. Blocks on the disk; see
     /// [`Partition::read_cached`] for what is returned.
     pub fn read(
@@ -174,64 +183,6 @@ impl Group {
         offset: i64,
     ) -> Result<Option<IndexRow>, StoreError> {
         self.log.store().index_at(partition, offset)
-    }
-
-    /// Where to begin to look for the first record with a timestamp of at least `timestamp_ms`: the
-    /// base offset of a batch before which no record has one. Blocks on the disk.
-    pub fn seek_timestamp(
-        &self,
-        partition: PartitionId,
-        timestamp_ms: i64,
-        start: i64,
-        end: i64,
-    ) -> Result<i64, StoreError> {
-        // A row's highest timestamp never falls, so the rows can be searched by halving. `found` is
-        // the last row known to be too early; what follows it may hold the record.
-        let (mut found, mut low, mut high) = (start, start, end);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let row = self.log.store().index_rows(partition, middle, 1)?;
-            match row.first().filter(|row| row.base_offset < high) {
-                Some(row) if row.max_timestamp_ms < timestamp_ms => {
-                    found = row.base_offset;
-                    low = row.base_offset + 1;
-                }
-                _ => high = middle,
-            }
-        }
-        Ok(found)
-    }
-
-    /// Frees the disk space of records before the log start offset. Blocks on the disk.
-    pub fn reclaim(&self, partition: &Partition) -> Result<(), StoreError> {
-        let start = partition.bounds().log_start_offset;
-        let store = self.log.store();
-        // The batch that holds the log start offset stays whole.
-        let first = store.batches(partition.id, start, start + 1, 1)?;
-        let keep_from = first
-            .first()
-            .and_then(|b| ottla_log::batch_span(b))
-            .map_or(start, |(base, _)| base.min(start));
-        let kept = store.index_at(partition.id, keep_from)?;
-        let everything = partition.with_state(|s| {
-            if s.log_end_offset == start {
-                s.position_bytes
-            } else {
-                0
-            }
-        });
-        partition.note_start_position(kept.map_or(0, |row| row.position_bytes).max(everything));
-        let ops = vec![Op::DeleteBatches {
-            partition: partition.id,
-            from: 0,
-            to: keep_from,
-        }];
-        store.submit(Write {
-            ops,
-            sync: false,
-            done: Box::new(|_| ()),
-        });
-        Ok(())
     }
 
     /// Writes a checkpoint now.

@@ -331,11 +331,16 @@ impl GroupLog {
                 outcomes = payload.0.outcomes().to_vec();
                 for (command, outcome) in payload.0.commands.iter().zip(&outcomes) {
                     let partition = self.partition(partition_of(command));
+                    let removed = *outcome == Outcome::Removed;
+                    let bytes = removed.then(|| partition.with_state(|s| s.size_bytes()));
                     partition.commit(|state| {
                         advance(state, command, outcome, &context);
                     });
+                    // Only now: whoever writes later can see that the partition is gone.
+                    if let Some(bytes) = bytes {
+                        self.drop_data(&partition, bytes);
+                    }
                     applied.dirty.insert(partition.id);
-                    self.drop_data(&partition, outcome);
                 }
             }
         }
@@ -352,19 +357,23 @@ impl GroupLog {
     }
 
     /// A removed partition's rows go at once; trimmed ones when the owner asks (`Group::reclaim`).
-    fn drop_data(&self, partition: &Partition, outcome: &Outcome) {
-        if *outcome == Outcome::Removed {
-            let ops = vec![Op::DeleteBatches {
+    fn drop_data(&self, partition: &Partition, bytes: u64) {
+        let ops = vec![
+            Op::DeleteBatches {
                 partition: partition.id,
                 from: 0,
                 to: i64::MAX,
-            }];
-            self.store.submit(Write {
-                ops,
-                sync: false,
-                done: Box::new(|_| ()),
-            });
-        }
+                bytes,
+            },
+            Op::DeleteState {
+                key: StateKey::cleaner(self.id, partition.id),
+            },
+        ];
+        self.store.submit(Write {
+            ops,
+            sync: false,
+            done: Box::new(|_| ()),
+        });
     }
 
     pub(crate) fn applied(&self) -> Checkpoint {

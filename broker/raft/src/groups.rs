@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, EmptyNode, SnapshotPolicy};
-use ottla_log::{Store, StoreError};
+use ottla_log::{Store, StoreError, Trouble};
 use ottla_proto::ids::{GroupId, NodeId};
 use ottla_proto::limits::{
-    APPEND_QUEUE_BYTES, CHECKPOINT_ENTRIES, ELECTION_STAGGER_MS, ELECTION_TIMEOUT_MAX_MS,
-    ELECTION_TIMEOUT_MIN_MS, HEARTBEAT_MS, RAFT_KEEP_BYTES, RAFT_PURGE_ENTRIES, TAIL_CACHE_BYTES,
+    CHECKPOINT_ENTRIES, ELECTION_STAGGER_MS, ELECTION_TIMEOUT_MAX_MS, ELECTION_TIMEOUT_MIN_MS,
+    HEARTBEAT_MS, RAFT_KEEP_BYTES, RAFT_PURGE_ENTRIES,
 };
+use ottla_proto::memory::MemoryShares;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
@@ -89,8 +90,23 @@ impl Directory {
         self.0.read().expect("never poisoned").get(&id).cloned()
     }
 
+    /// The group that a message of `node` is for, if replica `to` of it is what runs here, and `from`
+    /// belongs to who says so.
+    pub fn asked(
+        &self,
+        node: NodeId,
+        id: GroupId,
+        from: u64,
+        to: u64,
+    ) -> Result<Arc<Group>, String> {
+        match node_of(from) == node {
+            true => self.replica(id, to),
+            false => Err(format!("node {node} speaks for replica {from} of another")),
+        }
+    }
+
     /// The group, if `replica` of it is what runs here.
-    pub fn replica(&self, id: GroupId, replica: u64) -> Result<Arc<Group>, String> {
+    fn replica(&self, id: GroupId, replica: u64) -> Result<Arc<Group>, String> {
         match self.get(id) {
             None => Err(format!("group {id} does not run here")),
             Some(group) if group.replica != replica => {
@@ -105,6 +121,7 @@ pub struct Groups {
     store: Arc<dyn Store>,
     tail_cache: Arc<TailCache>,
     permits: Arc<Semaphore>,
+    append_queue_bytes: usize,
     clock: Clock,
     producer_expiration_ms: Arc<AtomicI64>,
     directory: Arc<Directory>,
@@ -116,8 +133,9 @@ pub struct Groups {
 
 impl Groups {
     /// Groups of a node that runs alone.
-    pub fn new(store: Arc<dyn Store>, clock: Clock) -> Groups {
-        let mut groups = Groups::clustered(store, clock, Arc::new(NoTransport), Tuning::default());
+    pub fn new(store: Arc<dyn Store>, clock: Clock, memory: &MemoryShares) -> Groups {
+        let (nobody, tuning) = (Arc::new(NoTransport), Tuning::default());
+        let mut groups = Groups::clustered(store, clock, memory, nobody, tuning);
         groups.clustered = false;
         groups
     }
@@ -126,13 +144,15 @@ impl Groups {
     pub fn clustered(
         store: Arc<dyn Store>,
         clock: Clock,
+        memory: &MemoryShares,
         transport: Arc<dyn Transport>,
         tuning: Tuning,
     ) -> Groups {
         Groups {
             store,
-            tail_cache: Arc::new(TailCache::new(TAIL_CACHE_BYTES)),
-            permits: Arc::new(Semaphore::new(APPEND_QUEUE_BYTES)),
+            tail_cache: Arc::new(TailCache::new(memory.tail_cache_bytes)),
+            permits: Arc::new(Semaphore::new(memory.append_queue_bytes)),
+            append_queue_bytes: memory.append_queue_bytes,
             clock,
             producer_expiration_ms: Arc::new(AtomicI64::new(86_400_000)),
             directory: Arc::default(),
@@ -148,6 +168,21 @@ impl Groups {
             .store(expiration_ms, Ordering::Relaxed);
     }
 
+    /// Bytes of snapshots that may leave this node in a second, to all peers together; `None`: no bound.
+    pub fn set_snapshot_rate(&self, bytes_per_second: Option<u64>) {
+        self.peers.throttle.set(bytes_per_second);
+    }
+
+    /// Asks the store for room for `bytes` of new records, before anything is appended.
+    pub fn admit(&self, bytes: usize) -> Result<(), StoreError> {
+        self.store.admit(bytes)
+    }
+
+    /// Why the store does not take every write now.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.store.trouble()
+    }
+
     /// Bytes of records in the tail cache.
     pub fn tail_cache_bytes(&self) -> usize {
         self.tail_cache.bytes()
@@ -155,7 +190,7 @@ impl Groups {
 
     /// Waits for room for `bytes` of records. Taking it before [`Group::append`] bounds what is queued.
     pub async fn reserve(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let bytes = bytes.min(APPEND_QUEUE_BYTES) as u32;
+        let bytes = bytes.min(self.append_queue_bytes) as u32;
         self.permits
             .clone()
             .acquire_many_owned(bytes)

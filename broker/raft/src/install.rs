@@ -7,18 +7,24 @@
 //! count towards a majority until the snapshot is installed. A row per partition says how far it has
 //! come, so that a transfer that broke off goes on where it was, after a crash, too. If the log grows
 //! by other means meanwhile (a new leader sends entries), everything staged is thrown away.
+//!
+//! What waited beside a partition is moved into it after that write, a piece at a time, before anybody
+//! is shown it; a start finishes what a crash left of that.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use ottla_log::{
-    BATCH_HEAD_BYTES, Done, IndexRow, Op, StateKey, StoreError, Tag, Write, batch_span,
+    BATCH_HEAD_BYTES, Done, IndexRow, Op, StateKey, Store, StoreError, Tag, Write, batch_span,
+    has_lost_records,
 };
-use ottla_proto::ids::PartitionId;
+use ottla_proto::ids::{GroupId, PartitionId};
 
 use crate::group_log::{GroupLog, lock};
+use crate::off_reactor;
+use crate::partition::Partition;
 use crate::rows::{self, Checkpoint, StagedRow};
 use crate::state::PartitionState;
 use crate::types::LogId;
@@ -26,9 +32,16 @@ use crate::types::LogId;
 /// Bytes moved from beside a partition into it at a time.
 const MOVE_BYTES: usize = 4 << 20;
 
+const BESIDE: u64 = 1 << 63;
+
 /// Where data waits that must not be in its place yet.
 fn beside(partition: PartitionId) -> PartitionId {
-    PartitionId(partition.0 | 1 << 63)
+    PartitionId(partition.0 | BESIDE)
+}
+
+/// The partition whose snapshot data waits under this number, if it is such a number.
+pub fn staged_for(id: PartitionId) -> Option<PartitionId> {
+    (id.0 & BESIDE != 0).then_some(PartitionId(id.0 & !BESIDE))
 }
 
 /// What a snapshot says: the group's state after a committed entry.
@@ -40,7 +53,9 @@ pub(crate) struct Image {
 /// A snapshot that is being received.
 #[derive(Default)]
 pub(crate) struct Staging {
-    partitions: HashMap<PartitionId, StagedRow>,
+    partitions: BTreeMap<PartitionId, StagedRow>,
+    /// Those that the snapshot has: data of no other is taken.
+    announced: BTreeSet<PartitionId>,
 }
 
 /// What this replica has of a partition, all of it committed.
@@ -55,6 +70,8 @@ pub(crate) enum StageError {
     Superseded,
     #[error("data came out of order")]
     Order,
+    #[error("data of partition {0}, which the snapshot does not have")]
+    Unannounced(PartitionId),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -78,7 +95,14 @@ impl GroupLog {
         let mut staging = Staging::default();
         for (number, row) in self.store.states(Tag::Staged, self.id)? {
             let row = rows::decode_staged(&row)?;
-            staging.partitions.insert(PartitionId(number), row);
+            let id = PartitionId(number);
+            if row.moving {
+                while let Some(ops) = next_move(&*self.store, self.id, id)? {
+                    self.store.write(ops)?;
+                }
+            } else {
+                staging.partitions.insert(id, row);
+            }
         }
         if !staging.partitions.is_empty() {
             *lock(&self.staging) = Some(staging);
@@ -90,6 +114,7 @@ impl GroupLog {
     pub(crate) fn stage(&self, partitions: &[PartitionId]) -> Result<Vec<Have>, StoreError> {
         let mut guard = lock(&self.staging);
         let staging = guard.get_or_insert_default();
+        staging.announced = partitions.iter().copied().collect();
         let mut haves = Vec::with_capacity(partitions.len());
         for id in partitions {
             let partition = self.partition(*id);
@@ -101,8 +126,9 @@ impl GroupLog {
                 end_offset,
                 leader_epoch,
             };
+            // What replaces counts alone, however little it is.
             if let Some(staged) = staging.partitions.get(id)
-                && staged.next_offset > end_offset
+                && (staged.next_offset > end_offset || staged.replace)
             {
                 have.end_offset = staged.next_offset;
                 have.leader_epoch = staged.leader_epoch;
@@ -124,6 +150,9 @@ impl GroupLog {
     ) -> Result<(), StageError> {
         let mut guard = lock(&self.staging);
         let staging = guard.as_mut().ok_or(StageError::Superseded)?;
+        if !staging.announced.contains(&partition) {
+            return Err(StageError::Unannounced(partition));
+        }
         let mut ops = Vec::new();
         let here = self.partition(partition);
         let fresh = || StagedRow {
@@ -131,22 +160,29 @@ impl GroupLog {
             next_offset: here.bounds().high_watermark,
             leader_epoch: -1,
             replace: false,
+            holes: false,
+            moving: false,
         };
-        let staged = staging.partitions.entry(partition).or_insert_with(fresh);
-        if replace && !staged.replace {
-            ops.extend(discard(partition, staged));
+        let mut staged = match staging.partitions.get(&partition) {
+            Some(staged) => *staged,
+            None => fresh(),
+        };
+        if replace {
+            ops.extend(discard(partition, &staged));
             (staged.replace, staged.next_offset) = (true, 0);
         }
-        let place = |offset: i64| match staged.replace || offset < staged.tail_end {
+        let beside_all = staged.replace;
+        let place = |offset: i64| match beside_all || offset < staged.tail_end {
             true => beside(partition),
             false => partition,
         };
-        let mut next = staged.next_offset;
+        let (first, mut next) = (staged.next_offset, staged.next_offset);
         for batch in batches {
             let (base_offset, last) = batch_span(&batch).ok_or(StageError::Order)?;
-            if base_offset < next || batch.len() <= BATCH_HEAD_BYTES {
+            if base_offset < next || !is_as_long_as_it_says(&batch) {
                 return Err(StageError::Order);
             }
+            staged.holes |= base_offset > next || has_lost_records(&batch) == Some(true);
             next = last.checked_add(1).ok_or(StageError::Order)?;
             staged.leader_epoch = batch_epoch(&batch);
             ops.push(Op::PutBatch {
@@ -156,14 +192,21 @@ impl GroupLog {
                 body: batch.slice(BATCH_HEAD_BYTES..),
             });
         }
+        if index
+            .iter()
+            .any(|r| !(first..next).contains(&r.base_offset))
+        {
+            return Err(StageError::Order);
+        }
         ops.extend(index.into_iter().map(|row| Op::PutIndex {
             partition: place(row.base_offset),
             row,
         }));
         staged.next_offset = next;
+        staging.partitions.insert(partition, staged);
         ops.push(Op::PutState {
-            key: staged_key(self, partition),
-            value: rows::encode_staged(staged),
+            key: staged_key(self.id, partition),
+            value: rows::encode_staged(&staged),
         });
         // The write that installs the snapshot syncs this, too.
         let sync = false;
@@ -179,141 +222,199 @@ impl GroupLog {
         let mut ops = Vec::new();
         for (partition, staged) in &staging.partitions {
             ops.extend(discard(*partition, staged));
-            let key = staged_key(self, *partition);
+            let key = staged_key(self.id, *partition);
             ops.push(Op::DeleteState { key });
         }
         ops
     }
 
     /// Makes the replica what the snapshot says. One write: before it the replica is what it was.
-    pub(crate) async fn install(&self, image: Arc<Image>) -> Result<(), StoreError> {
-        let last = image
-            .checkpoint
-            .applied
-            .expect("a snapshot covers an entry");
-        let ops = self.install_ops(&image, last)?;
-        self.write(ops).await?;
+    pub(crate) async fn install(self: &Arc<Self>, image: Arc<Image>) -> Result<(), StoreError> {
+        let last = image.checkpoint.applied;
+        let last = last.expect("a snapshot covers an entry");
+        let (log, planned) = (self.clone(), image.clone());
+        let plan = off_reactor(move || log.plan(&planned, last)).await?;
+        for id in &plan.replaced {
+            self.partition(*id).begin_life();
+        }
+        self.write(plan.ops).await?;
+        for id in plan.moving {
+            loop {
+                let (store, group) = (self.store.clone(), self.id);
+                match off_reactor(move || next_move(&*store, group, id)).await? {
+                    Some(ops) => self.write(ops).await?,
+                    None => break,
+                }
+            }
+        }
         *lock(&self.staging) = None;
-        let kept = {
-            let mut applied = lock(&self.applied);
-            applied.checkpoint = image.checkpoint.clone();
-            for (id, state) in &image.partitions {
-                self.partition(*id).install(state.clone());
-                applied.dirty.remove(id);
-            }
-            *lock(&self.stored_checkpoint) = image.checkpoint.clone();
-            self.applied_term
-                .store(last.leader_id.term, Ordering::Release);
-            let mut tail = lock(&self.tail);
-            tail.purged = tail.purged.max(Some(last));
-            tail.last = tail.last.max(Some(last));
-            while tail
-                .recent
-                .front()
-                .is_some_and(|e| e.log_id.index <= last.index)
-            {
-                tail.recent.pop_front();
-            }
-            tail.last > Some(last)
-        };
-        if kept {
+        self.become_what(&image, last, &plan.replaced)?;
+        self.installing.send_replace(None);
+        Ok(())
+    }
+
+    /// Takes over in memory what the snapshot has made of the disk.
+    fn become_what(
+        &self,
+        image: &Image,
+        last: LogId,
+        replaced: &BTreeSet<PartitionId>,
+    ) -> Result<(), StoreError> {
+        let mut applied = lock(&self.applied);
+        applied.checkpoint = image.checkpoint.clone();
+        // What the log's end had made of others, the snapshot does not know.
+        self.all_partitions().iter().for_each(|p| p.rewind());
+        for (id, state) in &image.partitions {
+            self.partition(*id)
+                .install(state.clone(), replaced.contains(id));
+            applied.dirty.remove(id);
+        }
+        *lock(&self.stored_checkpoint) = image.checkpoint.clone();
+        self.applied_term
+            .store(last.leader_id.term, Ordering::Release);
+        drop(applied);
+        let mut tail = lock(&self.tail);
+        tail.purged = tail.purged.max(Some(last));
+        tail.last = tail.last.max(Some(last));
+        while tail
+            .recent
+            .front()
+            .is_some_and(|e| e.log_id.index <= last.index)
+        {
+            tail.recent.pop_front();
+        }
+        let goes_on = tail.last > Some(last);
+        drop(tail);
+        if goes_on {
             // The log goes on behind the snapshot and fits it.
             self.replay_tail()?;
             self.all_partitions()
                 .iter()
                 .for_each(|p| p.drop_broken_cache());
         }
-        self.installing.send_replace(None);
         Ok(())
     }
 
-    fn install_ops(&self, image: &Image, last: LogId) -> Result<Vec<Op>, StoreError> {
-        let mut ops = Vec::new();
+    /// What is to be written so that the disk says what the snapshot does. Blocks on the disk.
+    fn plan(&self, image: &Image, last: LogId) -> Result<Plan, StoreError> {
+        let mut plan = Plan::default();
         let log_goes_on = lock(&self.tail).last > Some(last);
-        let staging = lock(&self.staging);
+        let mut staged = lock(&self.staging)
+            .as_ref()
+            .map(|staging| staging.partitions.clone())
+            .unwrap_or_default();
         for (id, state) in &image.partitions {
-            if let Some(staged) = staging.as_ref().and_then(|s| s.partitions.get(id)) {
-                let (from, to) = match staged.replace {
-                    true if log_goes_on => (0, state.log_end_offset),
-                    true => (0, i64::MAX),
-                    false => {
-                        let committed = self.partition(*id).bounds().high_watermark;
-                        (committed, staged.tail_end.min(state.log_end_offset))
-                    }
-                };
-                if from < to {
-                    let partition = *id;
-                    ops.push(Op::DeleteBatches {
-                        partition,
-                        from,
-                        to,
-                    });
-                }
-                self.move_ops(*id, state.log_end_offset, &mut ops)?;
-                let key = staged_key(self, *id);
-                ops.push(Op::DeleteState { key });
-            }
-            ops.push(Op::PutState {
+            let here = self.partition(*id);
+            let staged = staged.remove(id);
+            self.plan_data(&here, state, staged.as_ref(), log_goes_on, &mut plan)?;
+            plan.ops.push(Op::PutState {
                 key: StateKey::partition(self.id, *id),
                 value: rows::encode_partition(state),
             });
         }
-        ops.push(Op::PutState {
+        for (id, row) in staged {
+            plan.ops.extend(discard(id, &row));
+            let key = staged_key(self.id, id);
+            plan.ops.push(Op::DeleteState { key });
+        }
+        if !log_goes_on {
+            let in_image: BTreeSet<_> = image.partitions.iter().map(|(id, _)| *id).collect();
+            let others = self.all_partitions().into_iter();
+            for other in others.filter(|p| !in_image.contains(&p.id)) {
+                plan.ops.extend(tail_of(&other, i64::MAX));
+            }
+        }
+        plan.ops.push(Op::PutState {
             key: StateKey::group(Tag::Checkpoint, self.id),
             value: rows::encode_checkpoint(&image.checkpoint),
         });
-        ops.push(Op::PutState {
+        plan.ops.push(Op::PutState {
             key: StateKey::group(Tag::Purged, self.id),
             value: rows::encode_log_id(&last),
         });
-        ops.push(Op::DeleteRaft {
+        plan.ops.push(Op::DeleteRaft {
             group: self.id,
             from: 0,
             to: last.index + 1,
         });
-        Ok(ops)
+        Ok(plan)
     }
 
-    /// Moves what waits beside a partition into it.
-    fn move_ops(&self, id: PartitionId, end: i64, ops: &mut Vec<Op>) -> Result<(), StoreError> {
-        let mut next = 0;
-        loop {
-            let batches = self.store.batches(beside(id), next, end, MOVE_BYTES)?;
-            let Some((_, last)) = batches.last().and_then(|b| batch_span(b)) else {
-                break;
-            };
-            for batch in batches {
-                let Some((base_offset, _)) = batch_span(&batch) else {
-                    continue;
-                };
-                ops.push(Op::PutBatch {
-                    partition: id,
-                    base_offset,
-                    head: batch.slice(..BATCH_HEAD_BYTES),
-                    body: batch.slice(BATCH_HEAD_BYTES..),
-                });
-            }
-            let mut from = next;
-            loop {
-                let rows = self.store.index_rows(beside(id), from, 1024)?;
-                let within: Vec<_> = rows
-                    .into_iter()
-                    .take_while(|r| r.base_offset <= last)
-                    .collect();
-                let Some(row) = within.last() else { break };
-                from = row.base_offset + 1;
-                let put = |row| Op::PutIndex { partition: id, row };
-                ops.extend(within.into_iter().map(put));
-            }
-            next = last + 1;
+    /// One partition's batches. Its uncommitted tail goes: as far as the snapshot covers the log, or all of
+    /// it where the log ends before the snapshot does.
+    fn plan_data(
+        &self,
+        here: &Partition,
+        state: &PartitionState,
+        staged: Option<&StagedRow>,
+        log_goes_on: bool,
+        plan: &mut Plan,
+    ) -> Result<(), StoreError> {
+        let id = here.id;
+        let covered_end = match log_goes_on {
+            true => state.log_end_offset,
+            false => i64::MAX,
+        };
+        if state.removed {
+            self.plan_removal(here, staged, plan);
+            return Ok(());
         }
-        let (partition, from, to) = (beside(id), 0, i64::MAX);
-        ops.push(Op::DeleteBatches {
-            partition,
-            from,
-            to,
+        let replace = staged.is_some_and(|s| s.replace);
+        let key = StateKey::cleaner(self.id, id);
+        if replace {
+            plan.replaced.insert(id);
+            plan.ops.push(Op::DeleteBatches {
+                partition: id,
+                from: 0,
+                to: covered_end,
+                bytes: here.size_bytes(),
+            });
+            plan.ops.push(Op::DeleteState { key });
+        } else {
+            plan.ops.extend(tail_of(here, covered_end));
+        }
+        if staged.is_some_and(|s| s.holes) && (replace || self.store.state(key)?.is_none()) {
+            // Says no more than that something was compacted.
+            let value = Bytes::new();
+            plan.ops.push(Op::PutState { key, value });
+        }
+        let Some(staged) = staged else { return Ok(()) };
+        let key = staged_key(self.id, id);
+        let waits_beside = staged.replace || staged.tail_end > here.bounds().high_watermark;
+        plan.ops.push(match waits_beside {
+            true => {
+                plan.moving.push(id);
+                let moving = StagedRow {
+                    moving: true,
+                    ..*staged
+                };
+                let value = rows::encode_staged(&moving);
+                Op::PutState { key, value }
+            }
+            false => Op::DeleteState { key },
         });
         Ok(())
+    }
+
+    /// A partition that the group has removed.
+    fn plan_removal(&self, here: &Partition, staged: Option<&StagedRow>, plan: &mut Plan) {
+        let (group, id) = (self.id, here.id);
+        if !here.with_state(|s| s.removed) {
+            plan.replaced.insert(id);
+            plan.ops.push(Op::DeleteBatches {
+                partition: id,
+                from: 0,
+                to: i64::MAX,
+                bytes: here.size_bytes(),
+            });
+            let key = StateKey::cleaner(group, id);
+            plan.ops.push(Op::DeleteState { key });
+        }
+        if let Some(staged) = staged {
+            plan.ops.extend(discard(id, staged));
+            let key = staged_key(group, id);
+            plan.ops.push(Op::DeleteState { key });
+        }
     }
 
     /// Waits until a snapshot that the log is already purged for is installed: what is appended next is
@@ -326,10 +427,92 @@ impl GroupLog {
     }
 }
 
-fn staged_key(log: &GroupLog, partition: PartitionId) -> StateKey {
+/// What makes a snapshot the replica's state.
+#[derive(Default)]
+struct Plan {
+    ops: Vec<Op>,
+    /// What waits beside these has to be moved into them.
+    moving: Vec<PartitionId>,
+    /// Their data is not what it was.
+    replaced: BTreeSet<PartitionId>,
+}
+
+/// Deletes a partition's uncommitted batches up to `to`.
+fn tail_of(partition: &Partition, to: i64) -> Option<Op> {
+    let from = partition.bounds().high_watermark;
+    let to = partition.tail_end().min(to);
+    (from < to).then_some(Op::DeleteBatches {
+        partition: partition.id,
+        from,
+        to,
+        bytes: 0,
+    })
+}
+
+/// The next piece of what waits beside a partition, on its way into it. The last one deletes the row that
+/// says so; `None` if it is gone. Blocks on the disk.
+fn next_move(
+    store: &dyn Store,
+    group: GroupId,
+    id: PartitionId,
+) -> Result<Option<Vec<Op>>, StoreError> {
+    let key = staged_key(group, id);
+    if store.state(key)?.is_none() {
+        return Ok(None);
+    }
+    let batches = store.batches(beside(id), 0, i64::MAX, MOVE_BYTES)?;
+    let end = batches.last().and_then(|b| batch_span(b));
+    let end = end.map_or(i64::MAX, |(_, last)| last.saturating_add(1));
+    let mut ops = Vec::with_capacity(batches.len() + 2);
+    let mut bytes = 0;
+    for batch in &batches {
+        let Some((base_offset, _)) = batch_span(batch) else {
+            continue;
+        };
+        bytes += batch.len() as u64;
+        ops.push(Op::PutBatch {
+            partition: id,
+            base_offset,
+            head: batch.slice(..BATCH_HEAD_BYTES),
+            body: batch.slice(BATCH_HEAD_BYTES..),
+        });
+    }
+    let mut from = 0;
+    loop {
+        let rows = store.index_rows(beside(id), from, 1024)?;
+        let within = rows.into_iter().take_while(|r| r.base_offset < end);
+        let before = ops.len();
+        ops.extend(within.map(|row| {
+            from = row.base_offset + 1;
+            Op::PutIndex { partition: id, row }
+        }));
+        if ops.len() == before {
+            break;
+        }
+    }
+    ops.push(Op::DeleteBatches {
+        partition: beside(id),
+        from: 0,
+        to: end,
+        bytes,
+    });
+    if batches.is_empty() {
+        ops.push(Op::DeleteState { key });
+    }
+    Ok(Some(ops))
+}
+
+/// The length in a batch's head, which leaves itself and the offset before it out.
+fn is_as_long_as_it_says(batch: &[u8]) -> bool {
+    let length = batch.get(8..12).and_then(|l| l.try_into().ok());
+    let length = length.map(i32::from_be_bytes);
+    batch.len() > BATCH_HEAD_BYTES && length.is_some_and(|l| l as usize == batch.len() - 12)
+}
+
+fn staged_key(group: GroupId, partition: PartitionId) -> StateKey {
     StateKey {
         tag: Tag::Staged,
-        group: log.id,
+        group,
         id: partition.0,
     }
 }
@@ -345,11 +528,13 @@ pub(crate) fn discard(partition: PartitionId, staged: &StagedRow) -> [Op; 2] {
             partition,
             from: in_place,
             to: i64::MAX,
+            bytes: 0,
         },
         Op::DeleteBatches {
             partition: beside(partition),
             from: 0,
             to: i64::MAX,
+            bytes: 0,
         },
     ]
 }

@@ -4,37 +4,43 @@ use ottla_log::{MemoryStore, Store};
 use ottla_proto::ids::GroupId;
 
 use super::*;
-use crate::command::{BatchMeta, Command, GroupEntry, Payload};
+use crate::command::{BatchMeta, Command, GroupEntry, Outcome, Payload};
 use crate::partition::TailCache;
 use crate::types::{Entry, EntryPayload, log_id};
 
 const GROUP: GroupId = GroupId(4);
 const P: PartitionId = PartitionId(1);
 
-fn open(store: &Arc<MemoryStore>) -> GroupLog {
+fn open(store: &Arc<MemoryStore>) -> Arc<GroupLog> {
     let cache = Arc::new(TailCache::new(1 << 20));
-    GroupLog::open(GROUP, 7, store.clone(), cache).expect("it opens")
+    let log = GroupLog::open(GROUP, 7, store.clone(), cache);
+    Arc::new(log.expect("it opens"))
 }
 
-fn meta(offsets: i32) -> BatchMeta {
-    BatchMeta {
-        partition: P,
+fn batch(partition: PartitionId, offsets: i32, fill: u8, size: usize) -> Command {
+    let mut body = vec![fill; size];
+    body[7..11].copy_from_slice(&(offsets - 1).to_be_bytes());
+    body[41..45].copy_from_slice(&offsets.to_be_bytes());
+    let meta = BatchMeta {
+        partition,
         offsets,
         max_timestamp_ms: 0,
-        size_bytes: 116,
+        size_bytes: size as u32 + 16,
         producer: None,
+    };
+    Command::Append {
+        meta,
+        body: body.into(),
     }
 }
 
 /// Appends one batch of `offsets` records as entry `index` of `term`.
 fn append(log: &GroupLog, term: u64, index: u64, offsets: i32, fill: u8) -> Entry {
-    let mut body = vec![fill; 100];
-    body[7..11].copy_from_slice(&(offsets - 1).to_be_bytes());
-    let command = Command::Append {
-        meta: meta(offsets),
-        body: body.into(),
-    };
-    let payload = Payload(Arc::new(GroupEntry::new(0, 1000, vec![command])));
+    put(log, term, index, vec![batch(P, offsets, fill, 100)])
+}
+
+fn put(log: &GroupLog, term: u64, index: u64, commands: Vec<Command>) -> Entry {
+    let payload = Payload(Arc::new(GroupEntry::new(0, 1000, commands)));
     let entry = Entry {
         log_id: log_id(term, index),
         payload: EntryPayload::Normal(payload),
@@ -45,7 +51,7 @@ fn append(log: &GroupLog, term: u64, index: u64, offsets: i32, fill: u8) -> Entr
 }
 
 /// A leader's log of batches of two records, all applied, and what it would send.
-fn leader(entries: u64, term: u64) -> (Arc<MemoryStore>, GroupLog) {
+fn leader(entries: u64, term: u64) -> (Arc<MemoryStore>, Arc<GroupLog>) {
     let store = Arc::new(MemoryStore::default());
     let log = open(&store);
     for index in 0..entries {
@@ -133,20 +139,177 @@ async fn a_partition_that_differs_is_replaced() {
         let entry = append(&log, 2, index, 5, b'x');
         log.apply(&entry);
     }
+    let row = Op::PutState {
+        key: StateKey::cleaner(GROUP, P),
+        value: Bytes::from_static(b"a cleaner's"),
+    };
+    store.write(vec![row]).unwrap();
+    let life = log.partition(P).life();
     let have = log.stage(&[P]).unwrap();
     assert_eq!((have[0].end_offset, have[0].leader_epoch), (15, 2));
+    stage_from(&log, &leader_store, 0, 6, true);
+    // It goes on where it was, although less has come than there was before.
+    let have = log.stage(&[P]).unwrap();
+    assert_eq!((have[0].end_offset, have[0].leader_epoch), (6, 3));
+    stage_from(&log, &leader_store, 6, 8, false);
+    // Or begins again.
     stage_from(&log, &leader_store, 0, 20, true);
     assert_eq!(data(&store).len(), 3, "not before it is whole");
+    assert!(log.partition(P).unless_replaced(life, || ()));
     log.install(Arc::new(leader.image()))
         .await
         .expect("installed");
     assert_eq!(data(&store), data(&leader_store));
-    assert!(
-        store
-            .batches(beside(P), 0, i64::MAX, usize::MAX)
-            .unwrap()
-            .is_empty()
-    );
+    assert!(!log.partition(P).unless_replaced(life, || ()));
+    assert_nothing_staged(&store);
+    let row = store.state(StateKey::cleaner(GROUP, P)).unwrap();
+    assert_eq!(row, None, "what was compacted is gone");
+}
+
+fn assert_nothing_staged(store: &MemoryStore) {
+    let beside = store.batches(beside(P), 0, i64::MAX, usize::MAX).unwrap();
+    assert!(beside.is_empty());
+    assert!(store.states(Tag::Staged, GROUP).unwrap().is_empty());
+}
+
+/// A log that ends before the snapshot says nothing after it: what its uncommitted end had put into
+/// partitions goes, whether the snapshot has data for them or does not know them.
+#[tokio::test]
+async fn a_tail_that_ends_before_the_snapshot_goes() {
+    const Q: PartitionId = PartitionId(2);
+    const R: PartitionId = PartitionId(3);
+    let leader_store = Arc::new(MemoryStore::default());
+    let leader = open(&leader_store);
+    let steps = [(P, 2), (P, 1), (R, 1), (R, 1)];
+    for (index, (partition, offsets)) in (0..).zip(steps) {
+        let commands = vec![batch(partition, offsets, b'L', 100)];
+        leader.apply(&put(&leader, 3, index, commands));
+    }
+    let store = Arc::new(MemoryStore::default());
+    let log = open(&store);
+    log.apply(&append(&log, 3, 0, 2, b'L'));
+    let stale = |partition| batch(partition, 2, b'x', 100);
+    put(&log, 2, 1, vec![stale(P), stale(Q)]);
+    put(&log, 2, 2, vec![stale(P), stale(R)]);
+    log.stage(&[P, R]).unwrap();
+    stage_from(&log, &leader_store, 2, 3, false);
+    let batches = leader_store.batches(R, 0, 2, usize::MAX).unwrap();
+    log.stage_data(R, false, batches, Vec::new(), Box::new(|_| ()))
+        .expect("staged");
+    log.install(Arc::new(leader.image()))
+        .await
+        .expect("installed");
+    let all = |store: &MemoryStore, id| store.batches(id, 0, i64::MAX, usize::MAX).unwrap();
+    for id in [P, Q, R] {
+        assert_eq!(all(&store, id), all(&leader_store, id), "{id}");
+    }
+    assert_nothing_staged(&store);
+    let next = || vec![batch(P, 1, b'L', 100), batch(Q, 1, b'L', 100)];
+    let entries = [put(&log, 3, 4, next()), put(&leader, 3, 4, next())];
+    for (log, entry) in [&log, &leader].into_iter().zip(&entries) {
+        log.apply(entry);
+    }
+    for id in [P, Q] {
+        assert_eq!(all(&store, id), all(&leader_store, id), "{id}");
+        assert_eq!(log.partition(id).bounds(), leader.partition(id).bounds());
+    }
+}
+
+/// A crash after the one write: the start moves what waited beside, of whatever size.
+#[tokio::test]
+async fn a_start_finishes_an_installed_snapshot() {
+    let leader_store = Arc::new(MemoryStore::default());
+    let leader = open(&leader_store);
+    for index in 0..10 {
+        let commands = vec![batch(P, 2, b'L', MOVE_BYTES / 4)];
+        leader.apply(&put(&leader, 3, index, commands));
+    }
+    let store = Arc::new(MemoryStore::default());
+    let log = open(&store);
+    for index in 0..3 {
+        log.apply(&append(&log, 2, index, 5, b'x'));
+    }
+    log.stage(&[P]).unwrap();
+    stage_from(&log, &leader_store, 0, 20, true);
+    let image = leader.image();
+    let last = image.checkpoint.applied.unwrap();
+    let plan = log.plan(&image, last).unwrap();
+    store.write(plan.ops).unwrap();
+    drop(log);
+    let log = open(&store);
+    assert_eq!(log.partition(P).bounds().high_watermark, 20);
+    assert_eq!(data(&store), data(&leader_store));
+    assert_nothing_staged(&store);
+}
+
+#[tokio::test]
+async fn a_removed_partition_leaves_nothing() {
+    let (leader_store, leader) = leader(10, 3);
+    leader.apply(&put(&leader, 3, 10, vec![Command::Remove { partition: P }]));
+    let store = Arc::new(MemoryStore::default());
+    let log = open(&store);
+    for index in 0..3 {
+        log.apply(&append(&log, 3, index, 2, b'L'));
+    }
+    log.stage(&[P]).unwrap();
+    // From a snapshot that was taken before.
+    let batches = data(&store);
+    log.stage_data(P, true, batches, Vec::new(), Box::new(|_| ()))
+        .expect("staged");
+    log.install(Arc::new(leader.image()))
+        .await
+        .expect("installed");
+    assert_eq!((data(&store), data(&leader_store)), (vec![], vec![]));
+    assert_nothing_staged(&store);
+    let refused = put(&log, 3, 11, vec![batch(P, 1, b'L', 100)]);
+    assert_eq!(log.apply(&refused), [Outcome::UnknownPartition]);
+}
+
+/// What its sender has compacted is marked, so that nobody takes it for damaged.
+#[tokio::test]
+async fn compacted_data_leaves_a_row() {
+    for deleted in [false, true] {
+        let (leader_store, leader) = leader(10, 3);
+        let whole = leader_store.batches(P, 6, 7, 1).unwrap().remove(0);
+        let mut fewer = whole.to_vec();
+        fewer[57..61].copy_from_slice(&1i32.to_be_bytes());
+        leader_store
+            .write(vec![match deleted {
+                true => Op::DeleteBatch {
+                    partition: P,
+                    base_offset: 6,
+                    bytes: 116,
+                },
+                false => Op::ReplaceBatch {
+                    partition: P,
+                    base_offset: 6,
+                    batch: fewer.into(),
+                    freed_bytes: 0,
+                },
+            }])
+            .unwrap();
+        let store = Arc::new(MemoryStore::default());
+        let log = open(&store);
+        log.stage(&[P]).unwrap();
+        stage_from(&log, &leader_store, 0, 4, false);
+        drop(log);
+        let log = open(&store);
+        log.stage(&[P]).unwrap();
+        stage_from(&log, &leader_store, 4, 20, false);
+        log.install(Arc::new(leader.image()))
+            .await
+            .expect("installed");
+        assert_eq!(data(&store), data(&leader_store));
+        let row = store.state(StateKey::cleaner(GROUP, P)).unwrap();
+        assert_eq!(row, Some(Bytes::new()));
+        // And the leader sends an entry with it to nobody.
+        leader.partition(P).forget_cached_before(20);
+        let entries = leader.entries_with_data(0, 10, usize::MAX).unwrap();
+        for entry in &entries {
+            let without = crate::wire::is_without_data(entry);
+            assert_eq!(without, entry.log_id.index == 3, "{}", entry.log_id);
+        }
+    }
 }
 
 #[tokio::test]
@@ -158,6 +321,25 @@ async fn data_out_of_order_is_refused() {
     stage_from(&log, &leader_store, 4, 8, false);
     let again = leader_store.batches(P, 2, 6, usize::MAX).unwrap();
     let refused = log.stage_data(P, false, again, Vec::new(), Box::new(|_| ()));
+    assert!(matches!(refused, Err(StageError::Order)));
+    let other = log.stage_data(
+        PartitionId(2),
+        false,
+        Vec::new(),
+        Vec::new(),
+        Box::new(|_| ()),
+    );
+    assert!(matches!(other, Err(StageError::Unannounced(_))));
+    let row = IndexRow {
+        base_offset: 9,
+        max_timestamp_ms: 0,
+        position_bytes: 0,
+    };
+    let foreign = log.stage_data(P, false, Vec::new(), vec![row], Box::new(|_| ()));
+    assert!(matches!(foreign, Err(StageError::Order)));
+    let mut long = leader_store.batches(P, 8, 9, 1).unwrap()[0].to_vec();
+    long[8..12].copy_from_slice(&1000i32.to_be_bytes());
+    let refused = log.stage_data(P, false, vec![long.into()], Vec::new(), Box::new(|_| ()));
     assert!(matches!(refused, Err(StageError::Order)));
     let short = vec![Bytes::from_static(b"short")];
     let refused = log.stage_data(P, false, short, Vec::new(), Box::new(|_| ()));

@@ -39,11 +39,15 @@ mod snapshot_receive;
 mod snapshot_send;
 mod state;
 mod storage;
+mod throttle;
 mod transport;
+mod trim;
 mod types;
+pub mod verify;
 mod watch;
 mod wire;
 
+pub use codec::{RowReader, RowWriter};
 pub use command::{BatchMeta, Command, GroupEntry, Outcome, Payload, ProducerMeta};
 pub use group::{AppendError, Group, Ticket};
 pub use groups::{Clock, GroupError, Groups, Tuning};
@@ -53,6 +57,7 @@ pub use partition::{Bounds, Partition, Waiter};
 pub use producers::{ProducerState, Producers, RememberedBatch, next_sequence};
 pub use state::{EntryContext, EpochStart, PartitionState};
 pub use transport::{Channel, ConnectError, Connection, Transport, node_of, replica_id};
+pub use trim::last_row_where;
 
 use ottla_log::StoreError;
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use ottla_proto::limits::{PEER_FRAME_BYTES, PEER_PING_MS, PEER_SILENCE_MS};
+use ottla_proto::limits::{PEER_FRAME_BYTES, PEER_LINK_PING_MS, PEER_SILENCE_MS};
 use ottla_proto::peer::{Append, AppendReply, Call, CallReply, Frame};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -209,7 +209,7 @@ async fn read(
 ) {
     let mut silent_ms = 0;
     loop {
-        let wait = Duration::from_millis(PEER_PING_MS);
+        let wait = Duration::from_millis(PEER_LINK_PING_MS);
         let received = tokio::select! {
             biased;
             _ = closed.wait_for(|closed| *closed) => break,
@@ -224,7 +224,7 @@ async fn read(
             Ok(None) => break,
             Err(_) if !link.is_asking() => silent_ms = 0,
             Err(_) => {
-                silent_ms += PEER_PING_MS;
+                silent_ms += PEER_LINK_PING_MS;
                 if silent_ms > PEER_SILENCE_MS {
                     break;
                 }

@@ -29,6 +29,27 @@ struct Inner {
     /// A contiguous run of batches that ends at the log end; may be empty.
     cache: VecDeque<CachedBatch>,
     waiters: Vec<Arc<Waiter>>,
+    reclaimed: Reclaimed,
+    compacted: Compacted,
+}
+
+/// What compaction left of the front of the log. Whoever compacts tells it anew after a start.
+#[derive(Clone, Copy, Debug, Default)]
+struct Compacted {
+    /// Bytes appended before the end of the compacted part.
+    position_bytes: u64,
+    /// Bytes that it has now.
+    kept_bytes: u64,
+}
+
+/// How far rows before the log start offset are deleted. Not durable: after a start nobody knows, and
+/// deleting again is harmless.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reclaimed {
+    /// The log start offset at that time.
+    pub log_start_offset: i64,
+    /// Rows before it are deleted; a batch that holds the log start offset stays whole.
+    pub offset: i64,
 }
 
 /// One long poll; it may wait on many partitions at once.
@@ -55,6 +76,8 @@ pub struct Partition {
     log_start_offset: AtomicI64,
     high_watermark: AtomicI64,
     inner: Mutex<Inner>,
+    /// How often a snapshot has replaced the partition's data, instead of adding to it.
+    replaced: Mutex<u64>,
 }
 
 impl Partition {
@@ -69,6 +92,7 @@ impl Partition {
                 applied: state,
                 ..Default::default()
             }),
+            replaced: Mutex::new(0),
         }
     }
 
@@ -76,6 +100,34 @@ impl Partition {
         self.inner
             .lock()
             .expect("no code panics while it holds a partition")
+    }
+
+    fn replaced(&self) -> MutexGuard<'_, u64> {
+        self.replaced
+            .lock()
+            .expect("no code panics while it holds a partition's life")
+    }
+
+    /// Counts how often the partition's data was replaced. Who reads it and writes what follows from that
+    /// asks first, and writes by [`Partition::unless_replaced`].
+    pub fn life(&self) -> u64 {
+        *self.replaced()
+    }
+
+    /// Runs what hands a write to the store, unless the data was replaced since `life`; false then.
+    /// A snapshot that replaces it waits, and is written after.
+    pub fn unless_replaced(&self, life: u64, submit: impl FnOnce()) -> bool {
+        let now = self.replaced();
+        let same = *now == life;
+        if same {
+            submit();
+        }
+        same
+    }
+
+    /// Whoever has read the data before must not write any more.
+    pub(crate) fn begin_life(&self) {
+        *self.replaced() += 1;
     }
 
     pub fn bounds(&self) -> Bounds {
@@ -119,6 +171,14 @@ impl Partition {
         }
     }
 
+    /// Drops cached batches that end before `offset`: the disk has others by now.
+    pub fn forget_cached_before(&self, offset: i64) {
+        let cache = &mut self.inner().cache;
+        while cache.front().is_some_and(|b| b.last_offset < offset) {
+            cache.pop_front();
+        }
+    }
+
     /// Takes a committed step into the visible state, and wakes who waits.
     pub(crate) fn commit(&self, change: impl FnOnce(&mut PartitionState)) {
         let mut inner = self.inner();
@@ -150,10 +210,16 @@ impl Partition {
         }
     }
 
-    /// Takes the state that a snapshot brought, and wakes who waits.
-    pub(crate) fn install(&self, state: PartitionState) {
+    /// Takes the state that a snapshot brought, and wakes who waits. `replaced`: with other data than
+    /// was here, of which nobody knows what is compacted.
+    pub(crate) fn install(&self, state: PartitionState, replaced: bool) {
         let mut inner = self.inner();
         inner.cache.clear();
+        // Rows before the new log start offset are looked for anew.
+        inner.reclaimed = Reclaimed::default();
+        if replaced {
+            inner.compacted = Compacted::default();
+        }
         self.log_start_offset
             .store(state.log_start_offset, Ordering::Release);
         self.high_watermark
@@ -178,11 +244,52 @@ impl Partition {
         Some(inner.cache[at].body.clone())
     }
 
-    /// Notes how many bytes lie before the log start offset, as the index tells after a trim.
-    pub(crate) fn note_start_position(&self, position_bytes: u64) {
+    pub(crate) fn reclaimed(&self) -> Reclaimed {
+        self.inner().reclaimed
+    }
+
+    /// Whether rows before the log start offset may still be there.
+    pub fn needs_reclaim(&self) -> bool {
+        self.reclaimed().log_start_offset < self.bounds().log_start_offset
+    }
+
+    /// Notes which rows are deleted, and how many bytes they were, as the index tells.
+    pub(crate) fn note_reclaimed(&self, reclaimed: Reclaimed, position_bytes: u64) {
         let mut inner = self.inner();
+        inner.reclaimed = reclaimed;
         inner.tail.start_position_bytes = position_bytes;
         inner.applied.start_position_bytes = position_bytes;
+    }
+
+    /// Notes that of the first `position_bytes` ever appended, `kept_bytes` are left.
+    pub fn note_compacted(&self, position_bytes: u64, kept_bytes: u64) {
+        self.inner().compacted = Compacted {
+            position_bytes,
+            kept_bytes,
+        };
+    }
+
+    /// Bytes from the log start offset to the high watermark, to the grain of the index.
+    pub fn size_bytes(&self) -> u64 {
+        let inner = self.inner();
+        let (kept, rest) = sizes(&inner);
+        kept + rest
+    }
+
+    /// The position in bytes from which on there are `bytes` up to the high watermark; `None` if there
+    /// are not so many. Within the compacted part it is taken to be equally dense.
+    pub fn position_before_last(&self, bytes: u64) -> Option<u64> {
+        let inner = self.inner();
+        let (kept, rest) = sizes(&inner);
+        let (state, compacted) = (&inner.applied, &inner.compacted);
+        if bytes <= rest || kept == 0 {
+            return state.position_bytes.checked_sub(bytes);
+        }
+        let missing = u128::from(bytes - rest);
+        let span = u128::from(compacted.position_bytes - state.start_position_bytes);
+        let back = missing * span / u128::from(kept);
+        let start = u128::from(compacted.position_bytes).checked_sub(back)?;
+        (start >= u128::from(state.start_position_bytes)).then_some(start as u64)
     }
 
     pub fn watch(&self, waiter: &Arc<Waiter>) {
@@ -266,6 +373,17 @@ impl Partition {
     }
 }
 
+/// Bytes left of the compacted part, and bytes behind it.
+fn sizes(inner: &Inner) -> (u64, u64) {
+    let (state, compacted) = (&inner.applied, &inner.compacted);
+    let start = state.start_position_bytes;
+    let span = compacted.position_bytes.saturating_sub(start);
+    let rest = state
+        .position_bytes
+        .saturating_sub(start.max(compacted.position_bytes));
+    (compacted.kept_bytes.min(span), rest)
+}
+
 /// Partition, base offset and size of a cached batch.
 pub(crate) type CachedAt = (Arc<Partition>, i64, usize);
 
@@ -314,5 +432,44 @@ impl TailCache {
             .lock()
             .expect("no code panics while it holds the queue")
             .1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(start_position_bytes: u64) -> Partition {
+        let state = PartitionState {
+            position_bytes: 1000,
+            start_position_bytes,
+            ..PartitionState::new()
+        };
+        Partition::new(PartitionId(1), GroupId(1), state)
+    }
+
+    #[test]
+    fn sizes_follow_compaction() {
+        let p = partition(100);
+        assert_eq!(
+            (p.size_bytes(), p.position_before_last(300)),
+            (900, Some(700))
+        );
+        assert_eq!(p.position_before_last(1001), None);
+        // Of bytes 100 to 900, 40 are left.
+        p.note_compacted(900, 40);
+        assert_eq!(p.size_bytes(), 140);
+        assert_eq!(p.position_before_last(60), Some(940));
+        assert_eq!(p.position_before_last(100), Some(900));
+        assert_eq!(p.position_before_last(120), Some(500));
+        assert_eq!(p.position_before_last(140), Some(100));
+        assert_eq!(p.position_before_last(141), None);
+        // The log start offset went past what was compacted.
+        let p = partition(950);
+        p.note_compacted(900, 40);
+        assert_eq!(
+            (p.size_bytes(), p.position_before_last(20)),
+            (50, Some(980))
+        );
     }
 }

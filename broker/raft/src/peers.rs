@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use ottla_proto::ids::NodeId;
 use ottla_proto::limits::{
-    PEER_DIAL_MS, PEER_IN_FLIGHT_BYTES, PEER_REDIAL_MAX_MS, PEER_REDIAL_MIN_MS,
+    PEER_DIAL_MS, PEER_IN_FLIGHT_BYTES, PEER_REDIAL_MAX_MS, PEER_REDIAL_MIN_MS, SNAPSHOT_TRANSFERS,
 };
 use tokio::sync::{Semaphore, watch};
 
 use crate::link::Link;
+use crate::throttle::Throttle;
 use crate::transport::{Channel, ConnectError, Connection, Transport};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) enum Presence {
 
 pub(crate) struct Peers {
     pub transport: Arc<dyn Transport>,
+    /// Of snapshots that leave this node.
+    pub throttle: Arc<Throttle>,
     nodes: Mutex<BTreeMap<NodeId, Arc<Peer>>>,
     /// Counts changes of anybody's presence.
     changes: watch::Sender<u64>,
@@ -37,6 +40,7 @@ impl Peers {
     pub fn new(transport: Arc<dyn Transport>) -> Arc<Peers> {
         Arc::new(Peers {
             transport,
+            throttle: Arc::default(),
             nodes: Mutex::default(),
             changes: watch::Sender::new(0),
         })
@@ -60,6 +64,8 @@ impl Peers {
             replication: Slot::default(),
             control: Slot::default(),
             permits: Arc::new(Semaphore::new(PEER_IN_FLIGHT_BYTES)),
+            transfers: Semaphore::new(SNAPSHOT_TRANSFERS),
+            throttle: self.throttle.clone(),
             presence: Mutex::new(Presence::Unknown),
             inbound: AtomicUsize::new(0),
         });
@@ -119,6 +125,9 @@ pub(crate) struct Peer {
     control: Slot,
     /// Bytes of appends on their way.
     pub permits: Arc<Semaphore>,
+    /// Snapshots on their way.
+    pub transfers: Semaphore,
+    pub throttle: Arc<Throttle>,
     presence: Mutex<Presence>,
     inbound: AtomicUsize,
 }

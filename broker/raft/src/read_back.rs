@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use ottla_log::{BATCH_HEAD_BYTES, StoreError, batch_span};
+use ottla_log::{BATCH_HEAD_BYTES, StoreError, batch_span, has_lost_records};
 use ottla_proto::ids::PartitionId;
 
 use crate::command::{Command, GroupEntry, Outcome, Payload};
@@ -128,7 +128,8 @@ impl GroupLog {
         })
     }
 
-    /// The body of one batch, exactly as it was appended.
+    /// The body of one batch, exactly as it was appended. A compacted one has the same offsets, and may
+    /// even be as long; its number of records tells.
     fn body(&self, id: PartitionId, base_offset: i64, offsets: i32) -> Result<Bytes, WireError> {
         if let Some(body) = self.partition(id).cached_body(base_offset) {
             return Ok(body);
@@ -138,10 +139,13 @@ impl GroupLog {
             .into_iter()
             .next()
             .ok_or(WireError::Missing("a batch"))?;
-        match batch_span(&batch) {
-            Some((base, last)) if base == base_offset && last + 1 == base + offsets as i64 => {
+        match (batch_span(&batch), has_lost_records(&batch)) {
+            (Some((base, last)), Some(false))
+                if base == base_offset && last + 1 == base + offsets as i64 =>
+            {
                 Ok(batch.slice(BATCH_HEAD_BYTES..))
             }
+            (_, Some(true)) => Err(WireError::Wrong("a batch that was compacted")),
             _ => Err(WireError::Wrong("a batch of other offsets than its row")),
         }
     }

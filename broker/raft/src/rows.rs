@@ -271,22 +271,32 @@ pub(crate) struct StagedRow {
     pub leader_epoch: i32,
     /// All of the partition is replaced; nothing lies in its place.
     pub replace: bool,
+    /// Of some records only the offsets are left: the sender has compacted it.
+    pub holes: bool,
+    /// The snapshot is installed; what waits beside the partition belongs to it and is being moved.
+    pub moving: bool,
 }
 
 pub(crate) fn encode_staged(staged: &StagedRow) -> Bytes {
     let mut row = RowWriter::new(VERSION, 21);
     row.i64(staged.tail_end).i64(staged.next_offset);
-    row.i32(staged.leader_epoch).u8(staged.replace as u8);
+    let flags = staged.replace as u8 | (staged.holes as u8) << 1 | (staged.moving as u8) << 2;
+    row.i32(staged.leader_epoch).u8(flags);
     row.finish()
 }
 
 pub(crate) fn decode_staged(row: &[u8]) -> Result<StagedRow> {
     let mut row = RowReader::new("a staged partition", VERSION, row)?;
+    let (tail_end, next_offset, leader_epoch) = (row.i64()?, row.i64()?, row.i32()?);
+    let flags = row.u8()?;
+    row.end()?;
     Ok(StagedRow {
-        tail_end: row.i64()?,
-        next_offset: row.i64()?,
-        leader_epoch: row.i32()?,
-        replace: row.u8()? != 0,
+        tail_end,
+        next_offset,
+        leader_epoch,
+        replace: flags & 1 != 0,
+        holes: flags & 2 != 0,
+        moving: flags & 4 != 0,
     })
 }
 

@@ -101,6 +101,11 @@ struct Server {
 }
 
 impl Server {
+    /// The group here that a message is for. Nobody speaks for another node's replica.
+    fn group(&self, id: u32, from: u64, to: u64) -> Result<Arc<Group>, String> {
+        self.directory.asked(self.node, GroupId(id), from, to)
+    }
+
     async fn frame(&mut self, frame: Frame) {
         if frame.ping != 0 {
             let _ = self.answers.send(Answer::Pong(frame.ping));
@@ -127,7 +132,7 @@ impl Server {
         if sequence > 0 && !self.sessions.contains_key(&session) {
             return;
         }
-        let group = match self.directory.replica(GroupId(append.group), append.to) {
+        let group = match self.group(append.group, append.from, append.to) {
             Ok(group) => group,
             Err(why) => {
                 self.sessions.remove(&session);
@@ -179,7 +184,7 @@ impl Server {
     async fn call(&mut self, call: Call) {
         let permit = self.calls.clone().acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
-        let group = self.directory.replica(GroupId(call.group), call.to);
+        let group = self.group(call.group, call.from, call.to);
         let answers = self.answers.clone();
         tokio::spawn(async move {
             let id = call.id;

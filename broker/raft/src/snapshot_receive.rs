@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::group::Group;
 use crate::groups::Directory;
-use crate::install::{Image, StageError};
+use crate::install::{Image, StageError, staged_for};
 use crate::rows;
 use crate::snapshot_send::{TransferError, get, put};
 use crate::storage::SnapshotData;
@@ -42,7 +42,7 @@ pub(crate) async fn receive(directory: Arc<Directory>, node: NodeId, connection:
         sender,
         mut receiver,
     } = connection;
-    match transfer(&directory, &mut receiver, &sender).await {
+    match transfer(&directory, node, &mut receiver, &sender).await {
         Ok(vote) => {
             let vote = Some(wire::put_vote(&vote));
             let _ = put(&sender, Kind::Installed(SnapshotInstalled { vote })).await;
@@ -58,13 +58,14 @@ pub(crate) async fn receive(directory: Arc<Directory>, node: NodeId, connection:
 
 async fn transfer(
     directory: &Directory,
+    node: NodeId,
     receiver: &mut mpsc::Receiver<Frame>,
     sender: &mpsc::Sender<Frame>,
 ) -> Result<Vote, ReceiveError> {
     let Kind::Begin(begin) = get(receiver).await? else {
         return Err(TransferError::Unexpected("no beginning").into());
     };
-    let group = directory.replica(GroupId(begin.group), begin.to);
+    let group = directory.asked(node, GroupId(begin.group), begin.from, begin.to);
     let group = group.map_err(ReceiveError::Refused)?;
     let Ok(_only) = group.receiving.try_lock() else {
         return Err(ReceiveError::Refused(
@@ -98,6 +99,9 @@ async fn receive_states(
                 return Err(TransferError::Unexpected("more states than fit").into());
             }
             let id = PartitionId(state.partition);
+            if staged_for(id).is_some() {
+                return Err(TransferError::Unexpected("a partition number that is kept").into());
+            }
             partitions.push((id, rows::decode_partition(&state.row)?));
         }
         if part.last {
@@ -144,6 +148,12 @@ async fn receive_data(
             _ => return Err(TransferError::Unexpected("something else than data").into()),
         };
         let bytes: usize = data.batches.iter().map(|b| b.len() + 64).sum();
+        if wire::checksum(&data.batches) != data.batches_crc {
+            let what = "batches that do not match their checksum";
+            return Err(TransferError::Unexpected(what).into());
+        }
+        // Not into the reserve that the rest of the node needs.
+        group.log.store().admit(bytes)?;
         let permits = bytes.clamp(1, SNAPSHOT_WRITE_BYTES) as u32;
         let permit = room.clone().acquire_many_owned(permits).await;
         let permit = permit.expect("the semaphore is never closed");

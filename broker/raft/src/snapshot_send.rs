@@ -1,7 +1,6 @@
 //! Sends a snapshot: the states of the group's partitions, then the data that the receiver lacks.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use ottla_proto::peer::{
     SnapshotPart, SnapshotState, SnapshotStates,
 };
 use tokio::sync::mpsc;
+use tokio::time::{interval, sleep_until};
 
 use crate::group_log::GroupLog;
 use crate::install::Image;
@@ -68,16 +68,39 @@ pub(crate) async fn put(sender: &mpsc::Sender<Frame>, kind: Kind) -> Result<(), 
 
 pub(crate) async fn get(receiver: &mut mpsc::Receiver<Frame>) -> Result<Kind, TransferError> {
     let silence = Duration::from_millis(SNAPSHOT_SILENCE_MS);
-    let frame = match tokio::time::timeout(silence, receiver.recv()).await {
-        Ok(Some(frame)) => frame,
-        Ok(None) => return Err(TransferError::Ended),
-        Err(_) => return Err(TransferError::Silent),
-    };
-    match frame.snapshot.and_then(|part| part.kind) {
-        Some(Kind::Failed(why)) => Err(TransferError::Refused(why)),
-        Some(kind) => Ok(kind),
-        None => Err(TransferError::Unexpected("no part of a snapshot")),
+    loop {
+        let frame = match tokio::time::timeout(silence, receiver.recv()).await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Err(TransferError::Ended),
+            Err(_) => return Err(TransferError::Silent),
+        };
+        match frame.snapshot.and_then(|part| part.kind) {
+            Some(Kind::Wait(_)) => {}
+            Some(Kind::Failed(why)) => return Err(TransferError::Refused(why)),
+            Some(kind) => return Ok(kind),
+            None => return Err(TransferError::Unexpected("no part of a snapshot")),
+        }
     }
+}
+
+/// Sends data when its time has come.
+async fn put_data(
+    client: &Client,
+    sender: &mpsc::Sender<Frame>,
+    data: Data,
+) -> Result<(), TransferError> {
+    let bytes = data.batches.iter().map(Bytes::len).sum();
+    if let Some(at) = client.peer.throttle.take(bytes) {
+        let mut silence = interval(Duration::from_millis(SNAPSHOT_SILENCE_MS / 4));
+        loop {
+            tokio::select! {
+                biased;
+                () = sleep_until(at) => break,
+                _ = silence.tick() => put(sender, Kind::Wait(true)).await?,
+            }
+        }
+    }
+    put(sender, Kind::Data(data)).await
 }
 
 /// Sends the snapshot; the receiver's vote once it is installed there.
@@ -87,6 +110,8 @@ pub(crate) async fn send(
     snapshot: SnapshotOf<TypeConfig, SnapshotData>,
 ) -> Result<Vote, TransferError> {
     let image = snapshot.snapshot.0.ok_or(TransferError::Empty)?;
+    let turn = client.peer.transfers.acquire().await;
+    let _turn = turn.expect("the semaphore is never closed");
     let Connection {
         sender,
         mut receiver,
@@ -103,7 +128,7 @@ pub(crate) async fn send(
     let haves = receive_haves(&mut receiver, image.partitions.len()).await?;
     for (index, (id, state)) in image.partitions.iter().enumerate() {
         if !state.removed {
-            send_data(&client.log, *id, state, haves.get(&id.0), &sender).await?;
+            send_data(client, *id, state, haves.get(&id.0), &sender).await?;
         }
         // A receiver that has failed says so while data is still on its way.
         if index % 64 == 0
@@ -174,12 +199,13 @@ fn start(state: &PartitionState, have: Option<&SnapshotHave>) -> (i64, bool) {
 }
 
 async fn send_data(
-    log: &Arc<GroupLog>,
+    client: &Client,
     id: PartitionId,
     state: &PartitionState,
     have: Option<&SnapshotHave>,
     sender: &mpsc::Sender<Frame>,
 ) -> Result<(), TransferError> {
+    let log = &client.log;
     let (mut next, mut replace) = start(state, have);
     let end = state.log_end_offset;
     if replace {
@@ -191,7 +217,7 @@ async fn send_data(
         let Some((first, last)) = span(&read.0) else {
             // Trimmed or compacted away since. A replacement is told all the same.
             if replace {
-                put(sender, Kind::Data(data(id, true, read))).await?;
+                put_data(client, sender, data(id, true, read)).await?;
             }
             return Ok(());
         };
@@ -204,7 +230,7 @@ async fn send_data(
             continue;
         }
         next = last + 1;
-        put(sender, Kind::Data(data(id, replace, read))).await?;
+        put_data(client, sender, data(id, replace, read)).await?;
         replace = false;
     }
     Ok(())
@@ -248,6 +274,7 @@ fn data(id: PartitionId, replace: bool, (batches, index): Read) -> Data {
     Data {
         partition: id.0,
         replace,
+        batches_crc: wire::checksum(&batches),
         batches,
         index: index.into_iter().map(row).collect(),
     }

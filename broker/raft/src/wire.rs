@@ -85,7 +85,8 @@ pub(crate) fn is_without_data(entry: &Entry) -> bool {
     matches!(&entry.payload, EntryPayload::Normal(payload) if payload.0.without_data)
 }
 
-fn checksum(bodies: &[Bytes]) -> u32 {
+/// CRC-32 (IEEE) of all of them.
+pub(crate) fn checksum(bodies: &[Bytes]) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     bodies.iter().for_each(|body| crc.update(body));
     crc.finalize()

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ottla_log::{MemoryStore, RocksStore, Store, StoreOptions};
 use ottla_proto::ids::{GroupId, PartitionId};
+use ottla_proto::memory::{MIN_MEMORY_BYTES, MemoryShares};
 use ottla_raft::{BatchMeta, Command, Group, Groups, Outcome, ProducerMeta};
 
 const GROUP: GroupId = GroupId(1);
@@ -17,7 +18,7 @@ fn clock() -> ottla_raft::Clock {
 }
 
 async fn start(store: Arc<dyn Store>) -> (Groups, Arc<Group>) {
-    let groups = Groups::new(store, clock());
+    let groups = Groups::new(store, clock(), &MemoryShares::of(MIN_MEMORY_BYTES));
     let group = groups
         .start_alone(GROUP, 7)
         .await
@@ -33,7 +34,7 @@ async fn start(store: Arc<dyn Store>) -> (Groups, Arc<Group>) {
 fn rocks(path: &Path) -> Arc<dyn Store> {
     let deadline = std::time::Instant::now() + WAIT;
     loop {
-        match RocksStore::open(path, &StoreOptions::default()) {
+        match RocksStore::open(path, &StoreOptions::new(MemoryShares::of(MIN_MEMORY_BYTES))) {
             Ok(store) => return Arc::new(store),
             Err(e) if e.to_string().contains("lock") && std::time::Instant::now() < deadline => {
                 std::thread::yield_now();

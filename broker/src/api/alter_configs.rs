@@ -17,6 +17,10 @@ pub(super) async fn handle(
 ) -> AlterConfigsResponse {
     let asked = request.resources.into_iter().map(asked).collect();
     let answers = configs::alter(services, asked, request.validate_only).await;
+    responses(answers)
+}
+
+fn responses(answers: Vec<Answer>) -> AlterConfigsResponse {
     AlterConfigsResponse::default().with_responses(answers.into_iter().map(response).collect())
 }
 
@@ -38,4 +42,25 @@ fn response(answer: Answer) -> AlterConfigsResourceResponse {
         .with_error_message(answer.error_message)
         .with_resource_type(answer.kind)
         .with_resource_name(answer.name)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::super::responses::list;
+    use super::*;
+
+    pub(in crate::api) fn responses(_: i16) -> BoxedStrategy<AlterConfigsResponse> {
+        list(configs::tests::answer())
+            .prop_map(super::responses)
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(
+        _: i16,
+        response: AlterConfigsResponse,
+    ) -> AlterConfigsResponse {
+        response
+    }
 }

@@ -10,7 +10,7 @@ use kafka_protocol::messages::api_versions_response::{
 };
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::StrBytes;
-use ottla_proto::metadata::SUPPORTED_FEATURES;
+use ottla_proto::metadata::{Image, SUPPORTED_FEATURES};
 
 use super::{APIS, Malformed, Pending, Reply, RequestContext};
 use crate::services::Services;
@@ -20,22 +20,27 @@ pub(super) async fn handle(
     context: &RequestContext,
     request: ApiVersionsRequest,
 ) -> ApiVersionsResponse {
-    let invalid = context.version >= 3
-        && !(named(&request.client_software_name) && named(&request.client_software_version));
-    if invalid {
-        return ApiVersionsResponse::default()
-            .with_error_code(ResponseError::InvalidRequest.code());
+    let named = named(&request.client_software_name) && named(&request.client_software_version);
+    match named || context.version < 3 {
+        true => response(context.version, &services.metadata.current()),
+        false => refused(ResponseError::InvalidRequest),
     }
+}
+
+fn refused(error: ResponseError) -> ApiVersionsResponse {
+    ApiVersionsResponse::default().with_error_code(error.code())
+}
+
+fn response(version: i16, image: &Image) -> ApiVersionsResponse {
     let response = ApiVersionsResponse::default().with_api_keys(api_keys());
-    if context.version < 3 {
+    if version < 3 {
         return response;
     }
-    let image = services.metadata.current();
     let supported = SUPPORTED_FEATURES.iter().map(|f| {
         SupportedFeatureKey::default()
             .with_name(StrBytes::from_static_str(f.name))
             // Versions before 4 have no way to tell a minimum of 0 (KIP-1022).
-            .with_min_version(if context.version < 4 {
+            .with_min_version(if version < 4 {
                 f.min_level.max(1)
             } else {
                 f.min_level
@@ -83,9 +88,38 @@ pub(super) fn unsupported(
             version: context.version,
         });
     }
-    let response = ApiVersionsResponse::default()
-        .with_error_code(ResponseError::UnsupportedVersion.code())
-        .with_api_keys(api_keys());
+    let response = refused(ResponseError::UnsupportedVersion).with_api_keys(api_keys());
     let reply = Reply::encode_as(&context, &response, 0)?;
-    Ok(Box::pin(async move { Ok(reply) }))
+    Ok(Pending::holding(context.api, async move { Ok(reply) }))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use ottla_proto::metadata::{MetadataRecord, records, restore};
+    use proptest::prelude::*;
+
+    use super::super::responses::{error, list, text};
+    use super::*;
+
+    fn image() -> impl Strategy<Value = Arc<Image>> {
+        let feature = (text(), 0..=i16::MAX).prop_map(|(name, level)| {
+            MetadataRecord::Feature(records::Feature {
+                name,
+                level: level.into(),
+            })
+        });
+        (0i64.., list(feature)).prop_map(|(offset, records)| restore(offset, &records).unwrap())
+    }
+
+    pub(in crate::api) fn responses(version: i16) -> BoxedStrategy<ApiVersionsResponse> {
+        prop_oneof![
+            image().prop_map(move |image| response(version, &image)),
+            error().prop_map(refused),
+        ]
+        .boxed()
+    }
+
+    pub(in crate::api) fn as_of(_: i16, response: ApiVersionsResponse) -> ApiVersionsResponse {
+        response
+    }
 }

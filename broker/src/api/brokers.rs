@@ -9,6 +9,7 @@ use std::time::Duration;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::BrokerId;
 use kafka_protocol::protocol::StrBytes;
+use ottla_controller::topic_name;
 use ottla_proto::ids::{GroupId, METADATA_GROUP, NodeId};
 use ottla_proto::metadata::{Broker, Group, Image, Listener, Topic};
 use tokio::time::Instant;
@@ -27,8 +28,6 @@ pub(super) const TOPIC_OPERATIONS: i32 = bits(&[3, 4, 5, 6, 7, 8, 10, 11]);
 /// The bits of create, alter, describe, cluster_action, describe_configs, alter_configs and
 /// idempotent_write.
 pub(super) const CLUSTER_OPERATIONS: i32 = bits(&[5, 7, 8, 9, 10, 11, 12]);
-/// Pause between two looks at whether a new topic is served.
-const SERVED_CHECK: Duration = Duration::from_millis(5);
 
 const fn bits(operations: &[u8]) -> i32 {
     let (mut set, mut i) = (0, 0);
@@ -211,6 +210,7 @@ fn endpoint<'b>(broker: &'b Broker, listener: &str) -> Option<&'b Listener> {
 }
 
 /// One broker as clients are told of it.
+#[derive(Debug)]
 pub(super) struct Endpoint {
     pub id: BrokerId,
     pub host: StrBytes,
@@ -267,35 +267,39 @@ pub(super) fn cluster_id(image: &Image) -> StrBytes {
 }
 
 /// Waits until clients can go to work on new topics, given by id and number of partitions, but no
-/// longer than to the deadline. Answers those that are not there yet. What is waited for is the end
-/// of elections and of start-up work of other tasks, so it looks again every few milliseconds.
+/// longer than to the deadline. Answers those that are not there yet.
 pub(super) async fn wait_until_served(
     services: &Services,
     topics: Vec<(Uuid, usize)>,
     deadline: Instant,
 ) -> Vec<Uuid> {
+    // Partitions begin to be served here, or the image tells of a new leader, here or elsewhere.
+    let (mut served, mut image) = (services.topics.changes(), services.metadata.watch());
     let mut missing = topics;
-    loop {
-        let look = |missing: &mut Vec<(Uuid, usize)>| {
-            let mut view = ClusterView::new(services, "", ResponseError::ListenerNotFound);
-            missing.retain(|(id, partitions)| !view.is_served(*id, *partitions));
+    let look = |missing: &mut Vec<(Uuid, usize)>| {
+        let mut view = ClusterView::new(services, "", ResponseError::ListenerNotFound);
+        missing.retain(|(id, partitions)| !view.is_served(*id, *partitions));
+    };
+    look(&mut missing);
+    while !missing.is_empty() {
+        let is_over = tokio::select! {
+            _ = served.changed() => false,
+            _ = image.changed() => false,
+            _ = tokio::time::sleep_until(deadline) => true,
         };
         look(&mut missing);
-        if missing.is_empty() || Instant::now() >= deadline {
-            return missing.into_iter().map(|(id, _)| id).collect();
+        if is_over {
+            break;
         }
-        tokio::time::sleep_until((Instant::now() + SERVED_CHECK).min(deadline)).await;
     }
+    missing.into_iter().map(|(id, _)| id).collect()
 }
 
 /// What to call a topic that does not exist: it may be that none could have the name.
 pub(super) fn unknown_topic(name: &str) -> ResponseError {
-    let legal = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-    match name.len() {
-        1..=249 if !matches!(name, "." | "..") && name.bytes().all(legal) => {
-            ResponseError::UnknownTopicOrPartition
-        }
-        _ => ResponseError::InvalidTopicException,
+    match topic_name::check(name) {
+        Ok(()) => ResponseError::UnknownTopicOrPartition,
+        Err(_) => ResponseError::InvalidTopicException,
     }
 }
 

@@ -44,6 +44,7 @@ pub(super) struct Asked {
 }
 
 /// What became of it.
+#[derive(Debug)]
 pub(super) struct Answer {
     pub kind: i8,
     pub name: StrBytes,
@@ -111,8 +112,17 @@ fn answer(kind: i8, name: StrBytes, refusal: Option<Refusal>) -> Answer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::super::responses::{int8, refusal, str_bytes};
     use super::*;
+
+    pub(in crate::api) fn answer() -> impl Strategy<Value = Answer> {
+        (int8(), str_bytes(), option::of(refusal()))
+            .prop_map(|(kind, name, refusal)| super::answer(kind, name, refusal))
+    }
 
     #[test]
     fn names_what_has_configs() {

@@ -8,7 +8,7 @@ use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use ottla_controller::create_partitions::{CreatePartitions, MorePartitions};
+use ottla_controller::create_partitions::{CreatePartitions, MorePartitions, Reply};
 use uuid::Uuid;
 
 use super::RequestContext;
@@ -53,10 +53,15 @@ pub(super) async fn handle(
             .collect();
         late = brokers::wait_until_served(services, grown, deadline).await;
     }
+    response(reply, |name| late.contains(&id_of(name)))
+}
+
+/// `is_late`: the partitions are made and cannot be worked with yet.
+fn response(reply: Reply, is_late: impl Fn(&str) -> bool) -> CreatePartitionsResponse {
     let results = reply.into_iter().map(|(name, grown)| {
         let refusal = match grown {
             Err(error) => Some(Refusal::from(&error)),
-            Ok(()) if late.contains(&id_of(&name)) => Some(Refusal::new(
+            Ok(()) if is_late(&name) => Some(Refusal::new(
                 ResponseError::RequestTimedOut,
                 "The partitions are made, but not ready yet",
             )),
@@ -89,10 +94,40 @@ fn result(name: String, refusal: Option<Refusal>) -> CreatePartitionsTopicResult
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::responses::{int32, list, text};
     use super::*;
     use kafka_protocol::messages::BrokerId;
     use kafka_protocol::messages::create_partitions_request::CreatePartitionsAssignment;
+    use ottla_controller::create_partitions::CreatePartitionsError;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    pub(in crate::api) fn responses(_: i16) -> BoxedStrategy<CreatePartitionsResponse> {
+        use CreatePartitionsError as E;
+        let others = vec![E::UnknownTopic, E::Duplicate, E::RequestTooLarge, E::ClusterFull];
+        let no_increase = (text(), any::<u16>(), int32());
+        let no_increase = no_increase.prop_map(|(name, current, asked)| E::NoIncrease {
+            name,
+            current: current.into(),
+            asked,
+        });
+        let result = prop_oneof![
+            Just(Ok(())),
+            select(others).prop_map(Err),
+            no_increase.prop_map(Err),
+        ];
+        (list((text(), result)), any::<bool>())
+            .prop_map(|(reply, late)| response(reply, |_| late))
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(
+        _: i16,
+        response: CreatePartitionsResponse,
+    ) -> CreatePartitionsResponse {
+        response
+    }
 
     #[test]
     fn no_assignments_are_not_an_empty_list() {

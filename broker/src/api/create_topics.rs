@@ -11,8 +11,9 @@ use kafka_protocol::messages::create_topics_response::{
 };
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use ottla_controller::create_topics::{CreateTopics, CreatedTopic, NewTopic};
+use ottla_controller::create_topics::{CreateTopics, CreatedTopic, NewTopic, Reply};
 use ottla_proto::config::{self, ConfigEntry, ServerConfig};
+use uuid::Uuid;
 
 use super::RequestContext;
 use super::brokers;
@@ -48,18 +49,27 @@ pub(super) async fn handle(
             .collect();
         late = brokers::wait_until_served(services, made, deadline).await;
     }
-    let server = services.metadata.config();
+    for (name, result) in reply.iter().filter(|_| !validate_only) {
+        if let Ok(topic) = result {
+            tracing::info!(topic = %name, partitions = topic.num_partitions, "made a topic");
+        }
+    }
+    response(context.version, &services.metadata.config(), reply, &late)
+}
+
+/// `late` are the topics that are made and cannot be worked with yet.
+fn response(
+    version: i16,
+    server: &ServerConfig,
+    reply: Reply,
+    late: &[Uuid],
+) -> CreateTopicsResponse {
     let results = reply.into_iter().map(|(name, result)| match result {
         Ok(topic) if late.contains(&topic.topic_id) => {
             let message = "The topic is made, but not ready yet";
             refused(name, Refusal::new(ResponseError::RequestTimedOut, message))
         }
-        Ok(topic) => {
-            if !validate_only {
-                tracing::info!(topic = %name, partitions = topic.num_partitions, "made a topic");
-            }
-            created(context.version, &server, name, topic)
-        }
+        Ok(topic) => created(version, server, name, topic),
         Err(error) => refused(name, Refusal::from(&error)),
     });
     CreateTopicsResponse::default().with_topics(results.collect())
@@ -127,14 +137,80 @@ fn described(entry: ConfigEntry) -> CreatableTopicConfigs {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::responses::{id, int16, int32, list, text};
     use super::*;
     use kafka_protocol::messages::BrokerId;
     use kafka_protocol::messages::create_topics_request::{
         CreatableReplicaAssignment, CreatableTopicConfig,
     };
-    use kafka_protocol::protocol::{Decodable, Encodable};
-    use uuid::Uuid;
+    use ottla_controller::create_topics::CreateTopicError;
+    use ottla_controller::{AssignmentError, NameError, PlacementError};
+    use proptest::option;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    fn not_created() -> impl Strategy<Value = CreateTopicError> {
+        use CreateTopicError as E;
+        let others = vec![
+            E::Prohibited,
+            E::Duplicate,
+            E::CountsWithAssignments,
+            E::RequestTooLarge,
+            E::ClusterFull,
+            E::Name(NameError::Empty),
+            E::Placement(PlacementError::TooMany(99)),
+            E::Assignment(AssignmentError::Empty(3)),
+        ];
+        prop_oneof![
+            select(others),
+            text().prop_map(E::Exists),
+            text().prop_map(|name| E::Name(NameError::Collides(name))),
+        ]
+    }
+
+    pub(in crate::api) fn responses(version: i16) -> BoxedStrategy<CreateTopicsResponse> {
+        let configs = text().prop_map(|value| ("retention.ms".to_owned(), value));
+        let created = (id(), int32(), int16(), option::of(configs), any::<bool>());
+        let created = created.prop_map(|(topic_id, num_partitions, factor, configs, late)| {
+            let topic = CreatedTopic {
+                topic_id,
+                num_partitions,
+                replication_factor: factor,
+                configs: configs.into_iter().collect(),
+                note: None,
+            };
+            (Ok(topic), late)
+        });
+        let result = prop_oneof![created, not_created().prop_map(|error| (Err(error), false))];
+        list((text(), result))
+            .prop_map(move |results| {
+                let late = results.iter().filter(|(_, (_, late))| *late);
+                let late = late.filter_map(|(_, (topic, _))| Some(topic.as_ref().ok()?.topic_id));
+                let late: Vec<_> = late.collect();
+                let reply = results.into_iter().map(|(name, (result, _))| (name, result));
+                response(version, &server(), reply.collect(), &late)
+            })
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(
+        version: i16,
+        mut response: CreateTopicsResponse,
+    ) -> CreateTopicsResponse {
+        for topic in &mut response.topics {
+            if version < 7 {
+                topic.topic_id = Uuid::nil();
+            }
+            if version < 5 {
+                let lacking = CreatableTopicResult::default();
+                topic.num_partitions = lacking.num_partitions;
+                topic.replication_factor = lacking.replication_factor;
+                topic.configs = lacking.configs;
+            }
+        }
+        response
+    }
 
     fn server() -> ServerConfig {
         ServerConfig::load(None, [], &[]).unwrap().0
@@ -166,41 +242,24 @@ mod tests {
     }
 
     #[test]
-    fn encodes_in_every_version() {
-        let topic = CreatedTopic {
-            topic_id: Uuid::from_u128(7),
-            num_partitions: 3,
-            replication_factor: 1,
-            configs: [("retention.ms".to_owned(), "5".to_owned())].into(),
-            note: None,
-        };
+    fn configs_are_told_from_v5_and_never_null() {
         for version in 2..=7 {
-            let results = vec![
-                created(version, &server(), "a".to_owned(), topic.clone()),
-                refused(
-                    "b".to_owned(),
-                    Refusal::new(ResponseError::InvalidPartitions, "no"),
-                ),
-            ];
-            let mut bytes = bytes::BytesMut::new();
-            CreateTopicsResponse::default()
-                .with_topics(results)
-                .encode(&mut bytes, version)
-                .unwrap();
-            let read = CreateTopicsResponse::decode(&mut bytes, version).unwrap();
-            assert_eq!(read.topics[0].topic_id.is_nil(), version < 7);
-            if version >= 5 {
-                assert!(read.topics.iter().all(|topic| topic.configs.is_some()));
-                let configs = read.topics[0].configs.as_ref().unwrap();
-                let retention = configs
-                    .iter()
-                    .find(|config| &*config.name == "retention.ms")
-                    .unwrap();
-                assert_eq!(
-                    (retention.value.as_deref(), retention.config_source),
-                    (Some("5"), 1)
-                );
-            }
+            let retention = [("retention.ms".to_owned(), "5".to_owned())];
+            let topic = CreatedTopic {
+                topic_id: Uuid::from_u128(7),
+                num_partitions: 3,
+                replication_factor: 1,
+                configs: retention.into(),
+                note: None,
+            };
+            let told = created(version, &server(), "a".to_owned(), topic);
+            let configs = told.configs.expect("Java's admin client fails on null");
+            let mut configs = configs.iter();
+            let retention = configs.find(|config| &*config.name == "retention.ms");
+            let value = retention.map(|c| (c.value.as_deref(), c.config_source));
+            assert_eq!(value, (version >= 5).then_some((Some("5"), 1)));
+            let no = Refusal::new(ResponseError::InvalidPartitions, "no");
+            assert_eq!(refused("b".to_owned(), no).configs, Some(vec![]));
         }
     }
 }

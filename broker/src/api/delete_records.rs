@@ -1,7 +1,8 @@
 //! DeleteRecords v0 to v2 (KIP-107): raises log start offsets. -1 stands for the high watermark.
 //!
-//! Answers once the new log start offset is durable. The disk space comes back afterwards.
+//! A partition that is named twice is trimmed once, to the higher offset. Answers once the new log start offset is durable. The disk space comes back afterwards.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use kafka_protocol::error::ResponseError;
@@ -10,13 +11,16 @@ use kafka_protocol::messages::delete_records_response::{
 };
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use ottla_proto::config::TopicConfig;
+use ottla_proto::ids::PartitionId;
+use ottla_proto::limits::{BATCH_OVERHEAD_BYTES, GROUP_ENTRY_BATCHES};
 use ottla_proto::metadata::is_internal_topic;
-use ottla_raft::{Command, Ticket};
-use tokio::time::Instant;
+use ottla_raft::{Command, Group, Outcome};
+use tokio::time::{Instant, timeout_at};
 
 use super::RequestContext;
 use super::brokers;
 use super::errors::{NONE, Refusal, offset_of};
+use crate::retention;
 use crate::services::Services;
 use crate::topics::{Replica, ServedTopic, Unavailable};
 
@@ -30,55 +34,119 @@ pub(super) async fn handle(
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
     let deadline = brokers::deadline(request.timeout_ms);
-    // All are on their way before the first is waited for.
-    let mut started = Vec::with_capacity(request.topics.len());
+    let mut trims = Trims::default();
+    let mut asked = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let served = services.topics.by_name(&topic.name);
-        let trims = topic.partitions.into_iter().map(|p| {
-            (
-                p.partition_index,
-                trim(&served, p.partition_index, p.offset),
-            )
+        let partitions = topic.partitions.into_iter().map(|p| {
+            let index = p.partition_index;
+            (index, trims.add(&served, index, p.offset))
         });
-        started.push((topic.name, trims.collect::<Vec<_>>()));
+        asked.push((topic.name, partitions.collect::<Vec<_>>()));
     }
-    let mut topics = Vec::with_capacity(started.len());
-    for (name, trims) in started {
-        let mut partitions = Vec::with_capacity(trims.len());
-        for (index, started) in trims {
-            let outcome = match started {
-                Ok((replica, ticket)) => finish(replica, ticket, deadline).await,
-                Err(refusal) => Err(refusal),
-            };
-            partitions.push(result(index, outcome));
-        }
-        topics.push(
-            DeleteRecordsTopicResult::default()
-                .with_name(name)
-                .with_partitions(partitions),
-        );
-    }
-    DeleteRecordsResponse::default().with_topics(topics)
+    let outcomes = trims.carry_out(services, deadline).await;
+    let topics = asked.into_iter().map(|(name, partitions)| {
+        let partitions = partitions.into_iter().map(|(index, place)| {
+            let outcome = place.and_then(|place| outcomes.of(place));
+            result(index, outcome)
+        });
+        DeleteRecordsTopicResult::default()
+            .with_name(name)
+            .with_partitions(partitions.collect())
+    });
+    DeleteRecordsResponse::default().with_topics(topics.collect())
 }
 
-fn trim(
-    topic: &Result<Arc<ServedTopic>, Unavailable>,
-    index: i32,
-    offset: i64,
-) -> Result<(Replica, Ticket), Refusal> {
-    let topic = topic.as_ref().map_err(|error| *error)?;
-    let replica = topic.replica(index)?;
-    replica.lead(-1)?;
-    check(&topic.topic.name, &topic.config)?;
-    let log_start_offset = target(offset, replica.partition.bounds().high_watermark)?;
-    let command = Command::Trim {
+/// What one request trims: a list of commands per replication group, each partition once.
+#[derive(Default)]
+struct Trims {
+    groups: Vec<(Arc<Group>, Vec<Target>)>,
+    places: HashMap<PartitionId, Place>,
+}
+
+/// A partition and its new log start offset.
+type Target = (Replica, i64);
+/// Which command of which group.
+type Place = (usize, usize);
+
+impl Trims {
+    fn add(
+        &mut self,
+        topic: &Result<Arc<ServedTopic>, Unavailable>,
+        index: i32,
+        offset: i64,
+    ) -> Result<Place, Refusal> {
+        let topic = topic.as_ref().map_err(|error| *error)?;
+        let replica = topic.replica(index)?;
+        replica.lead(-1)?;
+        check(&topic.topic.name, &topic.config)?;
+        let log_start_offset = target(offset, replica.partition.bounds().high_watermark)?;
+        if let Some(&(group, at)) = self.places.get(&replica.partition.id) {
+            let (_, told) = &mut self.groups[group].1[at];
+            *told = log_start_offset.max(*told);
+            return Ok((group, at));
+        }
+        let same = |(group, _): &(Arc<Group>, _)| group.id == replica.group.id;
+        let group = self.groups.iter().position(same).unwrap_or_else(|| {
+            self.groups.push((replica.group.clone(), Vec::new()));
+            self.groups.len() - 1
+        });
+        let list = &mut self.groups[group].1;
+        list.push((replica.clone(), log_start_offset));
+        let place = (group, list.len() - 1);
+        self.places.insert(replica.partition.id, place);
+        Ok(place)
+    }
+
+    async fn carry_out(self, services: &Services, deadline: Instant) -> Outcomes {
+        let mut outcomes = Vec::with_capacity(self.groups.len());
+        let mut trimmed = Vec::new();
+        for (group, list) in self.groups {
+            let answered = append(services, &group, &list, deadline).await;
+            if answered.is_ok() {
+                trimmed.extend(list.into_iter().map(|(replica, _)| replica));
+            }
+            outcomes.push(answered);
+        }
+        if !trimmed.is_empty() {
+            tokio::task::spawn_blocking(move || trimmed.iter().for_each(retention::reclaim));
+        }
+        Outcomes(outcomes)
+    }
+}
+
+/// Raises the log start offsets of one group's partitions.
+async fn append(
+    services: &Services,
+    group: &Group,
+    list: &[Target],
+    deadline: Instant,
+) -> Result<Vec<Outcome>, Refusal> {
+    let command = |(replica, log_start_offset): &Target| Command::Trim {
         partition: replica.partition.id,
-        log_start_offset,
+        log_start_offset: *log_start_offset,
     };
-    Ok((
-        replica.clone(),
-        replica.group.append(vec![command], 0, None),
-    ))
+    let late = || Refusal::from(ResponseError::RequestTimedOut);
+    let mut outcomes = Vec::with_capacity(list.len());
+    for part in list.chunks(GROUP_ENTRY_BATCHES) {
+        let groups = services.topics.groups();
+        let room = groups.reserve(part.len() * BATCH_OVERHEAD_BYTES);
+        let room = timeout_at(deadline, room).await.map_err(|_| late())?;
+        let ticket = group.append(part.iter().map(command).collect(), 0, Some(room));
+        let answered = timeout_at(deadline, ticket.outcome()).await;
+        outcomes.extend(answered.map_err(|_| late())??);
+    }
+    Ok(outcomes)
+}
+
+struct Outcomes(Vec<Result<Vec<Outcome>, Refusal>>);
+
+impl Outcomes {
+    fn of(&self, (group, at): Place) -> Result<i64, Refusal> {
+        let list = self.0[group].as_ref().map_err(Clone::clone)?;
+        let missing = || Err(ResponseError::UnknownServerError.into());
+        list.get(at).map_or_else(missing, offset_of)
+    }
 }
 
 /// Records that only compaction may take, and the coordinators' own, are not deleted.
@@ -102,22 +170,6 @@ fn target(offset: i64, high_watermark: i64) -> Result<i64, Refusal> {
     }
 }
 
-async fn finish(replica: Replica, ticket: Ticket, deadline: Instant) -> Result<i64, Refusal> {
-    let outcomes = match tokio::time::timeout_at(deadline, ticket.outcome()).await {
-        Ok(outcomes) => outcomes?,
-        Err(_) => return Err(ResponseError::RequestTimedOut.into()),
-    };
-    let log_start_offset = outcomes
-        .first()
-        .map_or(Err(ResponseError::UnknownServerError.into()), offset_of)?;
-    tokio::task::spawn_blocking(move || {
-        if let Err(error) = replica.group.reclaim(&replica.partition) {
-            tracing::error!(%error, partition = %replica.partition.id, "the space of deleted records was not freed");
-        }
-    });
-    Ok(log_start_offset)
-}
-
 fn result(index: i32, outcome: Result<i64, Refusal>) -> DeleteRecordsPartitionResult {
     let (low_watermark, error_code) = match outcome {
         Ok(log_start_offset) => (log_start_offset, NONE),
@@ -130,9 +182,29 @@ fn result(index: i32, outcome: Result<i64, Refusal>) -> DeleteRecordsPartitionRe
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::super::responses::{int32, int64, list, outcome, str_bytes};
     use super::*;
     use ottla_proto::config::{ServerConfig, topic_config};
+
+    pub(in crate::api) fn responses(_: i16) -> BoxedStrategy<DeleteRecordsResponse> {
+        let partition = (int32(), outcome(int64()));
+        let partition = partition.prop_map(|(index, outcome)| result(index, outcome));
+        let topic = (str_bytes(), list(partition)).prop_map(|(name, partitions)| {
+            DeleteRecordsTopicResult::default()
+                .with_name(name.into())
+                .with_partitions(partitions)
+        });
+        list(topic)
+            .prop_map(|topics| DeleteRecordsResponse::default().with_topics(topics))
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(_: i16, response: DeleteRecordsResponse) -> DeleteRecordsResponse {
+        response
+    }
 
     #[test]
     fn offsets_up_to_the_high_watermark() {

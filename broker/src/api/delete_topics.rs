@@ -2,24 +2,19 @@
 //!
 //! Answers once this broker serves the topics no more. Their data goes afterwards.
 
-use std::time::Duration;
-
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use ottla_controller::delete_topics::{DeleteTopicError, DeletedTopic, TopicKey};
-use tokio::time::Instant;
+use ottla_controller::delete_topics::{DeleteTopicError, DeletedTopic, Reply, TopicKey};
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::RequestContext;
 use super::brokers;
 use super::errors::{NONE, Refusal};
 use crate::services::Services;
-
-/// Pause between two looks at whether a topic is gone.
-const GONE_CHECK: Duration = Duration::from_millis(5);
 
 pub(super) async fn handle(
     services: &Services,
@@ -48,24 +43,30 @@ pub(super) async fn handle(
         Err(error) => results.extend(keys.iter().map(|key| refused(key, Refusal::from(&error)))),
         Ok(reply) => {
             let deleted = reply.iter().filter_map(|(_, result)| result.as_ref().ok());
-            let late = wait_until_gone(
-                services,
-                deleted.map(|topic| topic.topic_id).collect(),
-                deadline,
-            )
-            .await;
-            let result =
-                |(key, result): (TopicKey, Result<DeletedTopic, DeleteTopicError>)| match result {
-                    Ok(topic) if late.contains(&topic.topic_id) => {
-                        refused(&key, ResponseError::RequestTimedOut.into())
-                    }
-                    Ok(topic) => deleted_topic(topic),
-                    Err(error) => refused(&key, refusal(context.version, &error)),
-                };
-            results.extend(reply.into_iter().map(result));
+            let deleted = deleted.map(|topic| {
+                tracing::info!(topic = %topic.name, "deleted a topic");
+                topic.topic_id
+            });
+            let late = wait_until_gone(services, deleted.collect(), deadline).await;
+            results.extend(answers(context.version, reply, &late));
         }
     }
     DeleteTopicsResponse::default().with_responses(results)
+}
+
+/// `late` are the topics that are deleted and still served here.
+fn answers(
+    version: i16,
+    reply: Reply,
+    late: &[Uuid],
+) -> impl Iterator<Item = DeletableTopicResult> {
+    reply.into_iter().map(move |(key, result)| match result {
+        Ok(topic) if late.contains(&topic.topic_id) => {
+            refused(&key, ResponseError::RequestTimedOut.into())
+        }
+        Ok(topic) => deleted_topic(topic),
+        Err(error) => refused(&key, refusal(version, &error)),
+    })
 }
 
 /// The topic that is meant, or the answer to a request that means none.
@@ -88,18 +89,17 @@ fn key(topic: DeleteTopicState) -> Result<TopicKey, DeletableTopicResult> {
 }
 
 async fn wait_until_gone(services: &Services, topics: Vec<Uuid>, deadline: Instant) -> Vec<Uuid> {
+    let mut changes = services.topics.changes();
     let mut there = topics;
     loop {
         there.retain(|id| services.topics.by_id(*id).is_ok());
-        if there.is_empty() || Instant::now() >= deadline {
+        if there.is_empty() || timeout_at(deadline, changes.changed()).await.is_err() {
             return there;
         }
-        tokio::time::sleep_until((Instant::now() + GONE_CHECK).min(deadline)).await;
     }
 }
 
 fn deleted_topic(topic: DeletedTopic) -> DeletableTopicResult {
-    tracing::info!(topic = %topic.name, "deleted a topic");
     DeletableTopicResult::default()
         .with_error_code(NONE)
         .with_name(Some(TopicName(StrBytes::from_string(topic.name))))
@@ -130,9 +130,64 @@ fn refused(key: &TopicKey, refusal: Refusal) -> DeletableTopicResult {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::responses::{id, list, str_bytes, text};
     use super::*;
-    use kafka_protocol::protocol::Encodable;
+    use proptest::option;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    /// Topics are named by id from v6 on, and then can be named wrongly.
+    pub(in crate::api) fn responses(version: i16) -> BoxedStrategy<DeleteTopicsResponse> {
+        use DeleteTopicError as E;
+        let topic_key = prop_oneof![
+            text().prop_map(TopicKey::Name),
+            id().prop_map(move |id| match version {
+                6.. => TopicKey::Id(id),
+                _ => TopicKey::Name(id.to_string()),
+            }),
+        ];
+        let deleted = (text(), id(), any::<bool>()).prop_map(|(name, topic_id, late)| {
+            (Ok(DeletedTopic { name, topic_id }), late)
+        });
+        let errors = vec![E::UnknownName, E::UnknownId, E::Duplicate, E::Disabled];
+        let result = prop_oneof![deleted, select(errors).prop_map(|error| (Err(error), false))];
+        let wrong = (option::of(str_bytes()), id()).prop_map(|(name, id)| {
+            DeleteTopicState::default()
+                .with_name(name.map(TopicName))
+                .with_topic_id(id)
+        });
+        let wrong = list(wrong).prop_map(move |asked| match version {
+            6.. => asked.into_iter().filter_map(|state| key(state).err()).collect(),
+            _ => Vec::new(),
+        });
+        (wrong, list((topic_key, result)))
+            .prop_map(move |(mut all, results)| {
+                let late = results.iter().filter(|(_, (_, late))| *late);
+                let late = late.filter_map(|(_, (topic, _))| Some(topic.as_ref().ok()?.topic_id));
+                let late: Vec<_> = late.collect();
+                let reply = results.into_iter().map(|(key, (result, _))| (key, result));
+                all.extend(answers(version, reply.collect(), &late));
+                DeleteTopicsResponse::default().with_responses(all)
+            })
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(
+        version: i16,
+        mut response: DeleteTopicsResponse,
+    ) -> DeleteTopicsResponse {
+        for topic in &mut response.responses {
+            assert!(topic.name.is_some() || version >= 6, "null only from v6");
+            if version < 6 {
+                topic.topic_id = Uuid::nil();
+            }
+            if version < 5 {
+                topic.error_message = None;
+            }
+        }
+        response
+    }
 
     fn state(name: Option<&'static str>, id: u128) -> DeleteTopicState {
         let name = name.map(|name| TopicName(StrBytes::from_static_str(name)));
@@ -156,33 +211,15 @@ mod tests {
     }
 
     #[test]
-    fn encodes_in_every_version() {
-        let topic = DeletedTopic {
-            name: "a".to_owned(),
-            topic_id: Uuid::from_u128(5),
-        };
+    fn deletion_is_disabled_as_the_version_can_tell() {
         for version in 1..=6 {
-            let disabled = refusal(version, &DeleteTopicError::Disabled);
             let expected = if version < 3 {
                 ResponseError::InvalidRequest
             } else {
                 ResponseError::TopicDeletionDisabled
             };
+            let disabled = refusal(version, &DeleteTopicError::Disabled);
             assert_eq!(disabled.code, expected.code());
-            let mut results = vec![
-                deleted_topic(topic.clone()),
-                refused(&TopicKey::Name("b".to_owned()), disabled),
-            ];
-            if version == 6 {
-                results.push(refused(
-                    &TopicKey::Id(topic.topic_id),
-                    ResponseError::UnknownTopicId.into(),
-                ));
-            }
-            let response = DeleteTopicsResponse::default().with_responses(results);
-            response
-                .encode(&mut bytes::BytesMut::new(), version)
-                .unwrap();
         }
     }
 }

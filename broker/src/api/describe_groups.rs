@@ -9,6 +9,7 @@ use ottla_coordinator::{self as coordinator, Command, DescribedMember, Response}
 
 use super::RequestContext;
 use super::errors::Refusal;
+use crate::coordinator::CoordinatorError;
 use crate::services::Services;
 
 /// Everything that can be done to a group, which is what one may do without an authorizer: READ,
@@ -23,17 +24,28 @@ pub(super) async fn handle(
     let with_operations = context.version >= 3 && request.include_authorized_operations;
     let describe = |id: GroupId| async move {
         let command = Command::DescribeGroups(vec![id.to_string()]);
-        match services.coordinators.send(&id, command).await {
-            Ok(Response::DescribeGroups(groups)) => {
-                let group = groups.into_iter().next().expect("one answer for one group");
-                described(context.version, with_operations, group)
-            }
-            Ok(other) => unreachable!("DescribeGroups was answered with {other:?}"),
-            Err(error) => refused(context.version, id, error.into()),
-        }
+        let answer = services.coordinators.send(&id, command).await;
+        group(context.version, with_operations, id, answer)
     };
     let groups = join_all(request.groups.into_iter().map(describe)).await;
     DescribeGroupsResponse::default().with_groups(groups)
+}
+
+fn group(
+    version: i16,
+    operations: bool,
+    id: GroupId,
+    answer: Result<Response, CoordinatorError>,
+) -> DescribedGroup {
+    match answer {
+        Ok(Response::DescribeGroups(groups)) => {
+            let group = groups.into_iter().next();
+            let group = group.expect("one answer for one group");
+            described(version, operations, group)
+        }
+        Ok(other) => unreachable!("DescribeGroups was answered with {other:?}"),
+        Err(error) => refused(version, id, error.into()),
+    }
 }
 
 fn described(version: i16, operations: bool, group: coordinator::DescribedGroup) -> DescribedGroup {
@@ -78,71 +90,85 @@ fn member(member: DescribedMember) -> DescribedGroupMember {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::{Bytes, BytesMut};
-    use kafka_protocol::protocol::{Decodable, Encodable};
+pub(super) mod tests {
     use ottla_coordinator::{GroupError, GroupState};
+    use proptest::option;
+    use proptest::prelude::*;
 
+    use super::super::responses::{coordinated, group_state, list, payload, str_bytes, text};
     use super::*;
 
-    fn round_trip(version: i16, group: DescribedGroup) -> DescribedGroup {
-        let response = DescribeGroupsResponse::default().with_groups(vec![group]);
-        let mut bytes = BytesMut::new();
-        response.encode(&mut bytes, version).expect("encodes");
-        let decoded = DescribeGroupsResponse::decode(&mut bytes.freeze(), version);
-        decoded.expect("decodes").groups.remove(0)
+    fn found() -> impl Strategy<Value = coordinator::DescribedGroup> {
+        let member = (text(), option::of(text()), text(), text(), payload(), payload());
+        let member = member.prop_map(
+            |(member_id, group_instance_id, client_id, client_host, metadata, assignment)| {
+                DescribedMember {
+                    member_id,
+                    group_instance_id,
+                    client_id,
+                    client_host,
+                    metadata,
+                    assignment,
+                }
+            },
+        );
+        let error = option::of(Just(GroupError::GroupIdNotFound));
+        let texts = (text(), text(), text());
+        (texts, error, group_state(), list(member)).prop_map(|(texts, error, state, members)| {
+            coordinator::DescribedGroup {
+                group_id: texts.0,
+                error,
+                state,
+                protocol_type: texts.1,
+                protocol: texts.2,
+                members,
+            }
+        })
     }
 
-    fn group(error: Option<GroupError>, state: GroupState) -> coordinator::DescribedGroup {
-        let member = DescribedMember {
-            member_id: "m".into(),
-            group_instance_id: Some("i".into()),
-            client_id: "c".into(),
-            client_host: "/127.0.0.1".into(),
-            metadata: Bytes::from_static(b"x"),
-            assignment: Bytes::from_static(b"y"),
-        };
-        coordinator::DescribedGroup {
-            group_id: "g".into(),
-            error,
-            state,
-            protocol_type: "consumer".into(),
-            protocol: "range".into(),
-            members: vec![member],
-        }
+    pub(in crate::api) fn responses(version: i16) -> BoxedStrategy<DescribeGroupsResponse> {
+        let answer = coordinated(found().prop_map(|found| Response::DescribeGroups(vec![found])));
+        // Requests before v3 cannot ask for operations.
+        let one = (any::<bool>(), str_bytes(), answer).prop_map(move |(operations, id, answer)| {
+            group(version, operations && version >= 3, GroupId(id), answer)
+        });
+        list(one)
+            .prop_map(|groups| DescribeGroupsResponse::default().with_groups(groups))
+            .boxed()
     }
 
-    #[test]
-    fn a_stable_group_in_every_version() {
-        for version in 0..=6 {
-            let stable = described(version, version >= 3, group(None, GroupState::Stable));
-            let decoded = round_trip(version, stable);
-            assert_eq!((&*decoded.group_state, decoded.error_code), ("Stable", 0));
-            assert_eq!(decoded.members[0].member_assignment, "y");
-            let operations = if version >= 3 { 3400 } else { i32::MIN };
-            assert_eq!(decoded.authorized_operations, operations);
+    pub(in crate::api) fn as_of(
+        version: i16,
+        mut response: DescribeGroupsResponse,
+    ) -> DescribeGroupsResponse {
+        if version < 4 {
+            let members = response.groups.iter_mut().flat_map(|group| &mut group.members);
+            members.for_each(|member| member.group_instance_id = None);
         }
+        response
     }
 
     #[test]
     fn an_unknown_group_is_dead_and_an_error_from_v6() {
         for version in 0..=6 {
-            let dead = group(Some(GroupError::GroupIdNotFound), GroupState::Dead);
-            let decoded = round_trip(version, described(version, false, dead));
-            assert_eq!(&*decoded.group_state, "Dead");
-            assert_eq!(decoded.error_code, if version >= 6 { 69 } else { 0 });
-            let message = decoded.error_message.as_deref();
+            let dead = coordinator::DescribedGroup {
+                group_id: "g".into(),
+                error: Some(GroupError::GroupIdNotFound),
+                state: GroupState::Dead,
+                protocol_type: String::new(),
+                protocol: String::new(),
+                members: vec![],
+            };
+            let told = described(version, true, dead);
+            assert_eq!(&*told.group_state, "Dead");
+            assert_eq!(told.error_code, if version >= 6 { 69 } else { 0 });
+            let message = told.error_message.as_deref();
             assert_eq!(message, (version >= 6).then_some("Group g not found."));
         }
     }
 
     #[test]
-    fn a_refusal_encodes_in_every_version() {
-        for version in 0..=6 {
-            let id = GroupId(StrBytes::from_static_str("g"));
-            let refusal = crate::coordinator::CoordinatorError::LoadInProgress.into();
-            let decoded = round_trip(version, refused(version, id, refusal));
-            assert_eq!(decoded.error_code, 14);
-        }
+    fn everything_may_be_done_to_a_group() {
+        assert_eq!(ALL_OPERATIONS, 3400);
     }
 }

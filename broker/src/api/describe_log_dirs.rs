@@ -1,5 +1,6 @@
 //! DescribeLogDirs v1 to v4 (KIP-113, KIP-827). There is one log directory, and no replica moves
-//! between directories. A partition's size is exact to the grain of its index.
+//! between directories. A partition's size is exact to the grain of its index. A directory whose
+//! storage has failed is told with KAFKA_STORAGE_ERROR and no partitions, as Kafka does.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -13,6 +14,7 @@ use kafka_protocol::messages::describe_log_dirs_response::{
 use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use nix::sys::statvfs::statvfs;
+use ottla_log::Trouble;
 
 use super::RequestContext;
 use super::errors::NONE;
@@ -20,6 +22,7 @@ use crate::services::Services;
 use crate::topics::ServedTopic;
 
 /// The directory with the size and the free space of its volume.
+#[derive(Debug)]
 struct Volume {
     path: String,
     total_bytes: i64,
@@ -33,30 +36,41 @@ pub(super) async fn handle(
 ) -> DescribeLogDirsResponse {
     let dir = services.metadata.config().log_dir.clone();
     let looked = tokio::task::spawn_blocking(move || look(dir)).await;
-    let volume = looked.unwrap_or_else(|error| Err(io::Error::other(error)));
-    let result = match volume {
-        Ok(volume) => DescribeLogDirsResult::default()
-            .with_error_code(NONE)
-            .with_log_dir(StrBytes::from_string(volume.path))
-            .with_topics(topics(services, request.topics))
-            .with_total_bytes(volume.total_bytes)
-            .with_usable_bytes(volume.usable_bytes),
+    let failing = matches!(
+        services.topics.groups().trouble(),
+        Some(Trouble::Failed(_))
+    );
+    match looked.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        Ok(volume) if failing => response(failed(volume.path)),
+        Ok(volume) => response(found(volume, topics(services, request.topics))),
         Err(error) => {
-            let dir = services
-                .metadata
-                .config()
-                .log_dir
-                .to_string_lossy()
-                .into_owned();
+            let config = services.metadata.config();
+            let dir = config.log_dir.to_string_lossy().into_owned();
             tracing::error!(%error, dir, "the log directory cannot be looked at");
-            DescribeLogDirsResult::default()
-                .with_error_code(ResponseError::KafkaStorageError.code())
-                .with_log_dir(StrBytes::from_string(dir))
+            response(failed(dir))
         }
-    };
+    }
+}
+
+fn response(result: DescribeLogDirsResult) -> DescribeLogDirsResponse {
     DescribeLogDirsResponse::default()
         .with_error_code(NONE)
         .with_results(vec![result])
+}
+
+fn found(volume: Volume, topics: Vec<DescribeLogDirsTopic>) -> DescribeLogDirsResult {
+    DescribeLogDirsResult::default()
+        .with_error_code(NONE)
+        .with_log_dir(StrBytes::from_string(volume.path))
+        .with_topics(topics)
+        .with_total_bytes(volume.total_bytes)
+        .with_usable_bytes(volume.usable_bytes)
+}
+
+fn failed(dir: String) -> DescribeLogDirsResult {
+    DescribeLogDirsResult::default()
+        .with_error_code(ResponseError::KafkaStorageError.code())
+        .with_log_dir(StrBytes::from_string(dir))
 }
 
 fn look(dir: PathBuf) -> io::Result<Volume> {
@@ -111,29 +125,65 @@ fn describe(
     topic: &ServedTopic,
     partitions: impl IntoIterator<Item = i32>,
 ) -> DescribeLogDirsTopic {
-    let partition = |index| {
-        let size_bytes = topic
-            .replica(index)
-            .ok()?
-            .partition
-            .with_state(|state| state.size_bytes());
-        let partition = DescribeLogDirsPartition::default().with_partition_index(index);
-        Some(
-            partition
-                .with_partition_size(i64::try_from(size_bytes).unwrap_or(i64::MAX))
-                .with_offset_lag(0),
-        )
+    let sized = |index| {
+        let replica = topic.replica(index).ok()?;
+        Some((index, replica.partition.size_bytes()))
+    };
+    described(&topic.topic.name, partitions.into_iter().filter_map(sized))
+}
+
+/// Partitions with their sizes in bytes.
+fn described(
+    topic: &str,
+    partitions: impl IntoIterator<Item = (i32, u64)>,
+) -> DescribeLogDirsTopic {
+    let partition = |(index, size_bytes)| {
+        DescribeLogDirsPartition::default()
+            .with_partition_index(index)
+            .with_partition_size(i64::try_from(size_bytes).unwrap_or(i64::MAX))
+            .with_offset_lag(0)
     };
     DescribeLogDirsTopic::default()
-        .with_name(TopicName(StrBytes::from_string(
-            topic.topic.name.to_string(),
-        )))
-        .with_partitions(partitions.into_iter().filter_map(partition).collect())
+        .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+        .with_partitions(partitions.into_iter().map(partition).collect())
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::super::responses::{int32, int64, list, text};
     use super::*;
+
+    pub(in crate::api) fn responses(_: i16) -> BoxedStrategy<DescribeLogDirsResponse> {
+        let topic = (text(), list((int32(), any::<u64>())));
+        let topic = topic.prop_map(|(name, partitions)| described(&name, partitions));
+        let volume = (text(), int64(), int64());
+        let volume = volume.prop_map(|(path, total_bytes, usable_bytes)| Volume {
+            path,
+            total_bytes,
+            usable_bytes,
+        });
+        let found = (volume, list(topic));
+        let found = found.prop_map(|(volume, topics)| super::found(volume, topics));
+        prop_oneof![3 => found, 1 => text().prop_map(failed)]
+            .prop_map(response)
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(
+        version: i16,
+        mut response: DescribeLogDirsResponse,
+    ) -> DescribeLogDirsResponse {
+        if version < 4 {
+            for dir in &mut response.results {
+                let lacking = DescribeLogDirsResult::default();
+                dir.total_bytes = lacking.total_bytes;
+                dir.usable_bytes = lacking.usable_bytes;
+            }
+        }
+        response
+    }
 
     #[test]
     fn looks_at_the_volume() {

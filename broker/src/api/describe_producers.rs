@@ -84,11 +84,51 @@ fn partition(index: i32, producers: Result<Vec<ProducerState>, Refusal>) -> Part
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::responses::{int16, int32, int64, list, outcome, str_bytes};
     use super::*;
-    use kafka_protocol::error::ResponseError;
-    use kafka_protocol::protocol::Encodable;
     use ottla_raft::RememberedBatch;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    pub(in crate::api) fn responses(_: i16) -> BoxedStrategy<DescribeProducersResponse> {
+        let batch = option::of(int32()).prop_map(|last_sequence| {
+            let batch = last_sequence.map(|last_sequence| RememberedBatch {
+                base_sequence: 0,
+                last_sequence,
+                base_offset: 0,
+                offsets: 1,
+            });
+            batch.into_iter().collect()
+        });
+        let producer = (int64(), int16(), int64(), batch);
+        let producer = producer.prop_map(|(id, epoch, last_timestamp_ms, batches)| {
+            let producer = ottla_raft::ProducerState {
+                epoch,
+                last_time_ms: 0,
+                last_timestamp_ms,
+                batches,
+            };
+            described(id, &producer)
+        });
+        let one = (int32(), outcome(list(producer)));
+        let one = one.prop_map(|(index, producers)| partition(index, producers));
+        let topic = (str_bytes(), list(one)).prop_map(|(name, partitions)| {
+            TopicResponse::default()
+                .with_name(name.into())
+                .with_partitions(partitions)
+        });
+        list(topic)
+            .prop_map(|topics| DescribeProducersResponse::default().with_topics(topics))
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(
+        _: i16,
+        response: DescribeProducersResponse,
+    ) -> DescribeProducersResponse {
+        response
+    }
 
     #[test]
     fn tells_where_a_producer_stands() {
@@ -115,12 +155,5 @@ mod tests {
             ),
             (-1, -1)
         );
-        let partitions = vec![
-            partition(0, Ok(vec![described])),
-            partition(1, Err(ResponseError::NotLeaderOrFollower.into())),
-        ];
-        let response = DescribeProducersResponse::default()
-            .with_topics(vec![TopicResponse::default().with_partitions(partitions)]);
-        response.encode(&mut bytes::BytesMut::new(), 0).unwrap();
     }
 }

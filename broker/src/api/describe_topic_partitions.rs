@@ -60,7 +60,14 @@ pub(super) async fn handle(
         }
     });
     let topics = topics.collect();
-    let next = page.next.map(|(name, index)| {
+    response(topics, page.next)
+}
+
+fn response(
+    topics: Vec<DescribeTopicPartitionsResponseTopic>,
+    next: Option<(StrBytes, usize)>,
+) -> DescribeTopicPartitionsResponse {
+    let next = next.map(|(name, index)| {
         NextCursor::default()
             .with_topic_name(TopicName(name))
             .with_partition_index(index as i32)
@@ -185,11 +192,39 @@ fn refused(name: StrBytes, error: ResponseError) -> DescribeTopicPartitionsRespo
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::responses::{
+        error, id, int32, list, placement, str_bytes, text,
+    };
     use super::*;
-    use kafka_protocol::protocol::Encodable;
+    use proptest::option;
+    use proptest::prelude::*;
     use ottla_proto::metadata::{MetadataRecord, records, restore};
     use std::sync::Arc;
+
+    pub(in crate::api) fn responses(_: i16) -> BoxedStrategy<DescribeTopicPartitionsResponse> {
+        let found = (text(), id(), list((int32(), placement())));
+        let found = found.prop_map(|(name, id, partitions)| {
+            let topic = Topic {
+                name: name.into(),
+                id,
+                partitions: vec![],
+            };
+            described(&topic, partitions)
+        });
+        let unknown = (str_bytes(), error()).prop_map(|(name, error)| refused(name, error));
+        let next = option::of((str_bytes(), any::<u16>().prop_map(usize::from)));
+        (list(prop_oneof![3 => found, 1 => unknown]), next)
+            .prop_map(|(topics, next)| response(topics, next))
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(
+        _: i16,
+        response: DescribeTopicPartitionsResponse,
+    ) -> DescribeTopicPartitionsResponse {
+        response
+    }
 
     /// Topics a, b and c with 3, 1 and 4 partitions.
     fn image() -> Arc<Image> {
@@ -219,7 +254,7 @@ mod tests {
         restore(0, &all).unwrap()
     }
 
-    fn text(name: &'static str) -> StrBytes {
+    fn fixed(name: &'static str) -> StrBytes {
         StrBytes::from_static_str(name)
     }
 
@@ -230,11 +265,11 @@ mod tests {
         limit: usize,
     ) -> (Vec<String>, Option<(String, usize)>) {
         let image = image();
-        let names = names.iter().map(|name| text(name)).collect();
+        let names = names.iter().map(|name| fixed(name)).collect();
         let page = page(
             &image,
             names,
-            start.map(|(name, index)| (text(name), index)),
+            start.map(|(name, index)| (fixed(name), index)),
             limit,
         );
         let show = |entry: &Entry| match entry {
@@ -287,26 +322,13 @@ mod tests {
     fn a_cursor_is_one_of_the_topics() {
         let cursor = |name, index| {
             Cursor::default()
-                .with_topic_name(TopicName(text(name)))
+                .with_topic_name(TopicName(fixed(name)))
                 .with_partition_index(index)
         };
         assert!(is_valid(&[], None));
         assert!(is_valid(&[], Some(&cursor("z", 0))));
-        assert!(is_valid(&[text("a")], Some(&cursor("a", 3))));
-        assert!(!is_valid(&[text("a")], Some(&cursor("b", 0))));
+        assert!(is_valid(&[fixed("a")], Some(&cursor("a", 3))));
+        assert!(!is_valid(&[fixed("a")], Some(&cursor("b", 0))));
         assert!(!is_valid(&[], Some(&cursor("a", -1))));
-    }
-
-    #[test]
-    fn encodes() {
-        let topics = vec![
-            described(image().topic("a").unwrap(), vec![]),
-            refused(text("x"), ResponseError::InvalidRequest),
-        ];
-        let next = Some(NextCursor::default());
-        let response = DescribeTopicPartitionsResponse::default()
-            .with_topics(topics)
-            .with_next_cursor(next);
-        response.encode(&mut bytes::BytesMut::new(), 0).unwrap();
     }
 }

@@ -10,6 +10,7 @@ use ottla_controller::{ControllerError, PlacementError};
 use ottla_coordinator::GroupError;
 use ottla_log::StoreError;
 use ottla_proto::config::ConfigError;
+use ottla_proto::limits::ERROR_MESSAGE_BYTES;
 use ottla_raft::{AppendError, Outcome};
 use ottla_wire::batch::BatchError;
 
@@ -17,10 +18,9 @@ use crate::coordinator::CoordinatorError;
 use crate::topics::Unavailable;
 
 pub(super) const NONE: i16 = 0;
-/// Longest error message; a string of Kafka's older encodings ends at 32767 bytes.
-const MESSAGE_BYTES: usize = 4096;
 
 /// An error code with what the client's log will show.
+#[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub code: i16,
     pub message: Option<String>,
@@ -37,7 +37,7 @@ impl Refusal {
     /// The message as it goes out. What quotes a request can be longer than its field.
     pub fn text(self) -> Option<StrBytes> {
         let mut text = self.message?;
-        text.truncate(text.floor_char_boundary(MESSAGE_BYTES));
+        text.truncate(text.floor_char_boundary(ERROR_MESSAGE_BYTES));
         Some(StrBytes::from_string(text))
     }
 }
@@ -57,6 +57,7 @@ impl From<Unavailable> for Refusal {
             Unavailable::UnknownTopic => ResponseError::UnknownTopicOrPartition.into(),
             Unavailable::UnknownTopicId => ResponseError::UnknownTopicId.into(),
             Unavailable::UnknownPartition => ResponseError::UnknownTopicOrPartition.into(),
+            Unavailable::Offline => ResponseError::KafkaStorageError.into(),
             Unavailable::NotLeader => ResponseError::NotLeaderOrFollower.into(),
             Unavailable::FencedEpoch => ResponseError::FencedLeaderEpoch.into(),
             Unavailable::UnknownEpoch => ResponseError::UnknownLeaderEpoch.into(),
@@ -97,11 +98,12 @@ impl From<AppendError> for Refusal {
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Refusal {
-        tracing::error!(%error, "a read failed");
-        match error {
-            StoreError::Damaged { .. } => ResponseError::CorruptMessage.into(),
-            StoreError::Io(_) | StoreError::Closed => ResponseError::KafkaStorageError.into(),
-        }
+        // The store logs what happens to it, once.
+        let code = match error {
+            StoreError::Damaged { .. } => ResponseError::CorruptMessage,
+            _ => ResponseError::KafkaStorageError,
+        };
+        Refusal::new(code, error.to_string())
     }
 }
 
@@ -177,7 +179,7 @@ impl From<&ControllerError> for Refusal {
         let code = match error {
             ControllerError::Append(AppendError::NotController) => ResponseError::NotController,
             ControllerError::Append(AppendError::Timeout) => ResponseError::RequestTimedOut,
-            ControllerError::Append(AppendError::Storage(_)) => ResponseError::UnknownServerError,
+            ControllerError::Append(AppendError::Storage(_)) => ResponseError::KafkaStorageError,
             ControllerError::TooLarge(_) => ResponseError::PolicyViolation,
         };
         Refusal::new(code, error.to_string())

@@ -1,5 +1,7 @@
-//! Fetch v4 to v17 (KIP-74, KIP-98, KIP-227, KIP-320, KIP-392, KIP-516, KIP-951). Hot path.
+//! Fetch v4 to v17 (KIP-74, KIP-98, KIP-227, KIP-320, KIP-392, KIP-516). Hot path.
 //!
+//! Answers name no leader (KIP-951's fields stay empty). What has to be read from disk is bounded by
+//! a room that all fetches share: where that is short, an answer has fewer records, or none.
 //! Every answer has session id 0: no fetch session is kept, which KIP-227 allows. read_committed
 //! equals read_uncommitted until there are transactions. A fetch waits on the high watermarks of its
 //! partitions and is woken by them, never by a timer that looks again.
@@ -17,14 +19,14 @@ use ottla_log::StoreError;
 use ottla_proto::limits::{COLD_READS_PER_FETCH, FETCH_READ_BYTES};
 use ottla_raft::Waiter;
 use ottla_wire::fetch;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::errors::Refusal;
 use super::{Malformed, Reply, RequestContext};
 use crate::services::Services;
-use crate::topics::{Replica, Unavailable};
+use crate::topics::{Replica, ServedTopic, Unavailable};
 
 /// One partition of a fetch.
 struct Asked {
@@ -32,12 +34,12 @@ struct Asked {
     offset: i64,
     max_bytes: usize,
     target: Result<Replica, Refusal>,
-    topic: Option<Arc<str>>,
 }
 
 struct AskedTopic {
     name: StrBytes,
     id: Uuid,
+    served: Option<Arc<ServedTopic>>,
     partitions: Vec<Asked>,
 }
 
@@ -60,20 +62,27 @@ pub(super) async fn handle(
             error_code,
             ..Default::default()
         };
-        return Ok(Reply::segments(
-            fetch::encode(response, version, context.correlation_id).segments,
-            None,
-        ));
+        return Ok(reply(&context, response, None));
     }
     let topics = resolve(&services, version, request);
-    wait_for_bytes(&services, &topics, min_bytes, deadline).await;
-    let (answers, permit) = read(&services, &topics, max_bytes).await;
+    let gone = context.peer.gone.clone();
+    wait_for_bytes(&services, &topics, min_bytes, deadline, gone).await;
+    let (answers, permit) = read(&services, &topics, max_bytes, deadline).await;
+    count(&services, &context, &topics, &answers);
     let response = fetch::FetchResponse {
         topics: answers,
         ..Default::default()
     };
-    let encoded = fetch::encode(response, version, context.correlation_id);
-    Ok(Reply::segments(encoded.segments, permit))
+    Ok(reply(&context, response, permit))
+}
+
+fn reply(
+    context: &RequestContext,
+    response: fetch::FetchResponse,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Reply {
+    let encoded = fetch::encode(response, context.version, context.correlation_id);
+    Reply::segments(encoded.segments, permit)
 }
 
 fn resolve(services: &Services, version: i16, request: FetchRequest) -> Vec<AskedTopic> {
@@ -96,7 +105,6 @@ fn resolve(services: &Services, version: i16, request: FetchRequest) -> Vec<Aske
             offset: p.fetch_offset,
             max_bytes: p.partition_max_bytes.max(0) as usize,
             target,
-            topic: topic.as_ref().ok().map(|t| t.topic.name.clone()),
         }
     };
     let topics = request.topics.into_iter().map(|t| {
@@ -109,6 +117,7 @@ fn resolve(services: &Services, version: i16, request: FetchRequest) -> Vec<Aske
         AskedTopic {
             name: t.topic.0,
             id: t.topic_id,
+            served: topic.ok(),
             partitions,
         }
     });
@@ -145,6 +154,7 @@ async fn wait_for_bytes(
     topics: &[AskedTopic],
     min_bytes: usize,
     deadline: Instant,
+    mut gone: watch::Receiver<bool>,
 ) {
     let asked = || topics.iter().flat_map(|t| &t.partitions);
     let enough = || {
@@ -170,6 +180,7 @@ async fn wait_for_bytes(
             _ = watching.waiter.changed() => {}
             _ = tokio::time::sleep_until(deadline) => return,
             _ = stopping.wait_for(|s| *s) => return,
+            _ = gone.wait_for(|g| *g) => return,
         }
     }
 }
@@ -222,8 +233,10 @@ async fn read<'a>(
     services: &Services,
     topics: &'a [AskedTopic],
     max_bytes: usize,
+    deadline: Instant,
 ) -> (Vec<fetch::Topic<'a>>, Option<OwnedSemaphorePermit>) {
     let mut left = max_bytes;
+    let mut left_on_disk = services.fetch_room.fetch_bytes();
     let mut none_yet = true;
     let mut cold: Vec<Cold> = Vec::new();
     let mut answers = Vec::with_capacity(topics.len());
@@ -236,9 +249,11 @@ async fn read<'a>(
                 if budget > 0 || none_yet {
                     match replica.partition.read_cached(asked.offset, end, budget) {
                         Some(records) => answer.records = fitting(records, budget, none_yet),
+                        None if left_on_disk == 0 => {}
                         None => {
-                            let budget = budget.min(FETCH_READ_BYTES);
+                            let budget = budget.min(FETCH_READ_BYTES).min(left_on_disk);
                             left = left.saturating_sub(budget);
+                            left_on_disk -= budget;
                             cold.push(Cold {
                                 at: (t, p),
                                 replica: replica.clone(),
@@ -263,26 +278,53 @@ async fn read<'a>(
     }
     let mut permit = None;
     if !cold.is_empty() {
-        permit = Some(
-            services
-                .reserve_fetch(cold.iter().map(|c| c.budget.max(1)).sum())
-                .await,
-        );
-        let first = cold[0].at;
-        let done: Vec<_> = stream::iter(cold.into_iter().map(Cold::read))
-            .buffered(COLD_READS_PER_FETCH)
-            .collect()
-            .await;
-        for ((t, p), budget, result) in done {
-            let answer = &mut answers[t].partitions[p];
-            match result {
-                Ok(records) => answer.records = fitting(records, budget, (t, p) == first),
-                Err(error) => answer.error_code = Refusal::from(error).code,
+        permit = read_disk(services, cold, deadline, &mut answers).await;
+    }
+    (answers, permit)
+}
+
+/// Reads from disk what there is room for, and answers how much room the records take.
+async fn read_disk(
+    services: &Services,
+    mut cold: Vec<Cold>,
+    deadline: Instant,
+    answers: &mut [fetch::Topic<'_>],
+) -> Option<OwnedSemaphorePermit> {
+    let room = &services.fetch_room;
+    let wanted: usize = cold.iter().map(|c| c.budget.max(1)).sum();
+    let mut permit = room.reserve(wanted, deadline).await?;
+    let mut left = permit.num_permits();
+    cold.retain_mut(|c| {
+        let is_read = left > 0;
+        c.budget = c.budget.min(left);
+        left -= c.budget.max(1).min(left);
+        is_read
+    });
+    let first = cold.first()?.at;
+    let mut done = stream::iter(cold.into_iter().map(Cold::read)).buffered(COLD_READS_PER_FETCH);
+    let mut bytes = 0;
+    while let Some(((t, p), budget, result)) = done.next().await {
+        let answer = &mut answers[t].partitions[p];
+        match result {
+            Ok(records) => answer.records = fitting(records, budget, (t, p) == first),
+            Err(error) => answer.error_code = Refusal::from(error).code,
+        }
+        bytes += answer.records.iter().map(Bytes::len).sum::<usize>();
+    }
+    let spare = permit.num_permits().saturating_sub(bytes);
+    drop(permit.split(spare));
+    if bytes > permit.num_permits() {
+        // A batch that is larger than what was asked for.
+        match room.try_charge(bytes - permit.num_permits()) {
+            Some(more) => permit.merge(more),
+            None => {
+                let partitions = answers.iter_mut().flat_map(|t| &mut t.partitions);
+                partitions.for_each(|p| p.records.clear());
+                return None;
             }
         }
     }
-    count_bytes(topics, &answers);
-    (answers, permit)
+    Some(permit)
 }
 
 /// A single batch that exceeds the budget goes out only where nothing else has.
@@ -333,18 +375,123 @@ impl Asked {
     }
 }
 
-fn count_bytes(topics: &[AskedTopic], answers: &[fetch::Topic]) {
+fn count(
+    services: &Services,
+    context: &RequestContext,
+    topics: &[AskedTopic],
+    answers: &[fetch::Topic],
+) {
+    let answered = answers.iter().flat_map(|t| &t.partitions);
+    answered.for_each(|p| context.api.counts.outcome(p.error_code));
     for (topic, answer) in topics.iter().zip(answers) {
-        let bytes: usize = answer
-            .partitions
-            .iter()
-            .flat_map(|p| &p.records)
-            .map(Bytes::len)
-            .sum();
-        let name = topic.partitions.first().and_then(|p| p.topic.clone());
-        if let (Some(name), 1..) = (name, bytes) {
-            metrics::counter!("kafka_server_brokertopicmetrics_bytesout_total", "topic" => name)
-                .increment(bytes as u64);
+        let records = answer.partitions.iter().flat_map(|p| &p.records);
+        let bytes: usize = records.map(Bytes::len).sum();
+        if let (Some(served), 1..) = (&topic.served, bytes) {
+            served.counts.add_out(bytes);
+            services.topics.counts.add_out(bytes);
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use kafka_protocol::messages::FetchResponse;
+    use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+    use proptest::prelude::*;
+
+    use super::super::Api;
+    use super::super::responses::{
+        come_back_as, id, int16, int32, int64, list, outcome, payload, str_bytes,
+    };
+    use super::*;
+
+    #[derive(Debug)]
+    struct Outcome {
+        error_code: i16,
+        topics: Vec<(StrBytes, Uuid, Vec<fetch::Partition>)>,
+    }
+
+    fn partition() -> impl Strategy<Value = fetch::Partition> {
+        let read = (int64(), int64(), list(payload()));
+        (int32(), outcome(read)).prop_map(|(index, outcome)| match outcome {
+            Ok((high_watermark, log_start_offset, records)) => fetch::Partition {
+                index,
+                high_watermark,
+                last_stable_offset: high_watermark,
+                log_start_offset,
+                records,
+                ..Default::default()
+            },
+            Err(refusal) => {
+                let asked = Asked {
+                    index,
+                    offset: 0,
+                    max_bytes: 0,
+                    target: Err(refusal),
+                };
+                asked.begin().0
+            }
+        })
+    }
+
+    /// An error of the request as a whole is possible from v7 on.
+    fn any_outcome(version: i16) -> impl Strategy<Value = Outcome> {
+        let topic = (str_bytes(), id(), list(partition()));
+        (int16(), list(topic)).prop_map(move |(error_code, topics)| Outcome {
+            error_code: if version >= 7 { error_code } else { 0 },
+            topics,
+        })
+    }
+
+    fn encoded(context: &RequestContext, outcome: &Outcome) -> Reply {
+        let topics = outcome
+            .topics
+            .iter()
+            .map(|(name, id, partitions)| fetch::Topic {
+                name,
+                id: *id,
+                partitions: partitions.clone(),
+            });
+        let response = fetch::FetchResponse {
+            error_code: outcome.error_code,
+            topics: topics.collect(),
+            ..Default::default()
+        };
+        reply(context, response, None)
+    }
+
+    fn seen(version: i16, outcome: Outcome) -> FetchResponse {
+        let partition = |p: fetch::Partition| {
+            PartitionData::default()
+                .with_partition_index(p.index)
+                .with_error_code(p.error_code)
+                .with_high_watermark(p.high_watermark)
+                .with_last_stable_offset(p.last_stable_offset)
+                .with_log_start_offset(if version >= 5 { p.log_start_offset } else { -1 })
+                .with_aborted_transactions(None)
+                .with_records(Some(p.records.concat().into()))
+        };
+        let topics = outcome.topics.into_iter().map(|(name, id, partitions)| {
+            let topic = match version {
+                13.. => FetchableTopicResponse::default().with_topic_id(id),
+                _ => FetchableTopicResponse::default().with_topic(name.into()),
+            };
+            topic.with_partitions(partitions.into_iter().map(partition).collect())
+        });
+        FetchResponse::default()
+            .with_error_code(outcome.error_code)
+            .with_responses(topics.collect())
+    }
+
+    pub(in crate::api) fn come_back(api: &'static Api, version: i16) -> Result<u32, String> {
+        come_back_as(
+            api,
+            version,
+            any_outcome(version).boxed(),
+            |context, outcome| {
+                let reply = encoded(context, &outcome);
+                Ok((reply, seen(version, outcome)))
+            },
+        )
     }
 }

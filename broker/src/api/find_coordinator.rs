@@ -18,6 +18,7 @@ const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 
 /// A broker's id and its address on the client's listener.
+#[derive(Debug)]
 struct Address {
     node_id: i32,
     host: String,
@@ -50,7 +51,8 @@ fn only_one(found: Result<Address, Refusal>) -> FindCoordinatorResponse {
         Ok(address) => FindCoordinatorResponse::default()
             .with_node_id(BrokerId(address.node_id))
             .with_host(StrBytes::from_string(address.host))
-            .with_port(address.port),
+            .with_port(address.port)
+            .with_error_message(None),
         Err(refusal) => FindCoordinatorResponse::default()
             .with_error_code(refusal.code)
             .with_error_message(refusal.text())
@@ -117,41 +119,38 @@ async fn find(
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::BytesMut;
-    use kafka_protocol::protocol::{Decodable, Encodable};
+pub(super) mod tests {
+    use proptest::prelude::*;
 
+    use super::super::responses::{int32, list, outcome, str_bytes, text};
     use super::*;
 
-    fn round_trip(version: i16, found: Result<Address, Refusal>) -> (i16, i32, i32) {
-        let response = match version {
-            0..=3 => only_one(found),
-            _ => {
-                let one = one_of_several(StrBytes::from_static_str("g"), found);
-                FindCoordinatorResponse::default().with_coordinators(vec![one])
-            }
-        };
-        let mut bytes = BytesMut::new();
-        response.encode(&mut bytes, version).expect("encodes");
-        let decoded = FindCoordinatorResponse::decode(&mut bytes.freeze(), version);
-        let decoded = decoded.expect("decodes");
-        match decoded.coordinators.first() {
-            None => (decoded.error_code, decoded.node_id.0, decoded.port),
-            Some(one) => (one.error_code, one.node_id.0, one.port),
-        }
+    fn found() -> impl Strategy<Value = Result<Address, Refusal>> {
+        let address = (int32(), text(), int32());
+        outcome(address.prop_map(|(node_id, host, port)| Address {
+            node_id,
+            host,
+            port,
+        }))
     }
 
-    #[test]
-    fn both_forms_encode_in_their_versions() {
-        for version in 0..=6 {
-            let address = Address {
-                node_id: 3,
-                host: "h".into(),
-                port: 9092,
-            };
-            assert_eq!(round_trip(version, Ok(address)), (0, 3, 9092));
-            let refusal = Refusal::new(ResponseError::InvalidRequest, "no");
-            assert_eq!(round_trip(version, Err(refusal)), (42, -1, -1));
+    pub(in crate::api) fn responses(version: i16) -> BoxedStrategy<FindCoordinatorResponse> {
+        if version < 4 {
+            return found().prop_map(only_one).boxed();
         }
+        let one = (str_bytes(), found()).prop_map(|(key, found)| one_of_several(key, found));
+        list(one)
+            .prop_map(|all| FindCoordinatorResponse::default().with_coordinators(all))
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(
+        version: i16,
+        mut response: FindCoordinatorResponse,
+    ) -> FindCoordinatorResponse {
+        if !(1..=3).contains(&version) {
+            response.error_message = FindCoordinatorResponse::default().error_message;
+        }
+        response
     }
 }

@@ -5,6 +5,7 @@ use ottla_coordinator::{Command, Heartbeat, Response};
 
 use super::RequestContext;
 use super::errors::{Refusal, group_code};
+use crate::coordinator::CoordinatorError;
 use crate::services::Services;
 
 pub(super) async fn handle(
@@ -19,10 +20,33 @@ pub(super) async fn handle(
         member_id: request.member_id.to_string(),
         group_instance_id: request.group_instance_id.map(|id| id.to_string()),
     });
-    let code = match services.coordinators.send(&group_id, command).await {
+    response(services.coordinators.send(&group_id, command).await)
+}
+
+fn response(answer: Result<Response, CoordinatorError>) -> HeartbeatResponse {
+    let code = match answer {
         Ok(Response::Heartbeat(outcome)) => group_code(outcome.err()),
         Ok(other) => unreachable!("Heartbeat was answered with {other:?}"),
         Err(error) => Refusal::from(error).code,
     };
     HeartbeatResponse::default().with_error_code(code)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::super::responses::{coordinated, group_error};
+    use super::*;
+
+    pub(in crate::api) fn responses(_: i16) -> BoxedStrategy<HeartbeatResponse> {
+        let outcome = prop_oneof![Just(Ok(())), group_error().prop_map(Err)];
+        coordinated(outcome.prop_map(Response::Heartbeat))
+            .prop_map(response)
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(_: i16, response: HeartbeatResponse) -> HeartbeatResponse {
+        response
+    }
 }

@@ -21,6 +21,10 @@ pub(super) async fn handle(
 ) -> IncrementalAlterConfigsResponse {
     let asked = request.resources.into_iter().map(asked).collect();
     let answers = configs::alter(services, asked, request.validate_only).await;
+    responses(answers)
+}
+
+fn responses(answers: Vec<Answer>) -> IncrementalAlterConfigsResponse {
     IncrementalAlterConfigsResponse::default()
         .with_responses(answers.into_iter().map(response).collect())
 }
@@ -67,9 +71,25 @@ fn response(answer: Answer) -> AlterConfigsResourceResponse {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::super::responses::list;
     use super::*;
     use kafka_protocol::protocol::StrBytes;
+
+    pub(in crate::api) fn responses(_: i16) -> BoxedStrategy<IncrementalAlterConfigsResponse> {
+        list(configs::tests::answer())
+            .prop_map(super::responses)
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(
+        _: i16,
+        response: IncrementalAlterConfigsResponse,
+    ) -> IncrementalAlterConfigsResponse {
+        response
+    }
 
     #[test]
     fn knows_four_operations() {

@@ -13,6 +13,7 @@ use ottla_coordinator::{Command, JoinGroup, Joined, JoinedMember, Protocol, Resp
 use super::RequestContext;
 use super::errors::Refusal;
 use super::leave_group::reason;
+use crate::coordinator::CoordinatorError;
 use crate::services::Services;
 
 pub(super) async fn handle(
@@ -24,7 +25,17 @@ pub(super) async fn handle(
     let member_id = request.member_id.to_string();
     let command = Command::JoinGroup(join(context, request));
     let version = context.version;
-    match services.coordinators.send(&group_id, command).await {
+    let answer = services.coordinators.send(&group_id, command).await;
+    response(version, member_id, answer)
+}
+
+/// `member_id` is the request's.
+fn response(
+    version: i16,
+    member_id: String,
+    answer: Result<Response, CoordinatorError>,
+) -> JoinGroupResponse {
+    match answer {
         Ok(Response::Join(Ok(joined))) => accepted(version, joined),
         Ok(Response::Join(Err(refused))) => {
             let code = Refusal::from(refused.error).code;
@@ -96,50 +107,69 @@ fn protocol_name(version: i16, name: Option<String>) -> Option<StrBytes> {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::BytesMut;
-    use kafka_protocol::protocol::{Decodable, Encodable};
+pub(super) mod tests {
+    use ottla_coordinator::{GroupError, JoinRefused};
+    use proptest::option;
+    use proptest::prelude::*;
 
+    use super::super::responses::{coordinated, group_error, int32, list, payload, text};
     use super::*;
 
-    fn round_trip(version: i16, response: &JoinGroupResponse) -> JoinGroupResponse {
-        let mut bytes = BytesMut::new();
-        response.encode(&mut bytes, version).expect("encodes");
-        JoinGroupResponse::decode(&mut bytes.freeze(), version).expect("decodes")
+    pub(in crate::api) fn responses(version: i16) -> BoxedStrategy<JoinGroupResponse> {
+        let member = (text(), option::of(text()), payload());
+        let member = member.prop_map(|(member_id, group_instance_id, metadata)| JoinedMember {
+            member_id,
+            group_instance_id,
+            metadata,
+        });
+        let protocol = (option::of(text()), option::of(text()));
+        let joined = (text(), int32(), protocol, text(), any::<bool>(), list(member));
+        let joined = joined.prop_map(move |(member_id, generation_id, protocol, leader, skip, members)| Joined {
+            member_id,
+            generation_id,
+            protocol_type: protocol.0,
+            protocol_name: protocol.1,
+            leader,
+            // The request says whether the client understands it.
+            skip_assignment: skip && version >= 9,
+            members,
+        });
+        let refused = (group_error(), text())
+            .prop_map(|(error, member_id)| JoinRefused { error, member_id });
+        let outcome = prop_oneof![joined.prop_map(Ok), refused.prop_map(Err)];
+        (text(), coordinated(outcome.prop_map(Response::Join)))
+            .prop_map(move |(member_id, answer)| response(version, member_id, answer))
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(version: i16, mut response: JoinGroupResponse) -> JoinGroupResponse {
+        if version < 7 {
+            response.protocol_type = None;
+            assert!(response.protocol_name.is_some(), "null only from v7");
+        }
+        if version < 5 {
+            let members = response.members.iter_mut();
+            members.for_each(|member| member.group_instance_id = None);
+        }
+        response
     }
 
     #[test]
-    fn a_generation_in_every_version() {
+    fn a_refusal_names_the_member_and_no_generation() {
         for version in 0..=9 {
-            let joined = Joined {
-                member_id: "m".into(),
-                generation_id: 3,
-                protocol_type: Some("consumer".into()),
-                protocol_name: Some("range".into()),
-                leader: "m".into(),
-                skip_assignment: version >= 9,
-                members: vec![JoinedMember {
-                    member_id: "m".into(),
-                    group_instance_id: Some("i".into()),
-                    metadata: Bytes::from_static(b"x"),
-                }],
+            let refused = JoinRefused {
+                error: GroupError::MemberIdRequired,
+                member_id: "drawn".into(),
             };
-            let decoded = round_trip(version, &accepted(version, joined));
-            assert_eq!(decoded.protocol_name.as_deref(), Some("range"));
-            assert_eq!(decoded.members[0].metadata, "x");
-            let instance = decoded.members[0].group_instance_id.is_some();
-            assert_eq!(instance, version >= 5);
+            let answer = Ok(Response::Join(Err(refused)));
+            let response = response(version, "asked".into(), answer);
+            assert_eq!((response.error_code, response.generation_id), (79, -1));
+            assert_eq!(&*response.member_id, "drawn");
+            let none_yet = (version < 7).then_some("");
+            assert_eq!(response.protocol_name.as_deref(), none_yet);
         }
-    }
-
-    #[test]
-    fn a_refusal_names_no_protocol_and_is_never_null_before_v7() {
-        for version in 0..=9 {
-            let decoded = round_trip(version, &failed(version, 79, "m".into()));
-            assert_eq!((decoded.error_code, decoded.generation_id), (79, -1));
-            assert_eq!(&*decoded.member_id, "m");
-            let expected = (version < 7).then_some("");
-            assert_eq!(decoded.protocol_name.as_deref(), expected);
-        }
+        let unknown = Err(CoordinatorError::NotCoordinator);
+        let response = response(9, "asked".into(), unknown);
+        assert_eq!((response.error_code, &*response.member_id), (16, "asked"));
     }
 }

@@ -5,14 +5,13 @@
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
 use kafka_protocol::protocol::StrBytes;
+use ottla_proto::limits::GROUP_REASON_CHARS;
 use ottla_coordinator::{Command, LeaveGroup, LeavingMember, LeftMember, Response};
 
 use super::RequestContext;
 use super::errors::{Refusal, group_code};
+use crate::coordinator::CoordinatorError;
 use crate::services::Services;
-
-/// Characters kept of a member's reason (Kafka's number).
-const REASON_CHARS: usize = 255;
 
 pub(super) async fn handle(
     services: &Services,
@@ -21,9 +20,14 @@ pub(super) async fn handle(
 ) -> LeaveGroupResponse {
     let group_id = request.group_id.to_string();
     let command = Command::LeaveGroup(leave(context.version, request));
+    let answer = services.coordinators.send(&group_id, command).await;
+    response(context.version, answer)
+}
+
+fn response(version: i16, answer: Result<Response, CoordinatorError>) -> LeaveGroupResponse {
     let response = LeaveGroupResponse::default();
-    match services.coordinators.send(&group_id, command).await {
-        Ok(Response::Leave(Ok(left))) if context.version < 3 => {
+    match answer {
+        Ok(Response::Leave(Ok(left))) if version < 3 => {
             let error = left.first().and_then(|member| member.error);
             response.with_error_code(group_code(error))
         }
@@ -65,5 +69,34 @@ fn member(left: LeftMember) -> MemberResponse {
 
 /// What is kept of why a member joins or leaves.
 pub(super) fn reason(reason: Option<StrBytes>) -> Option<String> {
-    reason.map(|reason| reason.chars().take(REASON_CHARS).collect())
+    reason.map(|reason| reason.chars().take(GROUP_REASON_CHARS).collect())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::super::responses::{coordinated, group_error, list, text};
+    use super::*;
+
+    pub(in crate::api) fn responses(version: i16) -> BoxedStrategy<LeaveGroupResponse> {
+        let left = (text(), option::of(text()), option::of(group_error()));
+        let left = left.prop_map(|(member_id, group_instance_id, error)| LeftMember {
+            member_id,
+            group_instance_id,
+            error,
+        });
+        let outcome = prop_oneof![
+            list(left).prop_map(|left| Response::Leave(Ok(left))),
+            group_error().prop_map(|error| Response::Leave(Err(error))),
+        ];
+        coordinated(outcome)
+            .prop_map(move |answer| response(version, answer))
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(_: i16, response: LeaveGroupResponse) -> LeaveGroupResponse {
+        response
+    }
 }

@@ -9,6 +9,7 @@ use ottla_coordinator as coordinator;
 
 use super::RequestContext;
 use super::errors::Refusal;
+use crate::coordinator::CoordinatorError;
 use crate::services::Services;
 
 const CLASSIC: &str = "classic";
@@ -27,7 +28,11 @@ pub(super) async fn handle(
         .iter()
         .map(|s| s.to_string())
         .collect();
-    match services.coordinators.list_groups(&states).await {
+    response(services.coordinators.list_groups(&states).await)
+}
+
+fn response(listed_groups: Result<Vec<coordinator::ListedGroup>, CoordinatorError>) -> ListGroupsResponse {
+    match listed_groups {
         Ok(groups) => {
             let groups = groups.into_iter().map(listed).collect();
             ListGroupsResponse::default().with_groups(groups)
@@ -45,4 +50,34 @@ fn listed(group: coordinator::ListedGroup) -> ListedGroup {
         .with_protocol_type(StrBytes::from_string(group.protocol_type))
         .with_group_state(StrBytes::from_static_str(group.state.as_str()))
         .with_group_type(StrBytes::from_static_str(CLASSIC))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::super::responses::{coordinated, group_state, list, text};
+    use super::*;
+
+    pub(in crate::api) fn responses(_: i16) -> BoxedStrategy<ListGroupsResponse> {
+        let group = (text(), text(), group_state());
+        let group = group.prop_map(|(group_id, protocol_type, state)| coordinator::ListedGroup {
+            group_id,
+            protocol_type,
+            state,
+        });
+        coordinated(list(group)).prop_map(response).boxed()
+    }
+
+    pub(in crate::api) fn as_of(version: i16, mut response: ListGroupsResponse) -> ListGroupsResponse {
+        for group in &mut response.groups {
+            if version < 5 {
+                group.group_type = StrBytes::default();
+            }
+            if version < 4 {
+                group.group_state = StrBytes::default();
+            }
+        }
+        response
+    }
 }

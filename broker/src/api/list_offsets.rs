@@ -17,6 +17,7 @@ use ottla_wire::batch;
 
 use super::RequestContext;
 use super::errors::Refusal;
+use crate::newest::Searched;
 use crate::services::Services;
 use crate::topics::Replica;
 
@@ -138,12 +139,18 @@ async fn latest_record(
     if bounds.log_start_offset == bounds.high_watermark {
         return Ok(None);
     }
-    if from >= bounds.log_start_offset {
-        return scan(services, replica, bounds, from, time).await;
+    if from >= bounds.log_start_offset
+        && let Some(found) = scan(services, replica, bounds, from, time).await?
+    {
+        return Ok(Some(found));
     }
-    // It was deleted: the highest of what is left, by looking at every batch's header.
-    let mut best: Found = None;
-    let mut next = bounds.log_start_offset;
+    // It was deleted or compacted away: the highest of what is left, by looking at the header of every batch that came
+    // since the last look.
+    let id = replica.partition.id;
+    let Searched {
+        mut best,
+        up_to: mut next,
+    } = services.newest.get(id, bounds.log_start_offset);
     while next < bounds.high_watermark {
         let (batches, after) = read(services, replica, next, bounds.high_watermark).await?;
         for batch in &batches {
@@ -154,6 +161,7 @@ async fn latest_record(
             }
         }
         next = after;
+        services.newest.put(id, Searched { best, up_to: next });
     }
     Ok(best)
 }
@@ -189,7 +197,7 @@ async fn read(
     offset: i64,
     end: i64,
 ) -> Result<(Vec<bytes::Bytes>, i64), Refusal> {
-    let _permit = services.reserve_fetch(FETCH_READ_BYTES).await;
+    let _permit = services.fetch_room.reserve_search(FETCH_READ_BYTES).await;
     let segments = replica.read_cold(offset, end, FETCH_READ_BYTES).await?;
     let batches = batch::split(segments.concat().into())?;
     let last = batches
@@ -210,4 +218,32 @@ async fn look(
     let batch = batch.clone();
     let find = move || batch::find_timestamp(&batch, time, min_offset, DECOMPRESSED_BATCH_BYTES);
     Ok(services.topics.look_inside(find).await?)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::super::responses::{int32, int64, list, outcome, str_bytes};
+    use super::*;
+
+    pub(in crate::api) fn responses(version: i16) -> BoxedStrategy<ListOffsetsResponse> {
+        let answer = outcome((option::of((int64(), int64())), int32()));
+        let partition =
+            (int32(), answer).prop_map(move |(index, answer)| respond(version, index, answer));
+        let topic = (str_bytes(), list(partition)).prop_map(|(name, partitions)| {
+            ListOffsetsTopicResponse::default()
+                .with_name(name.into())
+                .with_partitions(partitions)
+        });
+        list(topic)
+            .prop_map(|topics| ListOffsetsResponse::default().with_topics(topics))
+            .boxed()
+    }
+
+    /// The mapping leaves the leader epoch out before v4.
+    pub(in crate::api) fn as_of(_: i16, response: ListOffsetsResponse) -> ListOffsetsResponse {
+        response
+    }
 }

@@ -12,20 +12,18 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
-use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use ottla_controller::create_topics::{CreateTopicError, CreateTopics, auto_topic};
+use ottla_proto::limits::TOPIC_CREATION_WAIT_MS;
 use ottla_proto::metadata::{Topic, is_internal_topic};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::RequestContext;
-use super::brokers::{self, ClusterView, Placement, unknown_topic};
+use super::brokers::{self, ClusterView, Endpoint, Placement, unknown_topic};
 use super::errors::{NONE, Refusal};
 use crate::services::Services;
-
-/// How long an answer waits for topics that it made. Clients come back sooner or later than this.
-const CREATION_WAIT: Duration = Duration::from_secs(2);
 
 /// One topic of a request.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,18 +85,33 @@ pub(super) async fn handle(
         Some(asked) => asked.into_iter().map(answer).collect(),
         None => image.topics().map(|topic| describe(topic)).collect(),
     };
-    let asked_operations = request.include_cluster_authorized_operations;
+    let cluster = Cluster {
+        id: brokers::cluster_id(&image),
+        controller: brokers::controller_id(services, &image),
+        brokers: brokers::endpoints(&image, &context.peer.listener, false),
+    };
+    response(cluster, topics, request.include_cluster_authorized_operations)
+}
+
+/// What every answer tells, whatever it was asked.
+#[derive(Debug)]
+struct Cluster {
+    id: StrBytes,
+    controller: BrokerId,
+    brokers: Vec<Endpoint>,
+}
+
+fn response(
+    cluster: Cluster,
+    topics: Vec<MetadataResponseTopic>,
+    with_operations: bool,
+) -> MetadataResponse {
     MetadataResponse::default()
-        .with_brokers(
-            brokers::endpoints(&image, &context.peer.listener, false)
-                .into_iter()
-                .map(broker)
-                .collect(),
-        )
-        .with_cluster_id(Some(brokers::cluster_id(&image)))
-        .with_controller_id(brokers::controller_id(services, &image))
+        .with_brokers(cluster.brokers.into_iter().map(broker).collect())
+        .with_cluster_id(Some(cluster.id))
+        .with_controller_id(cluster.controller)
         .with_topics(topics)
-        .with_cluster_authorized_operations(if asked_operations {
+        .with_cluster_authorized_operations(if with_operations {
             brokers::CLUSTER_OPERATIONS
         } else {
             brokers::NOT_ASKED
@@ -167,7 +180,8 @@ async fn create_missing(services: &Services, asked: &[Asked]) -> HashMap<String,
             Err(error) => drop(not_made.insert(name, Refusal::from(&error))),
         }
     }
-    brokers::wait_until_served(services, made, Instant::now() + CREATION_WAIT).await;
+    let wait = Duration::from_millis(TOPIC_CREATION_WAIT_MS);
+    brokers::wait_until_served(services, made, Instant::now() + wait).await;
     not_made
 }
 
@@ -215,7 +229,7 @@ fn described(
         })
 }
 
-fn broker(endpoint: brokers::Endpoint) -> MetadataResponseBroker {
+fn broker(endpoint: Endpoint) -> MetadataResponseBroker {
     MetadataResponseBroker::default()
         .with_node_id(endpoint.id)
         .with_host(endpoint.host)
@@ -224,10 +238,79 @@ fn broker(endpoint: brokers::Endpoint) -> MetadataResponseBroker {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::super::responses::{
+        endpoint, id, int16, int32, list, placement, refusal, str_bytes, text,
+    };
     use super::*;
-    use kafka_protocol::messages::BrokerId;
-    use kafka_protocol::protocol::Encodable;
+
+    fn told_topic(version: i16) -> impl Strategy<Value = MetadataResponseTopic> {
+        let partitions = list((int32(), placement()));
+        let found = (text(), id(), partitions, any::<bool>());
+        let found = found.prop_map(move |(name, id, partitions, operations)| {
+            let topic = Topic {
+                name: name.into(),
+                id,
+                partitions: vec![],
+            };
+            // Requests before v8 cannot ask for operations.
+            described(&topic, partitions, operations && version >= 8)
+        });
+        let unknown = (str_bytes(), option::of(refusal()));
+        let unknown = unknown.prop_map(|(name, not_made)| super::unknown(&name, not_made));
+        // Requests before v12 cannot ask by id alone.
+        let nameless = (option::of(str_bytes()), id(), int16());
+        let nameless = nameless.prop_map(move |(name, id, code)| {
+            let name = name.or_else(|| (version < 12).then(StrBytes::default));
+            refused(name, id, code)
+        });
+        prop_oneof![3 => found, 1 => unknown, 1 => nameless]
+    }
+
+    pub(in crate::api) fn responses(version: i16) -> BoxedStrategy<MetadataResponse> {
+        let cluster = (str_bytes(), int32(), list(endpoint()));
+        let cluster = cluster.prop_map(|(id, controller, brokers)| Cluster {
+            id,
+            controller: BrokerId(controller),
+            brokers,
+        });
+        // Only requests of v8 to v10 ask for operations on the cluster.
+        let operations = any::<bool>().prop_map(move |asked| asked && (8..=10).contains(&version));
+        (cluster, list(told_topic(version)), operations)
+            .prop_map(|(cluster, topics, operations)| response(cluster, topics, operations))
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(version: i16, mut response: MetadataResponse) -> MetadataResponse {
+        if version < 2 {
+            response.cluster_id = None;
+        }
+        if version < 1 {
+            response.controller_id = MetadataResponse::default().controller_id;
+            response.brokers.iter_mut().for_each(|broker| broker.rack = None);
+        }
+        for topic in &mut response.topics {
+            assert!(topic.name.is_some() || version >= 12, "null only from v12");
+            if version < 10 {
+                topic.topic_id = Uuid::nil();
+            }
+            if version < 1 {
+                topic.is_internal = false;
+            }
+            for partition in &mut topic.partitions {
+                if version < 7 {
+                    partition.leader_epoch = -1;
+                }
+                if version < 5 {
+                    partition.offline_replicas = Vec::new();
+                }
+            }
+        }
+        response
+    }
 
     fn topic(name: Option<&'static str>, id: u128) -> MetadataRequestTopic {
         let name = name.map(|name| TopicName(StrBytes::from_static_str(name)));
@@ -275,42 +358,6 @@ mod tests {
         ] {
             let neither = Asked::Neither(asked_topic.clone());
             assert_eq!(asked(version, Some(vec![asked_topic])), Some(vec![neither]));
-        }
-    }
-
-    #[test]
-    fn encodes_in_every_version() {
-        let placement = Placement {
-            error_code: NONE,
-            leader: BrokerId(1),
-            leader_epoch: 3,
-            replicas: vec![BrokerId(1)],
-            in_sync: vec![BrokerId(1)],
-            offline: vec![],
-        };
-        let found = Topic {
-            name: "a".into(),
-            id: Uuid::from_u128(5),
-            partitions: vec![],
-        };
-        for version in 0..=13 {
-            let mut topics = vec![
-                described(&found, vec![(0, placement.clone())], version >= 8),
-                unknown(&StrBytes::from_static_str("b"), None),
-            ];
-            if version >= 12 {
-                topics.push(refused(
-                    None,
-                    Uuid::from_u128(6),
-                    ResponseError::UnknownTopicId.code(),
-                ));
-            }
-            let response = MetadataResponse::default()
-                .with_cluster_id(Some(StrBytes::default()))
-                .with_topics(topics);
-            response
-                .encode(&mut bytes::BytesMut::new(), version)
-                .unwrap();
         }
     }
 }

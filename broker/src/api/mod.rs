@@ -9,6 +9,8 @@ mod configs;
 mod errors;
 mod reply;
 mod request;
+#[cfg(test)]
+mod responses;
 
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::Decodable;
 use ottla_wire::guard;
 
+use crate::board::RequestCounts;
 use crate::services::Services;
 pub use reply::Reply;
 pub use request::{Malformed, Peer, RequestContext};
@@ -31,19 +34,38 @@ pub struct Api {
     /// Lowest version that is answered. Produce lists 0 to 2 and refuses them: librdkafka before 2.x
     /// turns compression off unless the list begins at 0 (as Kafka 4 does).
     pub served_from: i16,
+    pub counts: RequestCounts,
 }
 
 /// An answer on its way. What had to be done in the connection's order is done when this exists.
-pub type Pending = BoxFuture<'static, Result<Reply, Malformed>>;
+pub struct Pending {
+    pub api: &'static Api,
+    pub answer: BoxFuture<'static, Result<Reply, Malformed>>,
+    /// The request's frame stays in memory until the answer is there.
+    pub holds_frame: bool,
+}
+
+impl Pending {
+    fn holding(
+        api: &'static Api,
+        answer: impl Future<Output = Result<Reply, Malformed>> + Send + 'static,
+    ) -> Pending {
+        Pending {
+            api,
+            answer: Box::pin(answer),
+            holds_frame: true,
+        }
+    }
+}
 
 macro_rules! apis {
     ($($key:ident = $module:ident, $request:ident, $low:literal..=$high:literal;)*) => {
         $(mod $module;)*
 
-        pub const APIS: &[Api] = &[
-            Api { key: ApiKey::Produce, name: "Produce", advertised: (0, 13), served_from: 3 },
-            Api { key: ApiKey::Fetch, name: "Fetch", advertised: (4, 17), served_from: 4 },
-            $(Api { key: ApiKey::$key, name: stringify!($key), advertised: ($low, $high), served_from: $low },)*
+        pub static APIS: [Api; 2 + [$(stringify!($key)),*].len()] = [
+            Api { key: ApiKey::Produce, name: "Produce", advertised: (0, 13), served_from: 3, counts: RequestCounts::new() },
+            Api { key: ApiKey::Fetch, name: "Fetch", advertised: (4, 17), served_from: 4, counts: RequestCounts::new() },
+            $(Api { key: ApiKey::$key, name: stringify!($key), advertised: ($low, $high), served_from: $low, counts: RequestCounts::new() },)*
         ];
 
         /// Decodes and answers every API but Produce and Fetch, which have two stages.
@@ -52,10 +74,28 @@ macro_rules! apis {
             match context.api.key {
                 $(ApiKey::$key => {
                     let request = $request::decode(&mut body, version).map_err(Malformed::decode)?;
+                    drop(body);
                     let response = $module::handle(&services, &context, request).await;
                     Reply::encode(&context, &response)
                 })*
                 key => unreachable!("{key:?} is not in the table"),
+            }
+        }
+
+        /// Tries random responses of one version: see `responses.rs`.
+        #[cfg(test)]
+        fn try_responses(api: &'static Api, version: i16) -> Result<u32, String> {
+            match api.key {
+                ApiKey::Produce => {
+                    let responses = produce::tests::responses(version);
+                    responses::come_back(api, version, responses, produce::tests::as_of)
+                }
+                ApiKey::Fetch => fetch::tests::come_back(api, version),
+                $(ApiKey::$key => {
+                    let responses = $module::tests::responses(version);
+                    responses::come_back(api, version, responses, $module::tests::as_of)
+                })*
+                key => Err(format!("{key:?} is in the table and not tried")),
             }
         }
     };
@@ -114,8 +154,7 @@ pub async fn start(
         client_id: header.client_id.map(str::to_owned),
         peer: peer.clone(),
     };
-    metrics::counter!("kafka_network_requestmetrics_requests_total", "request" => api.name)
-        .increment(1);
+    api.counts.asked();
     if context.version < api.served_from || context.version > api.advertised.1 {
         return api_versions::unsupported(services, context);
     }
@@ -129,13 +168,17 @@ pub async fn start(
     match api.key {
         ApiKey::Produce => {
             let request = decode::<ProduceRequest>(body, context.version)?;
-            Ok(produce::start(services, context, request).await)
+            Ok(produce::start(services, context, request, frame.len()).await)
         }
         ApiKey::Fetch => {
             let request = decode::<FetchRequest>(body, context.version)?;
-            Ok(Box::pin(fetch::handle(services.clone(), context, request)))
+            let answer = fetch::handle(services.clone(), context, request);
+            Ok(Pending::holding(api, answer))
         }
-        _ => Ok(Box::pin(answer(services.clone(), context, body))),
+        _ => {
+            let answer = answer(services.clone(), context, body);
+            Ok(Pending::holding(api, answer))
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
-use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
+use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use ottla_coordinator::{
     Command, FetchGroup, FetchOffsets, PartitionOffset, Response, TopicOffsets, TopicPartitions,
@@ -18,6 +18,7 @@ use ottla_coordinator::{
 
 use super::RequestContext;
 use super::errors::{Refusal, group_code};
+use crate::coordinator::CoordinatorError;
 use crate::services::Services;
 
 pub(super) async fn handle(
@@ -35,12 +36,8 @@ pub(super) async fn handle(
             let topics = topics.map(|t| topic(&t.name, &t.partition_indexes));
             topics.collect()
         });
-        let response = OffsetFetchResponseGroup::default();
-        let answer = match offsets(services, &group.group_id, topics, require_stable).await {
-            Ok(topics) => response.with_topics(topics.into_iter().map(new_topic).collect()),
-            Err(code) => response.with_error_code(code),
-        };
-        answer.with_group_id(group.group_id)
+        let answer = offsets(services, &group.group_id, topics, require_stable).await;
+        one_of_several(group.group_id, answer)
     };
     let groups = join_all(request.groups.into_iter().map(fetch)).await;
     OffsetFetchResponse::default().with_groups(groups)
@@ -57,16 +54,37 @@ async fn one_group(
         let topics = topics.map(|t| topic(&t.name, &t.partition_indexes));
         topics.collect::<Vec<_>>()
     });
-    let response = OffsetFetchResponse::default();
     let stable = request.require_stable;
-    match offsets(services, &request.group_id, topics.clone(), stable).await {
+    let answer = offsets(services, &request.group_id, topics.clone(), stable).await;
+    only_one(version, topics.unwrap_or_default(), answer)
+}
+
+/// Until v7.
+fn only_one(
+    version: i16,
+    asked: Vec<TopicPartitions>,
+    answer: Result<Response, CoordinatorError>,
+) -> OffsetFetchResponse {
+    let response = OffsetFetchResponse::default();
+    match found(answer) {
         Ok(topics) => response.with_topics(topics.into_iter().map(old_topic).collect()),
         Err(code) if version >= 2 => response.with_error_code(code),
         // v1 has no error but the partitions' own.
         Err(code) => {
-            let topics = topics.unwrap_or_default().into_iter();
-            response.with_topics(topics.map(|t| old_refusal(t, code)).collect())
+            response.with_topics(asked.into_iter().map(|t| old_refusal(t, code)).collect())
         }
+    }
+}
+
+/// From v8.
+fn one_of_several(
+    id: GroupId,
+    answer: Result<Response, CoordinatorError>,
+) -> OffsetFetchResponseGroup {
+    let response = OffsetFetchResponseGroup::default().with_group_id(id);
+    match found(answer) {
+        Ok(topics) => response.with_topics(topics.into_iter().map(new_topic).collect()),
+        Err(code) => response.with_error_code(code),
     }
 }
 
@@ -77,13 +95,12 @@ fn topic(name: &StrBytes, partitions: &[i32]) -> TopicPartitions {
     }
 }
 
-/// The offsets of one group, or the error code of the group.
 async fn offsets(
     services: &Services,
     group_id: &str,
     topics: Option<Vec<TopicPartitions>>,
     require_stable: bool,
-) -> Result<Vec<TopicOffsets>, i16> {
+) -> Result<Response, CoordinatorError> {
     let group = FetchGroup {
         group_id: group_id.to_owned(),
         topics,
@@ -92,7 +109,12 @@ async fn offsets(
         groups: vec![group],
         require_stable,
     });
-    match services.coordinators.send(group_id, command).await {
+    services.coordinators.send(group_id, command).await
+}
+
+/// The offsets of one group, or the error code of the group.
+fn found(answer: Result<Response, CoordinatorError>) -> Result<Vec<TopicOffsets>, i16> {
+    match answer {
         Ok(Response::FetchOffsets(groups)) => {
             let group = groups.into_iter().next();
             Ok(group.expect("one answer for one group").topics)
@@ -144,70 +166,74 @@ fn new_topic(topic: TopicOffsets) -> OffsetFetchResponseTopics {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::BytesMut;
-    use kafka_protocol::protocol::{Decodable, Encodable};
+pub(super) mod tests {
+    use ottla_coordinator::GroupOffsets;
+    use proptest::option;
+    use proptest::prelude::*;
 
+    use super::super::responses::{
+        coordinated, group_error, int32, int64, list, str_bytes, text,
+    };
     use super::*;
 
-    fn found() -> TopicOffsets {
-        TopicOffsets {
-            name: "orders".into(),
-            partitions: vec![PartitionOffset {
-                partition: 2,
-                offset: 7,
-                leader_epoch: 5,
-                metadata: "note".into(),
-                error: None,
-            }],
-        }
+    fn fetched() -> impl Strategy<Value = Result<Response, CoordinatorError>> {
+        let numbers = (int32(), int64(), int32());
+        let partition = (numbers, text(), option::of(group_error()));
+        let partition = partition.prop_map(|(numbers, metadata, error)| PartitionOffset {
+            partition: numbers.0,
+            offset: numbers.1,
+            leader_epoch: numbers.2,
+            metadata,
+            error,
+        });
+        let topic = (text(), list(partition));
+        let topic = topic.prop_map(|(name, partitions)| TopicOffsets { name, partitions });
+        coordinated(list(topic).prop_map(|topics| {
+            let group_id = String::new();
+            Response::FetchOffsets(vec![GroupOffsets { group_id, topics }])
+        }))
     }
 
-    fn round_trip(version: i16, response: &OffsetFetchResponse) -> OffsetFetchResponse {
-        let mut bytes = BytesMut::new();
-        response.encode(&mut bytes, version).expect("encodes");
-        OffsetFetchResponse::decode(&mut bytes.freeze(), version).expect("decodes")
+    pub(in crate::api) fn responses(version: i16) -> BoxedStrategy<OffsetFetchResponse> {
+        if version >= 8 {
+            let group = (str_bytes(), fetched());
+            let group = group.prop_map(|(id, answer)| one_of_several(GroupId(id), answer));
+            return list(group)
+                .prop_map(|groups| OffsetFetchResponse::default().with_groups(groups))
+                .boxed();
+        }
+        let asked = (text(), list(int32()));
+        let asked = asked.prop_map(|(name, partitions)| TopicPartitions { name, partitions });
+        (list(asked), fetched())
+            .prop_map(move |(asked, answer)| only_one(version, asked, answer))
+            .boxed()
     }
 
-    #[test]
-    fn one_group_until_v7() {
-        for version in 1..=7 {
-            let response = OffsetFetchResponse::default().with_topics(vec![old_topic(found())]);
-            let decoded = round_trip(version, &response);
-            let partition = &decoded.topics[0].partitions[0];
-            assert_eq!(
-                (partition.partition_index, partition.committed_offset),
-                (2, 7)
-            );
-            assert_eq!(partition.metadata.as_deref(), Some("note"));
-            let epoch = if version >= 5 { 5 } else { -1 };
-            assert_eq!(partition.committed_leader_epoch, epoch);
+    pub(in crate::api) fn as_of(
+        version: i16,
+        mut response: OffsetFetchResponse,
+    ) -> OffsetFetchResponse {
+        if version < 5 {
+            let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+            partitions.for_each(|partition| partition.committed_leader_epoch = -1);
         }
-    }
-
-    #[test]
-    fn several_groups_from_v8() {
-        for version in 8..=9 {
-            let group = OffsetFetchResponseGroup::default().with_topics(vec![new_topic(found())]);
-            let response = OffsetFetchResponse::default().with_groups(vec![group]);
-            let decoded = round_trip(version, &response);
-            let partition = &decoded.groups[0].topics[0].partitions[0];
-            assert_eq!(
-                (partition.committed_offset, partition.committed_leader_epoch),
-                (7, 5)
-            );
-            assert_eq!(partition.metadata.as_deref(), Some("note"));
-        }
+        response
     }
 
     #[test]
     fn v1_tells_a_groups_error_in_its_partitions() {
-        let asked = TopicPartitions {
-            name: "orders".into(),
-            partitions: vec![2],
+        let asked = || {
+            vec![TopicPartitions {
+                name: "orders".into(),
+                partitions: vec![2],
+            }]
         };
-        let response = OffsetFetchResponse::default().with_topics(vec![old_refusal(asked, 16)]);
-        let partition = &round_trip(1, &response).topics[0].partitions[0];
+        let refused = |version| only_one(version, asked(), Err(CoordinatorError::NotCoordinator));
+        let partition = &refused(1).topics[0].partitions[0];
         assert_eq!((partition.error_code, partition.committed_offset), (16, -1));
+        for version in 2..=7 {
+            let response = refused(version);
+            assert_eq!((response.error_code, response.topics.len()), (16, 0));
+        }
     }
 }

@@ -1,10 +1,12 @@
-//! Produce v3 to v13 (KIP-98, KIP-467, KIP-516, KIP-951). Versions 0 to 2 are listed but refused.
-//! Hot path. acks=1 is as strong as acks=all: every answer follows a sync to disk on a majority.
+//! Produce v3 to v13 (KIP-98, KIP-467, KIP-516). Versions 0 to 2 are listed but refused. Answers
+//! name no leader (KIP-951's fields stay empty). Hot path. acks=1 is as strong as acks=all: every
+//! answer follows a sync to disk on a majority.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
@@ -12,13 +14,20 @@ use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 use ottla_proto::ids::GroupId;
 use ottla_proto::limits::BATCH_OVERHEAD_BYTES;
+use ottla_proto::metadata::is_internal_topic;
 use ottla_raft::{Command, Group, Partition, Ticket};
 use tokio::time::Instant;
 
 use super::errors::{NONE, Refusal, offset_of};
-use super::{Pending, Reply, RequestContext};
+use super::{Malformed, Pending, Reply, RequestContext};
 use crate::services::Services;
 use crate::topics::{ServedTopic, Unavailable};
+
+/// The one client id that may write to internal topics, as in Kafka.
+const ADMIN_CLIENT: &str = "__admin_client";
+
+/// The first version whose producers know zstd (KIP-110).
+const FIRST_WITH_ZSTD: i16 = 7;
 
 /// Where an answer for one partition comes from.
 enum Answer {
@@ -40,6 +49,15 @@ struct Share {
 }
 
 impl Share {
+    /// Copies the records out of a frame of which little else is kept.
+    fn copy(&mut self) {
+        for command in &mut self.commands {
+            if let Command::Append { body, .. } = command {
+                *body = Bytes::copy_from_slice(body);
+            }
+        }
+    }
+
     /// What it holds in memory while it waits: its records and what stands around them.
     fn held_bytes(&self) -> usize {
         self.bytes + self.commands.len() * BATCH_OVERHEAD_BYTES
@@ -58,6 +76,7 @@ pub(super) async fn start(
     services: &Arc<Services>,
     context: RequestContext,
     request: ProduceRequest,
+    frame_bytes: usize,
 ) -> Pending {
     let acks = request.acks;
     let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
@@ -70,14 +89,14 @@ pub(super) async fn start(
             _ => services.topics.by_name(&data.name),
         };
         let response = TopicProduceResponse::default()
-            .with_name(data.name)
+            .with_name(StrBytes::from_string(data.name.to_string()).into())
             .with_topic_id(data.topic_id);
         let mut answers = Vec::with_capacity(data.partition_data.len());
         for partition in data.partition_data {
             let index = partition.index;
             let answer = match refuse_all {
                 Some(error) => Answer::Refused(error.into()),
-                None => stage(services, &topic, partition, &mut shares)
+                None => stage(services, &topic, partition, &mut shares, &context)
                     .await
                     .unwrap_or_else(Answer::Refused),
             };
@@ -85,8 +104,13 @@ pub(super) async fn start(
         }
         topics.push((response, answers));
     }
+    let accepted_bytes: usize = shares.values().map(|share| share.bytes).sum();
+    let is_mostly_refused = accepted_bytes < frame_bytes / 2;
     let mut tickets = Vec::with_capacity(shares.len());
-    for (id, share) in shares {
+    for (id, mut share) in shares {
+        if is_mostly_refused {
+            share.copy();
+        }
         let permit = services.topics.groups().reserve(share.held_bytes()).await;
         tickets.push((
             id,
@@ -100,14 +124,32 @@ pub(super) async fn start(
         tickets,
         deadline,
     };
-    Box::pin(async move {
+    let api = context.api;
+    let answer = async move {
         let response = staged.finish().await;
-        if acks == 0 {
-            Ok(Reply::none())
-        } else {
-            Reply::encode(&context, &response)
+        error_codes(&response).for_each(|code| context.api.counts.outcome(code));
+        match (acks, first_error(&response)) {
+            (0, None) => Ok(Reply::none()),
+            (0, Some(error_code)) => Err(Malformed::Unanswered(error_code)),
+            _ => Reply::encode(&context, &response),
         }
-    })
+    };
+    Pending {
+        api,
+        answer: Box::pin(answer),
+        holds_frame: false,
+    }
+}
+
+/// A producer that asked for no answer learns of a failure by the end of its connection, and asks for
+/// metadata again.
+fn first_error(response: &ProduceResponse) -> Option<i16> {
+    error_codes(response).find(|code| *code != NONE)
+}
+
+fn error_codes(response: &ProduceResponse) -> impl Iterator<Item = i16> {
+    let topics = response.responses.iter();
+    topics.flat_map(|t| t.partition_responses.iter().map(|p| p.error_code))
 }
 
 async fn stage(
@@ -115,8 +157,13 @@ async fn stage(
     topic: &Result<Arc<ServedTopic>, Unavailable>,
     data: PartitionProduceData,
     shares: &mut HashMap<GroupId, Share>,
+    context: &RequestContext,
 ) -> Result<Answer, Refusal> {
+    let (version, client_id) = (context.version, context.client_id.as_deref());
     let topic = topic.as_ref().map_err(|e| *e)?;
+    if is_internal_topic(&topic.topic.name) && client_id != Some(ADMIN_CLIENT) {
+        return Err(ResponseError::InvalidTopicException.into());
+    }
     let replica = topic.replica(data.index)?;
     replica.lead(-1)?;
     let checked = services
@@ -125,13 +172,13 @@ async fn stage(
             topic,
             replica.partition.id,
             data.records.unwrap_or_default(),
+            version >= FIRST_WITH_ZSTD,
         )
         .await?;
-    let name = topic.topic.name.clone();
-    metrics::counter!("kafka_server_brokertopicmetrics_bytesin_total", "topic" => name.clone())
-        .increment(checked.bytes as u64);
-    metrics::counter!("kafka_server_brokertopicmetrics_messagesin_total", "topic" => name)
-        .increment(checked.records as u64);
+    services.topics.groups().admit(checked.bytes)?;
+    topic.counts.add_in(checked.bytes, checked.records);
+    let all = &services.topics.counts;
+    all.add_in(checked.bytes, checked.records);
     let new = || Share {
         group: replica.group.clone(),
         commands: Vec::new(),
@@ -171,12 +218,10 @@ impl Staged {
                 Err(refusal) => refused(index, refusal),
                 Ok(list) => match offset_of(&list[position]) {
                     Err(refusal) => refused(index, &refusal),
-                    Ok(base_offset) => PartitionProduceResponse::default()
-                        .with_index(index)
-                        .with_error_code(NONE)
-                        .with_base_offset(base_offset)
-                        .with_log_append_time_ms(log_append_time_ms)
-                        .with_log_start_offset(partition.bounds().log_start_offset),
+                    Ok(base_offset) => {
+                        let log_start_offset = partition.bounds().log_start_offset;
+                        appended(index, base_offset, log_append_time_ms, log_start_offset)
+                    }
                 },
             },
         };
@@ -192,6 +237,20 @@ impl Staged {
     }
 }
 
+fn appended(
+    index: i32,
+    base_offset: i64,
+    log_append_time_ms: i64,
+    log_start_offset: i64,
+) -> PartitionProduceResponse {
+    PartitionProduceResponse::default()
+        .with_index(index)
+        .with_error_code(NONE)
+        .with_base_offset(base_offset)
+        .with_log_append_time_ms(log_append_time_ms)
+        .with_log_start_offset(log_start_offset)
+}
+
 fn refused(index: i32, refusal: &Refusal) -> PartitionProduceResponse {
     PartitionProduceResponse::default()
         .with_index(index)
@@ -199,5 +258,49 @@ fn refused(index: i32, refusal: &Refusal) -> PartitionProduceResponse {
         .with_base_offset(-1)
         .with_log_append_time_ms(-1)
         .with_log_start_offset(-1)
-        .with_error_message(refusal.message.clone().map(StrBytes::from_string))
+        .with_error_message(refusal.clone().text())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::super::responses::{id, int32, int64, list, outcome, str_bytes};
+    use super::*;
+
+    pub(in crate::api) fn responses(_: i16) -> BoxedStrategy<ProduceResponse> {
+        let offsets = outcome((int64(), int64(), int64()));
+        let partition = (int32(), offsets).prop_map(|(index, outcome)| match outcome {
+            Ok((base, time, start)) => appended(index, base, time, start),
+            Err(refusal) => refused(index, &refusal),
+        });
+        let topic = (str_bytes(), id(), list(partition)).prop_map(|(name, id, partitions)| {
+            TopicProduceResponse::default()
+                .with_name(name.into())
+                .with_topic_id(id)
+                .with_partition_responses(partitions)
+        });
+        list(topic)
+            .prop_map(|topics| ProduceResponse::default().with_responses(topics))
+            .boxed()
+    }
+
+    pub(in crate::api) fn as_of(version: i16, mut response: ProduceResponse) -> ProduceResponse {
+        for topic in &mut response.responses {
+            match version {
+                13.. => topic.name = Default::default(),
+                _ => topic.topic_id = Uuid::nil(),
+            }
+            for partition in &mut topic.partition_responses {
+                if version < 8 {
+                    partition.error_message = None;
+                }
+                if version < 5 {
+                    partition.log_start_offset = -1;
+                }
+            }
+        }
+        response
+    }
 }

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use super::Api;
 
 /// Who is at the other end of a connection.
@@ -11,6 +13,8 @@ pub struct Peer {
     pub address: IpAddr,
     /// Name of the listener it came in by: it decides which addresses Metadata tells.
     pub listener: Arc<str>,
+    /// True once it sends nothing more: nobody waits for new records or members any longer.
+    pub gone: watch::Receiver<bool>,
 }
 
 pub struct RequestContext {
@@ -32,6 +36,9 @@ pub enum Malformed {
     Decode(String),
     #[error("the response does not encode: {0}")]
     Encode(String),
+    /// A produce with acks=0 failed: as there is no answer, closing says so.
+    #[error("records for which no answer was asked got error {0}")]
+    Unanswered(i16),
     #[error("{api} version {version} is not served")]
     Version { api: &'static str, version: i16 },
 }

@@ -10,6 +10,7 @@ use ottla_coordinator::{Command, Response, SyncGroup};
 
 use super::RequestContext;
 use super::errors::Refusal;
+use crate::coordinator::CoordinatorError;
 use crate::services::Services;
 
 pub(super) async fn handle(
@@ -23,7 +24,11 @@ pub(super) async fn handle(
     }
     let group_id = request.group_id.to_string();
     let command = Command::SyncGroup(sync(request));
-    match services.coordinators.send(&group_id, command).await {
+    response(services.coordinators.send(&group_id, command).await)
+}
+
+fn response(answer: Result<Response, CoordinatorError>) -> SyncGroupResponse {
+    match answer {
         Ok(Response::Sync(Ok(synced))) => SyncGroupResponse::default()
             .with_protocol_type(synced.protocol_type.map(StrBytes::from_string))
             .with_protocol_name(synced.protocol_name.map(StrBytes::from_string))
@@ -52,4 +57,35 @@ fn sync(request: SyncGroupRequest) -> SyncGroup {
 
 fn failed(refusal: Refusal) -> SyncGroupResponse {
     SyncGroupResponse::default().with_error_code(refusal.code)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use ottla_coordinator::Synced;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::super::responses::{coordinated, group_error, payload, text};
+    use super::*;
+
+    pub(in crate::api) fn responses(_: i16) -> BoxedStrategy<SyncGroupResponse> {
+        let synced = (option::of(text()), option::of(text()), payload());
+        let synced = synced.prop_map(|(protocol_type, protocol_name, assignment)| Synced {
+            protocol_type,
+            protocol_name,
+            assignment,
+        });
+        let outcome = prop_oneof![
+            synced.prop_map(|synced| Response::Sync(Ok(synced))),
+            group_error().prop_map(|error| Response::Sync(Err(error))),
+        ];
+        coordinated(outcome).prop_map(response).boxed()
+    }
+
+    pub(in crate::api) fn as_of(version: i16, response: SyncGroupResponse) -> SyncGroupResponse {
+        match version {
+            5.. => response,
+            _ => response.with_protocol_type(None).with_protocol_name(None),
+        }
+    }
 }

@@ -47,20 +47,39 @@ pub async fn load(
             .expect("the semaphore is never closed");
         while next < end {
             let read = replica.read_cold(next, end, FETCH_READ_BYTES).await;
-            let bytes = Bytes::from(read.map_err(|e| LoadError::Read(next, e))?.concat());
-            let from = next;
+            let read = read.map_err(|e| LoadError::Read(next, e))?;
+            let (start, now_ms) = (bounds.log_start_offset, clock());
+            // Decompressing and replaying takes a while: off the reactor.
+            let work = move || {
+                let replayed = replay_all(&mut shard, &mut loaded, read, start, now_ms);
+                (shard, loaded, replayed)
+            };
+            let replayed;
+            (shard, loaded, replayed) = tokio::task::spawn_blocking(work)
+                .await
+                .expect("replaying does not panic");
+            let after = replayed.map_err(|e| LoadError::Batch(next, e))?;
             // Nothing there: compaction may have left a hole up to the end.
-            next = end;
-            for batch in batch::split(bytes).map_err(|e| LoadError::Batch(from, e))? {
-                let start = bounds.log_start_offset;
-                let replayed = replay(&mut shard, &mut loaded, &batch, start, clock());
-                next = replayed.map_err(|e| LoadError::Batch(from, e))?;
-            }
-            tokio::task::yield_now().await;
+            next = after.unwrap_or(end);
         }
     }
     shard.loaded(clock());
     Ok((shard, loaded))
+}
+
+/// Replays batches as they were read; the offset after them.
+fn replay_all(
+    shard: &mut Shard,
+    loaded: &mut Loaded,
+    segments: Vec<Bytes>,
+    log_start_offset: i64,
+    now_ms: i64,
+) -> Result<Option<i64>, BatchError> {
+    let mut next = None;
+    for batch in batch::split(segments.concat().into())? {
+        next = Some(replay(shard, loaded, &batch, log_start_offset, now_ms)?);
+    }
+    Ok(next)
 }
 
 /// Replays one batch; the offset after it.

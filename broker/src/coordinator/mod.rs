@@ -5,9 +5,11 @@
 //!
 //! - `task.rs`: the loop: commands, timers, appends, and the replies that wait for them.
 //! - `replies.rs`: the order in which replies may leave.
+//! - `bounds.rs`: what all shards may hold together.
 //! - `load.rs`: a shard from its partition's log.
 //! - `offsets_topic.rs`: making `__consumer_offsets` when it is first needed.
 
+mod bounds;
 mod load;
 mod offsets_topic;
 mod replies;
@@ -29,6 +31,7 @@ use tokio::task::JoinHandle;
 
 use crate::metadata::Metadata;
 use crate::topics::{Replica, ServedTopic, Topics};
+use bounds::Bounds;
 use offsets_topic::{OFFSETS_TOPIC, OffsetsTopic};
 use task::{Answer, Request, Task};
 
@@ -60,6 +63,7 @@ pub struct Coordinators {
     /// By partition index; `None` after [`Coordinators::shutdown`].
     shards: Mutex<Option<HashMap<i32, Handle>>>,
     loads: Arc<Semaphore>,
+    bounds: Arc<Bounds>,
 }
 
 impl Coordinators {
@@ -68,6 +72,7 @@ impl Coordinators {
         metadata: Arc<Metadata>,
         controller: Arc<Controller<Metadata>>,
         clock: ottla_raft::Clock,
+        memory_bytes: usize,
     ) -> Arc<Coordinators> {
         Arc::new(Coordinators {
             offsets_topic: OffsetsTopic::new(topics, metadata.clone(), controller),
@@ -75,6 +80,7 @@ impl Coordinators {
             clock,
             shards: Mutex::new(Some(HashMap::new())),
             loads: Arc::new(Semaphore::new(COORDINATOR_LOADS)),
+            bounds: Bounds::new(memory_bytes),
         })
     }
 
@@ -111,6 +117,11 @@ impl Coordinators {
                 .ok_or(CoordinatorError::NotCoordinator)?,
         };
         let index = index_of(&topic, group_id)?;
+        let writes = matches!(&command, Command::JoinGroup(_) | Command::CommitOffsets(_));
+        let replica = topic.replica(index);
+        if writes && replica.is_ok_and(|r| r.group.admit_small().is_err()) {
+            return Err(CoordinatorError::NotAvailable);
+        }
         let shard = self.shard(&topic, index)?;
         ask(shard, command).await
     }
@@ -223,6 +234,7 @@ impl Coordinators {
             config: group_config(&self.metadata.config(), max_message_bytes),
             clock: self.clock.clone(),
             loads: self.loads.clone(),
+            bounds: self.bounds.clone(),
             requests,
         };
         Handle {

@@ -7,19 +7,13 @@ use ottla_controller::Controller;
 use ottla_controller::create_topics::{CreateTopicError, CreateTopics, auto_topic};
 use ottla_proto::limits::{OFFSETS_TOPIC_RETRY_MS, OFFSETS_TOPIC_WAIT_MS};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout_at};
 
 use super::CoordinatorError;
 use crate::metadata::Metadata;
 use crate::topics::{ServedTopic, Topics};
 
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
-
-/// What Kafka sets besides the clean-up policy.
-const CONFIGS: [(&str, &str); 2] = [
-    ("compression.type", "producer"),
-    ("segment.bytes", "104857600"),
-];
 
 pub struct OffsetsTopic {
     topics: Arc<Topics>,
@@ -78,11 +72,8 @@ impl OffsetsTopic {
     }
 
     async fn create(&self) -> Result<Arc<ServedTopic>, String> {
-        let mut topic = auto_topic(&self.metadata.config(), OFFSETS_TOPIC);
-        let configs = CONFIGS.map(|(key, value)| (key.to_owned(), Some(value.to_owned())));
-        topic.configs.extend(configs);
         let request = CreateTopics {
-            topics: vec![topic],
+            topics: vec![auto_topic(&self.metadata.config(), OFFSETS_TOPIC)],
             validate_only: false,
         };
         let reply = self.controller.create_topics(&request).await;
@@ -99,15 +90,14 @@ impl OffsetsTopic {
     /// The topic is in the metadata; waits until it is served here.
     async fn wait(&self) -> Result<Arc<ServedTopic>, String> {
         let deadline = Instant::now() + Duration::from_millis(OFFSETS_TOPIC_WAIT_MS);
+        let mut changes = self.topics.changes();
         loop {
             if let Some(topic) = self.get() {
                 return Ok(topic);
             }
-            if Instant::now() >= deadline {
+            if timeout_at(deadline, changes.changed()).await.is_err() {
                 return Err("it was made but is not served in time".into());
             }
-            // Once in a cluster's life.
-            sleep(Duration::from_millis(5)).await;
         }
     }
 }

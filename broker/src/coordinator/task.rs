@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::CoordinatorError;
+use super::bounds::{Bounds, Part};
 use super::load::load;
 use super::replies::Replies;
 use crate::topics::{Replica, append_command};
@@ -63,6 +64,7 @@ pub struct Task {
     pub config: GroupConfig,
     pub clock: ottla_raft::Clock,
     pub loads: Arc<Semaphore>,
+    pub bounds: Arc<Bounds>,
     pub requests: mpsc::Receiver<Request>,
 }
 
@@ -155,6 +157,8 @@ struct Serving {
     clock: ottla_raft::Clock,
     epoch: i32,
     shard: Shard,
+    /// What the shard holds of what all share.
+    part: Part,
     next_token: Token,
     /// Who gets the reply to a token; also those whose reply is held back.
     senders: HashMap<Token, oneshot::Sender<Answer>>,
@@ -171,6 +175,7 @@ impl Serving {
             clock: task.clock.clone(),
             epoch,
             shard,
+            part: Part::new(task.bounds.clone()),
             next_token: 0,
             senders: HashMap::new(),
             replies: Replies::default(),
@@ -179,6 +184,7 @@ impl Serving {
     }
 
     async fn run(mut self, requests: &mut mpsc::Receiver<Request>, deferred: Vec<Request>) -> End {
+        self.account();
         for request in deferred {
             self.handle([request]);
         }
@@ -226,6 +232,7 @@ impl Serving {
         let now_ms = (self.clock)();
         let decision = self.shard.tick(now_ms);
         let (records, replies) = self.take(decision);
+        self.account();
         self.commit(now_ms, &records, replies);
     }
 
@@ -239,6 +246,7 @@ impl Serving {
             let token = self.next_token;
             self.next_token += 1;
             self.senders.insert(token, request.reply);
+            self.account();
             let decision = self.shard.handle(now_ms, token, request.command);
             let (new, answers) = self.take(decision);
             bytes += new.iter().map(record_bytes).sum::<usize>();
@@ -248,7 +256,14 @@ impl Serving {
                 break;
             }
         }
+        self.account();
         self.commit(now_ms, &records, replies);
+    }
+
+    /// Says what the shard holds, and lets it take what is left.
+    fn account(&mut self) {
+        let left = self.part.update(self.shard.usage());
+        self.shard.may_take(left);
     }
 
     fn take(&self, decision: Decision) -> (Vec<Record>, Vec<(Token, Response)>) {

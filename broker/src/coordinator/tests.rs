@@ -10,11 +10,13 @@ use ottla_coordinator::{
 };
 use ottla_log::MemoryStore;
 use ottla_proto::ids::{GroupId, PartitionId};
+use ottla_proto::memory::{MIN_MEMORY_BYTES, MemoryShares};
 use ottla_raft::{Group, Groups};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::bounds::Bounds;
 use super::task::{Request, Task};
 use super::{CoordinatorError, ask};
 use crate::topics::Replica;
@@ -40,7 +42,11 @@ struct World {
 
 impl World {
     async fn new() -> World {
-        let groups = Groups::new(Arc::new(MemoryStore::default()), clock());
+        let groups = Groups::new(
+            Arc::new(MemoryStore::default()),
+            clock(),
+            &MemoryShares::of(MIN_MEMORY_BYTES),
+        );
         let group: Arc<Group> = groups.start_alone(GroupId(1), 7).await.expect("it starts");
         group
             .wait_for_leadership(WAIT)
@@ -69,6 +75,7 @@ impl World {
             config: self.config.clone(),
             clock: clock(),
             loads: self.loads.clone(),
+            bounds: Bounds::new(16 << 20),
             requests,
         };
         (sender, tokio::spawn(task.run()))

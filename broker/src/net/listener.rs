@@ -1,61 +1,94 @@
 //! Listeners: bind, accept, refuse over the bounds, tell Kafka clients from peers, and stop.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ottla_peer::PeerServer;
 use ottla_proto::config::Connections;
-use ottla_proto::limits::{CONNECTIONS, PREFACE_WAIT_MS};
+use ottla_proto::limits::{ACCEPT_RETRY_MS, CONNECTIONS, PREFACE_WAIT_MS};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection;
 use super::limits::{ConnectionLimits, CreationRate, Place};
-use crate::api::Peer;
 use crate::services::Services;
 
 /// A listener that holds its port but does not accept yet.
 pub struct Bound {
     pub name: Arc<str>,
-    pub address: SocketAddr,
-    listener: TcpListener,
+    pub port: u16,
+    /// One for each of the host's addresses.
+    sockets: Vec<TcpListener>,
 }
 
 impl Bound {
-    /// Binds `host:port`; an empty host means every interface.
+    /// Binds `host:port` on all addresses that the host has; an empty host means every interface, of
+    /// IPv6 and IPv4. An address that this machine does not have now is passed over if another one
+    /// can be had: `localhost` often has an IPv6 address where there is no IPv6.
     pub async fn bind(
         name: &str,
         host: &str,
         port: u16,
         config: &Connections,
     ) -> io::Result<Bound> {
-        let host = if host.is_empty() { "0.0.0.0" } else { host };
-        let address = lookup_host((host, port)).await?.next();
-        let address = address.ok_or_else(|| io::Error::other("the host has no address"))?;
-        let socket = if address.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
+        let every = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+        let addresses: Vec<IpAddr> = match host {
+            "" => every.to_vec(),
+            host => lookup_host((host, port)).await?.map(|a| a.ip()).collect(),
         };
-        socket.set_reuseaddr(true)?;
-        // Connections inherit them. Set before they are accepted, so that the window fits (tcp(7)).
-        if let Some(bytes) = config.send_buffer_bytes {
-            socket.set_send_buffer_size(bytes)?;
-        }
-        if let Some(bytes) = config.receive_buffer_bytes {
-            socket.set_recv_buffer_size(bytes)?;
-        }
-        socket.bind(address)?;
-        let listener = socket.listen(config.listen_backlog)?;
-        Ok(Bound {
+        let mut bound = Bound {
             name: name.into(),
-            address: listener.local_addr()?,
-            listener,
-        })
+            port,
+            sockets: Vec::new(),
+        };
+        let mut failed = io::Error::other("the host has no address");
+        for address in addresses {
+            match listen((address, bound.port).into(), config) {
+                Ok(socket) => {
+                    // The system may have chosen it; all addresses have the same.
+                    bound.port = socket.local_addr()?.port();
+                    bound.sockets.push(socket);
+                    // It takes IPv4, too.
+                    if host.is_empty() && address.is_ipv6() {
+                        break;
+                    }
+                }
+                Err(error) if is_absent(&error) => failed = error,
+                Err(error) => return Err(error),
+            }
+        }
+        match bound.sockets.is_empty() {
+            true => Err(failed),
+            false => Ok(bound),
+        }
     }
+}
+
+/// The machine does not have the address, or none of its kind.
+fn is_absent(error: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = nix::libc::EAFNOSUPPORT;
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+fn listen(address: SocketAddr, config: &Connections) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    // Connections inherit them. Set before they are accepted, so that the window fits (tcp(7)).
+    if let Some(bytes) = config.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = config.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    socket.bind(address)?;
+    socket.listen(config.listen_backlog)
 }
 
 /// All accepting listeners and their connections.
@@ -83,7 +116,9 @@ impl Network {
                 peers: peer_server.clone(),
                 stopped: stopped.clone(),
             };
-            accepting.spawn(listener.accept(bound.listener));
+            for socket in bound.sockets {
+                accepting.spawn(listener.clone().accept(socket));
+            }
         }
         Network { stop, accepting }
     }
@@ -126,7 +161,7 @@ impl Listener {
                 Err(error) => {
                     // Out of file descriptors, mostly: those that close will let us go on.
                     tracing::warn!(%error, listener = %self.name, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(ACCEPT_RETRY_MS)).await;
                 }
             }
         }
@@ -183,15 +218,12 @@ impl Listener {
             _ = self.stopped.wait_for(|s| *s) => return,
         };
         match peer_or_client {
-            Ok(true) => self.peers.serve(stream).await,
+            Ok(true) => self.peers.serve(stream, self.stopped).await,
             Ok(false) => {
-                let peer = Arc::new(Peer {
-                    address: from.ip(),
-                    listener: self.name.clone(),
-                });
-                if let Err(error) =
-                    connection::serve(stream, peer, self.services, self.stopped).await
-                {
+                let (name, services) = (self.name.clone(), self.services);
+                let served =
+                    connection::serve(stream, from.ip(), name, services, self.stopped).await;
+                if let Err(error) = served {
                     tracing::debug!(%from, %error, "connection closed");
                 }
             }
@@ -224,5 +256,34 @@ async fn is_peer(stream: &TcpStream, max_idle_ms: Option<u64>) -> io::Result<boo
     match max_idle_ms {
         Some(ms) => tokio::time::timeout(Duration::from_millis(ms), peek).await?,
         None => peek.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_proto::config::ServerConfig;
+
+    use super::*;
+
+    async fn bind(host: &str) -> io::Result<Bound> {
+        let server = ServerConfig::load(None, [], &[]);
+        let config = server.expect("the defaults are valid").0.connections;
+        Bound::bind("PLAINTEXT", host, 0, &config).await
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_a_host_are_bound() {
+        for host in ["", "localhost", "127.0.0.1"] {
+            let bound = bind(host).await.expect("a port is free");
+            let address = (Ipv4Addr::LOCALHOST, bound.port);
+            let connected = TcpStream::connect(address).await;
+            assert!(connected.is_ok(), "{host}: {connected:?}");
+            let v6 = TcpSocket::new_v6().and_then(|s| s.bind((Ipv6Addr::LOCALHOST, 0).into()));
+            if host.is_empty() && v6.is_ok() {
+                let connected = TcpStream::connect((Ipv6Addr::LOCALHOST, bound.port)).await;
+                assert!(connected.is_ok(), "{connected:?}");
+            }
+        }
+        assert!(bind("192.0.2.1").await.is_err(), "another machine's");
     }
 }

@@ -36,7 +36,6 @@ fn read(batch: &Bytes) {
     let rules = Rules {
         max_decompressed_bytes: MAX_DECOMPRESSED_BYTES,
         require_keys: true,
-        walk_records: true,
         ..Rules::default()
     };
     let _ = validate(batch, &rules, 0);

@@ -222,6 +222,7 @@ fn topics_that_make_themselves() {
     let mut cluster = ClusterImage::with_brokers(3);
     let server = server(&[
         "offsets.topic.num.partitions=9",
+        "offsets.topic.segment.bytes=50000000",
         "transaction.state.log.min.isr=2",
     ]);
     let mut make = |name: &str| create_one(&mut cluster, auto_topic(&server, name)).unwrap();
@@ -230,6 +231,8 @@ fn topics_that_make_themselves() {
         (offsets.num_partitions, &*offsets.configs["cleanup.policy"]),
         (9, "compact")
     );
+    assert_eq!(offsets.configs["compression.type"], "producer");
+    assert_eq!(offsets.configs["segment.bytes"], "50000000");
     let transactions = make("__transaction_state");
     assert_eq!(transactions.configs["min.insync.replicas"], "2");
     assert!(make("orders").configs.is_empty());

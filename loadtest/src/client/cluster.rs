@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use kafka_protocol::messages::create_topics_request::{
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest,
+};
 use kafka_protocol::messages::list_offsets_request::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
@@ -54,11 +56,19 @@ pub async fn create_topic(
     name: &str,
     partitions: u32,
     replication_factor: i16,
+    configs: &[(&str, &str)],
 ) -> Result<bool> {
+    let text = |s: &str| StrBytes::from_string(s.to_string());
+    let config = |(name, value): &(&str, &str)| {
+        CreatableTopicConfig::default()
+            .with_name(text(name))
+            .with_value(Some(text(value)))
+    };
     let topic = CreatableTopic::default()
         .with_name(topic_name(name))
         .with_num_partitions(partitions as i32)
-        .with_replication_factor(replication_factor);
+        .with_replication_factor(replication_factor)
+        .with_configs(configs.iter().map(config).collect());
     let request = CreateTopicsRequest::default()
         .with_topics(vec![topic])
         .with_timeout_ms(CREATE_TIMEOUT_MS);
@@ -82,7 +92,7 @@ pub async fn prepare_topic(
     partitions: u32,
     replication_factor: i16,
 ) -> Result<Topic> {
-    create_topic(connection, name, partitions, replication_factor).await?;
+    create_topic(connection, name, partitions, replication_factor, &[]).await?;
     let topic = wait_for_leaders(connection, name, Some(partitions)).await?;
     if topic.partitions() != partitions {
         return Err(LoadError::Usage(format!(

@@ -98,6 +98,7 @@ pub async fn run(plan: &ManyPartitionsPlan, interrupt: &Interrupt) -> Result<Man
         &plan.topic,
         plan.partitions,
         plan.replication_factor,
+        &[],
     )
     .await?;
     result.created_ms = ms(start);

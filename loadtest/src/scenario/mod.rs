@@ -1,6 +1,8 @@
 //! One file per scenario. Each takes a plan, runs, and gives a result that knows how to report
 //! itself; `compare` runs the same functions.
 
+pub mod churn;
+pub mod commits;
 pub mod consume;
 pub mod latency;
 pub mod many_partitions;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use kafka_protocol::ResponseError;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::pacer::Gate;
-use crate::batch::{Identity, ProducerFields, SharedPool};
+use crate::batch::{Identity, ProducerFields, SharedPool, now_ms};
 use crate::client::connection::{open_stream, read_frame};
 use crate::client::frame::{ProduceAck, ProduceFrame, read_produce_answer};
 use crate::error::{LoadError, Result};
@@ -241,10 +241,7 @@ impl Producer {
     fn build(&self, frame: &mut ProduceFrame, correlation_id: i32, due: Instant) {
         let run = &*self.run;
         let batches = run.batches_per_request as u64;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let timestamp_ms = now.as_millis() as i64;
+        let timestamp_ms = now_ms();
         let mut state = self.state();
         let first_send = state.ledger.sent;
         frame.begin(correlation_id, run.batches_per_request);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::definitions::{ConfigDef, Effect, Kind, Valid};
+use crate::limits::{CONFIG_SECRET_BYTES, CONFIG_VALUE_BYTES};
 
 /// Why a value is refused. The texts continue `key=value: `.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -25,23 +26,23 @@ pub enum Fault {
     ElementNotOneOf(String),
     #[error("must not be empty")]
     Empty,
-    #[error("must be no longer than {MAX_VALUE_BYTES} bytes")]
-    TooLong,
+    #[error("must be no longer than {0} bytes")]
+    TooLong(usize),
     #[error("only {0} is supported: {1}")]
     Only(String, &'static str),
     #[error("not built: {0}")]
     NotBuilt(&'static str),
 }
 
-/// The longest value of a key. Kafka has no such bound; its longest values are lists of hosts and
-/// certificates.
-pub const MAX_VALUE_BYTES: usize = 64 * 1024;
-
 /// Checks a value as it was written. Space around it does not count.
 pub fn check(def: &ConfigDef, value: &str) -> Result<(), Fault> {
     let value = value.trim();
-    if value.len() > MAX_VALUE_BYTES {
-        return Err(Fault::TooLong);
+    let max_bytes = match def.kind {
+        Kind::Password => CONFIG_SECRET_BYTES,
+        _ => CONFIG_VALUE_BYTES,
+    };
+    if value.len() > max_bytes {
+        return Err(Fault::TooLong(max_bytes));
     }
     check_effect(def, value)?;
     match def.kind {
@@ -270,12 +271,11 @@ mod tests {
 
     #[test]
     fn an_endless_value_is_refused() {
-        let value = "x".repeat(MAX_VALUE_BYTES + 1);
-        assert!(
-            broker_fault("broker.rack", &value)
-                .unwrap()
-                .starts_with("must be no longer")
-        );
+        let longest = "x".repeat(CONFIG_VALUE_BYTES);
+        assert_eq!(broker_fault("broker.rack", &longest), None);
+        let value = longest + "x";
+        let fault = broker_fault("broker.rack", &value);
+        assert_eq!(fault.as_deref(), Some("must be no longer than 32767 bytes"));
         assert_eq!(
             Shown("a", &value, false).to_string().len(),
             "a=".len() + 200 + 3

@@ -44,13 +44,15 @@ pub use describe::{
     ConfigEntry, ConfigSynonym, describe_broker, describe_cluster_default, describe_topic,
 };
 pub use error::ConfigError;
+pub use nearest::nearest;
 pub use reference::reference_markdown;
 pub use server::{
-    ConfigErrors, ConfigProblem, Connections, Fetch, Groups, HostPort, Lifecycle, Listener,
-    Listeners, LogFormat, Notice, Offsets, QuorumVoter, Roles, SecurityProtocol, ServerConfig,
-    TopicCreation, Transactions, notices_line,
+    Cleaner, ConfigErrors, ConfigProblem, Connections, Fetch, Groups, HostPort, Lifecycle,
+    Listener, Listeners, LogFormat, Notice, Offsets, QuorumVoter, Roles, SecurityProtocol,
+    ServerConfig, TopicCreation, Transactions, notices_line,
 };
 pub use topic_config::{
-    TimestampType, TopicConfig, topic_config, validate_topic_config, validate_topic_configs,
+    Compaction, TimestampType, TopicConfig, topic_config, validate_topic_config,
+    validate_topic_configs,
 };
 pub use values::{Origin, Setting, Source, Values};

@@ -396,6 +396,10 @@ fn alterations_of_a_topic() {
     );
     assert!(bad(&[op(Subtract, "retention.ms", "1")]).starts_with("Can't SUBTRACT to key"));
     assert!(bad(&[op(Append, policy, "none")]).contains("each element must be one of"));
+    // Each half fits into a request of any version, both together into no answer of some.
+    let (list, half) = ("leader.replication.throttled.replicas", "x".repeat(20_000));
+    let whole = run(&[(list, &half)], &[op(Append, list, &"y".repeat(20_000))]);
+    assert!(whole.unwrap_err().contains("must be no longer than 32767"));
     assert!(bad(&[op(Set, "no.such", "1")]).starts_with("Unknown topic config name: no.such"));
     assert!(bad(&[op(Delete, "no.such", "1")]).starts_with("Unknown topic config name: no.such"));
     let twice = [op(Set, "flush.ms", "1"), op(Delete, "flush.ms", "")];

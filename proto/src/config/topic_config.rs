@@ -21,9 +21,29 @@ pub struct TopicConfig {
     /// DeleteRecords may remove records.
     pub cleanup_delete: bool,
     pub max_message_bytes: u32,
+    /// Age at which records are deleted; `None` is never.
+    pub retention_ms: Option<u64>,
+    /// Size of a partition above which its oldest records are deleted; `None` is no limit.
+    pub retention_bytes: Option<u64>,
     pub message_timestamp_type: TimestampType,
     pub message_timestamp_before_max_ms: u64,
     pub message_timestamp_after_max_ms: u64,
+    pub compaction: Compaction,
+}
+
+/// How a topic with `cleanup.policy=compact` is compacted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compaction {
+    /// The uncompacted share of a log above which it is compacted.
+    pub min_dirty_ratio: f64,
+    /// Younger records are not touched.
+    pub min_lag_ms: u64,
+    /// Older records are compacted whatever the dirty ratio.
+    pub max_lag_ms: u64,
+    /// How long a tombstone stays once nothing older than it is left of its key.
+    pub delete_retention_ms: u64,
+    pub segment_bytes: u64,
+    pub segment_ms: u64,
 }
 
 /// The configs in force for a topic with these configs of its own. Fails if one of them is unknown
@@ -42,12 +62,22 @@ pub fn topic_config(
         cleanup_compact: check::list(&policy).any(|policy| policy == "compact"),
         cleanup_delete: check::list(&policy).any(|policy| policy == "delete"),
         max_message_bytes: u32::try_from(values.number("max.message.bytes")).unwrap_or(u32::MAX),
+        retention_ms: values.optional("retention.ms"),
+        retention_bytes: values.optional("retention.bytes"),
         message_timestamp_type: match values.text("message.timestamp.type").as_str() {
             "LogAppendTime" => TimestampType::LogAppendTime,
             _ => TimestampType::CreateTime,
         },
         message_timestamp_before_max_ms: values.number("message.timestamp.before.max.ms"),
         message_timestamp_after_max_ms: values.number("message.timestamp.after.max.ms"),
+        compaction: Compaction {
+            min_dirty_ratio: values.ratio("min.cleanable.dirty.ratio"),
+            min_lag_ms: values.number("min.compaction.lag.ms"),
+            max_lag_ms: values.number("max.compaction.lag.ms"),
+            delete_retention_ms: values.number("delete.retention.ms"),
+            segment_bytes: values.number("segment.bytes"),
+            segment_ms: values.number("segment.ms"),
+        },
     };
     Ok(config)
 }
@@ -98,6 +128,17 @@ impl Effective<'_> {
                 .or_else(|| def.default.map(str::to_owned))
                 .unwrap_or_default(),
         }
+    }
+
+    /// A number for which a negative one says that there is none.
+    fn optional(&self, key: &str) -> Option<u64> {
+        self.text(key).parse().ok()
+    }
+
+    fn ratio(&self, key: &str) -> f64 {
+        // Checked, here or when the server started.
+        let parsed = self.text(key).parse();
+        parsed.unwrap_or_else(|_| panic!("{key} was not checked"))
     }
 
     /// A number whose definition rules negative ones out.

@@ -162,6 +162,9 @@ impl Values {
     pub(super) fn long(&self, key: &str) -> i64 {
         self.read(key)
     }
+    pub(super) fn double(&self, key: &str) -> f64 {
+        self.read(key)
+    }
     pub(super) fn list(&self, key: &str) -> Vec<String> {
         list(self.get(key).unwrap_or_default())
             .map(str::to_owned)

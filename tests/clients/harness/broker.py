@@ -40,6 +40,7 @@ SETTINGS = {
     "auto.create.topics.enable": "true",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
+    "log.cleaner.backoff.ms": "100",
     "num.partitions": "2",
     "offsets.topic.num.partitions": "5",
     "offsets.topic.replication.factor": "1",

@@ -53,7 +53,6 @@ fn read(batch: &Bytes) {
     let rules = Rules {
         max_decompressed_bytes: MAX_DECOMPRESSED_BYTES,
         require_keys: true,
-        walk_records: true,
         ..Rules::default()
     };
     if let Ok(header) = validate(batch, &rules, 0) {

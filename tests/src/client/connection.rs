@@ -164,6 +164,11 @@ impl Connection {
         let _ = timeout(FINISH_WAIT, self.wait_until_closed()).await;
     }
 
+    /// Says that nothing more comes, and goes on reading.
+    pub async fn close_half(&mut self) -> Result<(), ClientError> {
+        Ok(self.stream.shutdown().await?)
+    }
+
     pub fn into_stream(self) -> TcpStream {
         self.stream
     }
@@ -171,6 +176,16 @@ impl Connection {
 
 /// A whole frame: length, header, body.
 pub fn frame<R: Request>(
+    version: i16,
+    correlation_id: i32,
+    request: &R,
+) -> Result<Bytes, ClientError> {
+    frame_by("ottla-tests", version, correlation_id, request)
+}
+
+/// As [`frame`], by another client id.
+pub fn frame_by<R: Request>(
+    client_id: &'static str,
     version: i16,
     correlation_id: i32,
     request: &R,
@@ -183,7 +198,7 @@ pub fn frame<R: Request>(
         .with_request_api_key(R::KEY)
         .with_request_api_version(version)
         .with_correlation_id(correlation_id)
-        .with_client_id(Some(StrBytes::from_static_str("ottla-tests")));
+        .with_client_id(Some(StrBytes::from_static_str(client_id)));
     let mut frame = BytesMut::new();
     frame.put_i32(0);
     header

@@ -5,7 +5,7 @@ mod calls;
 mod connection;
 
 pub use calls::{FETCH, FetchAsk, PRODUCE, Topic, fetch_request, produce_request};
-pub use connection::{CALL_WAIT, ClientError, Connection, frame};
+pub use connection::{CALL_WAIT, ClientError, Connection, frame, frame_by};
 
 /// Kafka's error codes that tests speak of.
 pub mod code {
@@ -21,6 +21,7 @@ pub mod code {
     pub const NOT_COORDINATOR: i16 = 16;
     pub const NOT_ENOUGH_REPLICAS: i16 = 19;
     pub const NOT_ENOUGH_REPLICAS_AFTER_APPEND: i16 = 20;
+    pub const INVALID_TOPIC_EXCEPTION: i16 = 17;
     pub const INVALID_REQUIRED_ACKS: i16 = 21;
     pub const INVALID_TIMESTAMP: i16 = 32;
     pub const UNSUPPORTED_VERSION: i16 = 35;

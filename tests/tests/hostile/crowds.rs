@@ -15,7 +15,7 @@ const SHORT_CONNECTIONS: usize = 1_000;
 /// Nothing stays of a connection that is gone; this is the allocator's slack.
 const SHORT_CONNECTIONS_BYTES: u64 = 32 << 20;
 
-fn open_files(broker: &Broker) -> usize {
+pub fn open_files(broker: &Broker) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", broker.pid()))
         .expect("the broker runs")
         .count()
@@ -95,7 +95,7 @@ async fn a_thousand_connections_that_open_and_die() {
 }
 
 /// The broker lets go of the sockets of clients that are gone.
-async fn wait_until_closed(broker: &Broker, files_before: usize) {
+pub async fn wait_until_closed(broker: &Broker, files_before: usize) {
     let gone = async {
         // The neighbours' own connections and the store's files come and go.
         while open_files(broker) > files_before + 50 {

@@ -6,6 +6,8 @@ mod bodies;
 mod bombs;
 mod crowds;
 mod frames;
+mod hoards;
+mod leavers;
 mod silence;
 
 use std::future::Future;

@@ -74,6 +74,15 @@ async fn sigterm_among_silent_clients() {
                 .expect("half a frame is no reason to close");
             halves.push(connection);
         }
+        // A peer that begins HTTP/2, and no more.
+        let mut peer = Connection::open(broker.address)
+            .await
+            .expect("the broker accepts");
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        let opening = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &settings];
+        peer.write(&opening.concat())
+            .await
+            .expect("a peer may begin");
         let began = Instant::now();
         broker.terminate().await;
         assert!(

@@ -5,6 +5,8 @@ mod fetch;
 mod idempotence;
 mod offsets;
 mod produce;
+mod producers;
+mod retention;
 mod startup;
 mod topics;
 mod versions;

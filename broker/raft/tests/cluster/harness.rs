@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_proto::ids::{GroupId, NodeId, PartitionId};
+use ottla_proto::memory::{MIN_MEMORY_BYTES, MemoryShares};
 use ottla_raft::{
     BatchMeta, Clock, Command, Faults, Group, Groups, MemoryNetwork, Outcome, PartitionState,
     ProducerMeta, Tuning, replica_id,
@@ -99,6 +100,7 @@ impl Cluster {
         let groups = Arc::new(Groups::clustered(
             store.clone(),
             clock,
+            &MemoryShares::of(MIN_MEMORY_BYTES),
             transport,
             tuning(self.seed),
         ));
@@ -246,6 +248,8 @@ pub fn sized_batch(
     // last offset delta, at byte 23 of the batch
     body[7..11].copy_from_slice(&(offsets - 1).to_be_bytes());
     body[20..28].copy_from_slice(&value.to_be_bytes());
+    // as many records, at byte 57
+    body[41..45].copy_from_slice(&offsets.to_be_bytes());
     let meta = BatchMeta {
         partition: PartitionId(partition),
         offsets,

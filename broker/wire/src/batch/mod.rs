@@ -26,7 +26,7 @@ mod validate;
 
 pub use build::{BatchBuilder, ControlType, control_type, end_txn_marker};
 pub use error::BatchError;
-pub use filter::retain;
+pub use filter::{intact, retain};
 pub use header::{BatchHeader, HEADER_BYTES, head, next_sequence, patch_head};
 pub use records::{Headers, RecordView, Records, records};
 pub use time::{append_time_header, find_timestamp, with_append_time};

@@ -2,7 +2,7 @@
 //!
 //! The checks are those of Kafka's broker, with one difference. Kafka decompresses each batch and
 //! walks its records; here the header and the CRC-32C speak for a batch, and the records are read
-//! only where [`Rules::require_keys`] or [`Rules::walk_records`] asks. A client that writes a sound
+//! only where [`Rules::require_keys`] asks. A client that writes a sound
 //! header over unsound records gets them stored, and its consumers get the error. Two consequences
 //! are bounded: the record count, which moves the log end offset, cannot exceed what the bytes could
 //! hold; and the maximum timestamp, which a search by time relies on, is the client's word.
@@ -37,8 +37,6 @@ pub struct Rules {
     pub message_timestamp_after_max_ms: i64,
     /// Whether every record must have a key: `cleanup.policy` has `compact`.
     pub require_keys: bool,
-    /// Whether to read every record even where no key is required.
-    pub walk_records: bool,
     /// Whether zstd is allowed: not before Produce version 7 (KIP-110).
     pub allow_zstd: bool,
 }
@@ -53,7 +51,6 @@ impl Default for Rules {
             message_timestamp_before_max_ms: i64::MAX,
             message_timestamp_after_max_ms: 60 * 60 * 1000,
             require_keys: false,
-            walk_records: false,
             allow_zstd: true,
         }
     }
@@ -131,7 +128,7 @@ pub fn validate(batch: &Bytes, rules: &Rules, now_ms: i64) -> Result<BatchHeader
     check_offsets(&header, batch.len() - HEADER_BYTES, rules)?;
     check_producer(&header)?;
     check_timestamps(&header, rules, now_ms)?;
-    if rules.require_keys || rules.walk_records {
+    if rules.require_keys {
         check_records(batch, rules, now_ms)?;
     }
     Ok(header)
@@ -279,7 +276,6 @@ mod tests {
     fn sound_batches_pass_under_every_codec() {
         let walk = Rules {
             require_keys: true,
-            walk_records: true,
             ..Rules::default()
         };
         for codec in Codec::ALL {

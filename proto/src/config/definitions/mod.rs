@@ -224,10 +224,6 @@ const HOUR_MS: i64 = 60 * MINUTE_MS;
 const ALONE: &str = "clusters of several nodes are not built yet";
 const ONE_REPLICA: &str =
     "a partition has one replica yet, and no more are asked for than there are";
-const NO_RETENTION: &str = "deletion by time and size is not built yet: records stay";
-const NO_COMPACTION: &str = "compaction is not built yet: records stay";
-const NOTHING_REMOVED: &str = "compact makes keys compulsory, and compact alone forbids \
-                               DeleteRecords; nothing is deleted or compacted yet";
 const NO_SEGMENTS: &str = "records are rows of RocksDB, not segment files";
 const ALWAYS_SYNCED: &str = "an acknowledged record is already synced to disk";
 const KEEPS_COMPRESSION: &str = "Ottla keeps batches as the producer compressed them";

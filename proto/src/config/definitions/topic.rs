@@ -1,9 +1,9 @@
 //! The configs of a topic, in the order of their names.
 
 use super::{
-    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_COMPACTION, NO_RETENTION, NO_SEGMENTS,
-    NO_UNCLEAN, NOTHING_REMOVED, ONE_REPLICA, RETENTION, ROLL, ROLL_JITTER, THROTTLES, TIERED,
-    Valid, boolean, double, int, list, long, synonym, text,
+    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_SEGMENTS, NO_UNCLEAN, ONE_REPLICA,
+    RETENTION, ROLL, ROLL_JITTER, THROTTLES, TIERED, Valid, boolean, double, int, list, long,
+    synonym, text,
 };
 
 const NO_LEVEL: &str = "the broker never compresses; the producer's level stands";
@@ -23,8 +23,7 @@ pub static TOPIC: &[ConfigDef] = &[
          newest record of each key, both together do both.",
     )
     .valid(Valid::EachOf(&["compact", "delete"]))
-    .supplied_by(&[synonym("log.cleanup.policy")])
-    .partly(NOTHING_REMOVED),
+    .supplied_by(&[synonym("log.cleanup.policy")]),
     int(
         "compression.gzip.level",
         "-1",
@@ -63,8 +62,7 @@ pub static TOPIC: &[ConfigDef] = &[
          before it still sees the deletion.",
     )
     .at_least(0)
-    .supplied_by(&[synonym("log.cleaner.delete.retention.ms")])
-    .no_effect(NO_COMPACTION),
+    .supplied_by(&[synonym("log.cleaner.delete.retention.ms")]),
     long(
         "file.delete.delay.ms",
         "60000",
@@ -133,8 +131,7 @@ pub static TOPIC: &[ConfigDef] = &[
         "The longest time a record of a compacted topic may stay uncompacted.",
     )
     .at_least(1)
-    .supplied_by(&[synonym("log.cleaner.max.compaction.lag.ms")])
-    .no_effect(NO_COMPACTION),
+    .supplied_by(&[synonym("log.cleaner.max.compaction.lag.ms")]),
     int(
         "max.message.bytes",
         "1048588",
@@ -170,16 +167,14 @@ pub static TOPIC: &[ConfigDef] = &[
         "The share of a compacted log that must be uncompacted before it is compacted again.",
     )
     .valid(Valid::Ratio(0.0, 1.0))
-    .supplied_by(&[synonym("log.cleaner.min.cleanable.ratio")])
-    .no_effect(NO_COMPACTION),
+    .supplied_by(&[synonym("log.cleaner.min.cleanable.ratio")]),
     long(
         "min.compaction.lag.ms",
         "0",
         "The shortest time a record of a compacted topic stays uncompacted.",
     )
     .at_least(0)
-    .supplied_by(&[synonym("log.cleaner.min.compaction.lag.ms")])
-    .no_effect(NO_COMPACTION),
+    .supplied_by(&[synonym("log.cleaner.min.compaction.lag.ms")]),
     int(
         "min.insync.replicas",
         "1",
@@ -219,23 +214,21 @@ pub static TOPIC: &[ConfigDef] = &[
         "-1",
         "Bytes a partition may hold before its oldest records are deleted; -1 is no limit.",
     )
-    .supplied_by(&[synonym("log.retention.bytes")])
-    .no_effect(NO_RETENTION),
+    .supplied_by(&[synonym("log.retention.bytes")]),
     long(
         "retention.ms",
         "604800000",
         "How long records are kept before they are deleted; -1 is forever.",
     )
     .at_least(-1)
-    .supplied_by(RETENTION)
-    .no_effect(NO_RETENTION),
+    .supplied_by(RETENTION),
     int(
         "segment.bytes",
         "1073741824",
-        "The size at which Kafka starts a new segment file.",
+        "The grain of compaction by size: what was written since a partition last passed a multiple \
+         of it stays uncompacted (there are no segment files). Retention has a finer grain.",
     )
     .at_least(1_048_576)
-    .no_effect(NO_SEGMENTS)
     .supplied_by(&[synonym("log.segment.bytes")]),
     int(
         "segment.index.bytes",
@@ -256,10 +249,10 @@ pub static TOPIC: &[ConfigDef] = &[
     long(
         "segment.ms",
         "604800000",
-        "The time after which Kafka starts a new segment file even if the last is not full.",
+        "The grain of compaction by time: records that are older may be compacted though \
+         `segment.bytes` would still hold them back. Retention has a finer grain.",
     )
     .at_least(1)
-    .no_effect(NO_SEGMENTS)
     .supplied_by(ROLL),
     boolean(
         "unclean.leader.election.enable",

@@ -14,7 +14,8 @@ use std::path::PathBuf;
 pub use listeners::{HostPort, Listener, Listeners, QuorumVoter, SecurityProtocol};
 pub use load::{Notice, notices_line};
 pub use sections::{
-    Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, TopicCreation, Transactions,
+    Cleaner, Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, Retention, Storage,
+    TopicCreation, Transactions,
 };
 
 use super::values::{Origin, Values};
@@ -48,13 +49,18 @@ pub struct ServerConfig {
     pub log_dir: PathBuf,
     pub metrics_listener: Option<HostPort>,
     pub log_format: LogFormat,
+    /// `None` leaves it to the machine or control group.
+    pub memory_bytes: Option<u64>,
     pub connections: Connections,
     pub fetch: Fetch,
     pub topic_creation: TopicCreation,
+    pub retention: Retention,
+    pub cleaner: Cleaner,
     pub offsets: Offsets,
     pub groups: Groups,
     pub transactions: Transactions,
     pub lifecycle: Lifecycle,
+    pub storage: Storage,
     values: Values,
 }
 
@@ -103,13 +109,19 @@ impl ServerConfig {
             log_dir: log_dir(&values, problems),
             metrics_listener: listeners::bind_address(&values, "ottla.metrics.listener", problems),
             log_format: LogFormat::read(&values),
+            memory_bytes: values
+                .get("ottla.memory.bytes")
+                .and_then(|v| v.parse().ok()),
             connections: Connections::read(&values, problems),
             fetch: Fetch::read(&values),
             topic_creation: TopicCreation::read(&values),
+            retention: Retention::read(&values),
+            cleaner: Cleaner::read(&values),
             offsets: Offsets::read(&values),
             groups: Groups::read(&values),
             transactions: Transactions::read(&values),
             lifecycle: Lifecycle::read(&values, problems),
+            storage: Storage::read(&values),
             values,
         };
         check_quorum(&config, problems);

@@ -53,10 +53,34 @@ pub struct TopicCreation {
     pub delete_enabled: bool,
 }
 
+/// When old records are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub check_interval_ms: u64,
+    /// Before the first look after start-up.
+    pub initial_delay_ms: u64,
+}
+
+/// Compaction of the topics whose `cleanup.policy` asks for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cleaner {
+    pub enabled: bool,
+    pub threads: u32,
+    /// Between two looks for something to compact.
+    pub backoff_ms: u64,
+    /// Memory for finding duplicate keys, over all threads.
+    pub dedupe_buffer_bytes: u64,
+    /// How full that memory may get: the part of its slots in use.
+    pub load_factor: f64,
+    /// Bytes read and written in a second, over all threads.
+    pub io_max_bytes_per_second: f64,
+}
+
 /// `__consumer_offsets` and what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offsets {
     pub num_partitions: i32,
+    pub segment_bytes: u64,
     pub replication_factor: i16,
     pub retention_ms: u64,
     pub retention_check_interval_ms: u64,
@@ -86,6 +110,23 @@ pub struct Transactions {
 pub struct Lifecycle {
     pub heartbeat_interval_ms: u64,
     pub session_timeout_ms: u64,
+}
+
+/// What the store asks of the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// `None`: a share of the volume.
+    pub disk_reserve_bytes: Option<u64>,
+    pub accept_loss: bool,
+}
+
+impl Storage {
+    pub(super) fn read(values: &Values) -> Self {
+        Self {
+            disk_reserve_bytes: optional(values, "ottla.disk.reserve.bytes"),
+            accept_loss: values.boolean("ottla.storage.accept.loss"),
+        }
+    }
 }
 
 /// A number whose definition rules negative ones out.
@@ -166,9 +207,35 @@ impl TopicCreation {
     }
 }
 
+impl Retention {
+    pub(super) fn read(values: &Values) -> Self {
+        Self {
+            check_interval_ms: number(values, "log.retention.check.interval.ms"),
+            initial_delay_ms: number(values, "log.initial.task.delay.ms"),
+        }
+    }
+}
+
+impl Cleaner {
+    pub(super) fn read(values: &Values) -> Self {
+        Self {
+            enabled: values.boolean("log.cleaner.enable"),
+            threads: small(values, "log.cleaner.threads"),
+            backoff_ms: number(values, "log.cleaner.backoff.ms"),
+            dedupe_buffer_bytes: values
+                .long("log.cleaner.dedupe.buffer.size")
+                .max(0)
+                .unsigned_abs(),
+            load_factor: values.double("log.cleaner.io.buffer.load.factor"),
+            io_max_bytes_per_second: values.double("log.cleaner.io.max.bytes.per.second"),
+        }
+    }
+}
+
 impl Offsets {
     pub(super) fn read(values: &Values) -> Self {
         Self {
+            segment_bytes: number(values, "offsets.topic.segment.bytes"),
             num_partitions: values.int("offsets.topic.num.partitions"),
             replication_factor: values.short("offsets.topic.replication.factor"),
             retention_ms: number(values, "offsets.retention.minutes") * 60_000,

@@ -28,11 +28,10 @@ pub(super) static DEFS: &[ConfigDef] = &[
     int(
         "offsets.topic.segment.bytes",
         "104857600",
-        "The size of a file of `__consumer_offsets`.",
+        "`segment.bytes` of `__consumer_offsets` when it is made, at least 1 MiB.",
     )
     .at_least(1)
-    .high()
-    .no_effect(super::super::NO_SEGMENTS),
+    .high(),
     int(
         "offsets.topic.compression.codec",
         "0",

@@ -1,9 +1,9 @@
 //! Topics and their records: the defaults of topic configs, retention, compaction, files.
 
 use super::super::{
-    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_COMPACTION, NO_RETENTION, NO_SEGMENTS,
-    NOTHING_REMOVED, ONE_REPLICA, RETENTION, ROLL, ROLL_JITTER, TIERED, Valid, boolean,
-    class_unset, double, int, int_unset, list, long, long_unset, text, topic::COMPRESSION_TYPES,
+    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_SEGMENTS, ONE_REPLICA, RETENTION, ROLL,
+    ROLL_JITTER, TIERED, Valid, boolean, class_unset, double, int, int_unset, list, long,
+    long_unset, text, topic::COMPRESSION_TYPES,
 };
 use super::{THREADS, list_unset};
 
@@ -91,8 +91,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "Default of `cleanup.policy`.",
     )
     .valid(Valid::EachOf(&["compact", "delete"]))
-    .cluster_wide()
-    .partly(NOTHING_REMOVED),
+    .cluster_wide(),
     long_unset(
         "log.retention.ms",
         "Default of `retention.ms`; -1 is forever. Wins over minutes and hours.",
@@ -100,16 +99,14 @@ pub(super) static DEFS: &[ConfigDef] = &[
     .at_least(-1)
     .high()
     .cluster_wide()
-    .supplied_by(RETENTION)
-    .no_effect(NO_RETENTION),
+    .supplied_by(RETENTION),
     int_unset(
         "log.retention.minutes",
         "Default of `retention.ms` in minutes; -1 is forever. Wins over hours.",
     )
     .at_least(-1)
     .high()
-    .supplied_by(RETENTION)
-    .no_effect(NO_RETENTION),
+    .supplied_by(RETENTION),
     int(
         "log.retention.hours",
         "168",
@@ -117,23 +114,20 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .at_least(-1)
     .high()
-    .supplied_by(RETENTION)
-    .no_effect(NO_RETENTION),
+    .supplied_by(RETENTION),
     long(
         "log.retention.bytes",
         "-1",
         "Default of `retention.bytes`, per partition; -1 is no limit.",
     )
     .high()
-    .cluster_wide()
-    .no_effect(NO_RETENTION),
+    .cluster_wide(),
     long(
         "log.retention.check.interval.ms",
         "300000",
         "How often the broker looks for records to delete.",
     )
-    .at_least(1)
-    .no_effect(NO_RETENTION),
+    .at_least(1),
     text(
         "log.message.timestamp.type",
         "CreateTime",
@@ -155,91 +149,79 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .at_least(0)
     .cluster_wide(),
-    boolean("log.cleaner.enable", "true", "Whether the broker compacts.").no_effect(NO_COMPACTION),
+    boolean("log.cleaner.enable", "true", "Whether the broker compacts."),
     long(
         "log.cleaner.backoff.ms",
         "15000",
         "How long compaction rests when there is nothing to compact.",
     )
-    .at_least(0)
-    .no_effect(NO_COMPACTION),
+    .at_least(0),
     long(
         "log.cleaner.delete.retention.ms",
         "86400000",
         "Default of `delete.retention.ms`.",
     )
     .at_least(0)
-    .cluster_wide()
-    .no_effect(NO_COMPACTION),
+    .cluster_wide(),
     long(
         "log.cleaner.min.compaction.lag.ms",
         "0",
         "Default of `min.compaction.lag.ms`.",
     )
     .at_least(0)
-    .cluster_wide()
-    .no_effect(NO_COMPACTION),
+    .cluster_wide(),
     long(
         "log.cleaner.max.compaction.lag.ms",
         "9223372036854775807",
         "Default of `max.compaction.lag.ms`.",
     )
     .at_least(1)
-    .cluster_wide()
-    .no_effect(NO_COMPACTION),
+    .cluster_wide(),
     double(
         "log.cleaner.min.cleanable.ratio",
         "0.5",
         "Default of `min.cleanable.dirty.ratio`.",
     )
     .valid(Valid::Ratio(0.0, 1.0))
-    .cluster_wide()
-    .no_effect(NO_COMPACTION),
-    int("log.cleaner.threads", "1", "Threads that compact.")
-        .at_least(0)
-        .no_effect(NO_COMPACTION),
+    .cluster_wide(),
+    int("log.cleaner.threads", "1", "Threads that compact.").at_least(0),
     double(
         "log.cleaner.io.max.bytes.per.second",
         "1.7976931348623157E308",
-        "Bytes that compaction reads and writes in a second.",
-    )
-    .no_effect(NO_COMPACTION),
+        "Bytes that compaction reads and writes in a second, over all threads.",
+    ),
     long(
         "log.cleaner.dedupe.buffer.size",
         "134217728",
-        "Memory in which Kafka finds duplicate keys.",
-    )
-    .no_effect(NO_COMPACTION),
+        "Memory in which compaction finds duplicate keys, over all threads: 24 bytes per key. Not more \
+         than a sixteenth of `ottla.memory.bytes`.",
+    ),
     double(
         "log.cleaner.io.buffer.load.factor",
         "0.9",
-        "How full Kafka fills the previous buffer.",
-    )
-    .no_effect(NO_COMPACTION),
+        "How full compaction fills the previous buffer.",
+    ),
     int(
         "log.cleaner.io.buffer.size",
         "524288",
         "Memory for reading and writing while Kafka compacts.",
     )
     .at_least(0)
-    .no_effect(NO_COMPACTION),
+    .no_effect("compaction reads and writes in pieces of a fixed size"),
     int(
         "log.segment.bytes",
         "1073741824",
         "Default of `segment.bytes`.",
     )
     .at_least(1_048_576)
-    .high()
-    .no_effect(NO_SEGMENTS),
+    .high(),
     long_unset("log.roll.ms", "Default of `segment.ms`. Wins over hours.")
         .at_least(1)
         .high()
-        .no_effect(NO_SEGMENTS)
         .supplied_by(ROLL),
     int("log.roll.hours", "168", "Default of `segment.ms` in hours.")
         .at_least(1)
         .high()
-        .no_effect(NO_SEGMENTS)
         .supplied_by(ROLL),
     long_unset(
         "log.roll.jitter.ms",
@@ -321,11 +303,10 @@ pub(super) static DEFS: &[ConfigDef] = &[
     long(
         "log.initial.task.delay.ms",
         "30000",
-        "How long Kafka's periodic work on logs waits after start-up.",
+        "How long retention waits after start-up.",
     )
     .at_least(0)
-    .low()
-    .no_effect("periodic work starts with the broker"),
+    .low(),
     long(
         "log.dir.failure.timeout.ms",
         "30000",

@@ -59,7 +59,9 @@ pub(super) static DEFS: &[ConfigDef] = &[
     int(
         "socket.request.max.bytes",
         "104857600",
-        "The largest request. A connection that announces a larger one is closed.",
+        "The largest request. A connection that announces a larger one is closed. At most five \
+         eighths of queued.max.request.bytes, or half of that if it is more; without records \
+         (all but Produce) 16 MiB, or an eighth.",
     )
     .at_least(1)
     .high(),
@@ -153,8 +155,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
     long(
         "queued.max.request.bytes",
         "-1",
-        "Bytes of requests, of those over 64 KiB, that may be in memory unprocessed at once; beyond \
-         it, connections wait to be read. -1 is 512 MiB.",
+        "Bytes of requests, of those over 16 KiB, that may be in memory unprocessed at once; beyond \
+         it, connections wait to be read. -1 is three 32nds of the memory (ottla.memory.bytes).",
     )
     .at_least(-1),
     int(

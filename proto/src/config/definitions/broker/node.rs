@@ -1,9 +1,10 @@
 //! Who this process is: its roles, the metadata quorum, and how it starts and stops.
 
 use super::super::{
-    ALONE, ConfigDef, Valid, boolean, int, int_unset, list, long, text, text_unset,
+    ALONE, ConfigDef, Valid, boolean, int, int_unset, list, long, long_unset, text, text_unset,
 };
 use super::{FIXED_QUORUM, METADATA_KEPT, NO_ZOOKEEPER, PERIODIC, ROWS_NOT_FILES};
+use crate::memory::MIN_MEMORY_BYTES;
 
 pub(super) static DEFS: &[ConfigDef] = &[
     list(
@@ -325,4 +326,27 @@ pub(super) static DEFS: &[ConfigDef] = &[
          and `json` elsewhere. A key of Ottla.",
     )
     .valid(Valid::OneOf(&["human", "json", "auto"])),
+    long_unset(
+        "ottla.memory.bytes",
+        "Memory that the process may use: memtables, caches, queued records, requests, fetches and \
+         compaction share it. Unset: half of the machine's or the control group's memory, at most 2 \
+         GiB. A key of Ottla.",
+    )
+    .at_least(MIN_MEMORY_BYTES as i64),
+    long(
+        "ottla.disk.reserve.bytes",
+        "-1",
+        "Disk space that new records leave free, beyond what is still to be flushed from memory. \
+         Below it they are refused with KAFKA_STORAGE_ERROR, which clients retry; deletes, \
+         retention, offset commits and reads go on. -1 is 5 % of the volume, at least 64 MiB and at \
+         most 4 GiB. A key of Ottla.",
+    )
+    .valid(Valid::AtLeast(-1)),
+    boolean(
+        "ottla.storage.accept.loss",
+        "false",
+        "Whether to start although acknowledged data is missing from the data folder, without what \
+         is lost. Without it such a start is refused and says where the damage is. To be set for \
+         one start. A key of Ottla.",
+    ),
 ];

@@ -1,0 +1,27 @@
+//! Proof of delivery: for each topic-partition a chain of manifests, each signed and naming the hash of
+//! the one before. Who has the manifests, the objects and the key can check, without any broker, that
+//! every offset of the range is accounted for, once, and no byte has changed.
+//!
+//! - [`Manifest`] is what one link says, and how it is written, hashed and signed.
+//! - [`verify`] finds the first broken link of a chain.
+//!
+//! A manifest is written when all objects of its range are: `Outputs` closes all outputs of a
+//! topic-partition together for that (`RotationPolicy::together`).
+
+mod manifest;
+mod signature;
+mod verify;
+
+pub use manifest::{Counts, Manifest, ManifestError, ObjectEntry, manifest_name};
+pub use signature::{HmacKey, KeyError, Signer, Verifier};
+pub use verify::{Broken, Chain, Fault, Proof, StoredObject, verify};
+
+/// Lower case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let pairs = bytes.iter().flat_map(|b| [b >> 4, b & 15]);
+    pairs.map(|n| char::from(DIGITS[usize::from(n)])).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use ottla_proto::memory::{MIN_MEMORY_BYTES, MemoryShares};
+
+use super::*;
+use crate::store::Op;
+
+const GROUP: GroupId = GroupId(1);
+
+fn put(store: &RocksStore, index: u64) -> Result<(), StoreError> {
+    store.write(vec![Op::PutRaft {
+        group: GROUP,
+        index,
+        row: Bytes::from(vec![index as u8; 1000]),
+    }])
+}
+
+fn tables(path: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).unwrap().flatten().map(|e| e.path());
+    entries
+        .filter(|p| p.extension().is_some_and(|e| e == "sst"))
+        .collect()
+}
+
+fn flip_a_byte(file: &Path) {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(file)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 500).unwrap();
+    file.write_all_at(&[!byte[0]], 500).unwrap();
+}
+
+#[test]
+fn a_compaction_that_meets_damage_stops_no_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(
+        folder.path(),
+        &StoreOptions::new(MemoryShares::of(MIN_MEMORY_BYTES)),
+    )
+    .unwrap();
+    let family = store.db.raft();
+    // As many tables of the same rows as make RocksDB compact them; the first is damaged.
+    for round in 0..4 {
+        (0..100).for_each(|index| put(&store, index).unwrap());
+        store.db.inner.flush_cf(&family).unwrap();
+        if round == 0 {
+            let table = tables(folder.path());
+            assert_eq!(table.len(), 1);
+            flip_a_byte(&table[0]);
+        }
+    }
+    let began = Instant::now();
+    while store.health.damages() == 0 {
+        assert!(began.elapsed() < Duration::from_secs(30), "no compaction");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for index in 100..200 {
+        put(&store, index).unwrap();
+    }
+    assert_eq!(store.trouble(), None);
+    assert!(store.raft_rows(GROUP, 100, 200, usize::MAX).unwrap().len() == 100);
+}
+
+#[test]
+fn a_start_without_synced_data_is_refused_until_it_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |accept_loss| {
+        let options = StoreOptions {
+            accept_loss,
+            ..StoreOptions::new(MemoryShares::of(MIN_MEMORY_BYTES))
+        };
+        RocksStore::open(folder.path(), &options)
+    };
+    let store = open(false).unwrap();
+    (0..100).for_each(|index| put(&store, index).unwrap());
+    drop(store);
+    let logs: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.extension().is_some_and(|e| e == "log"))
+        .collect();
+    let log = OpenOptions::new().write(true).open(&logs[0]).unwrap();
+    log.set_len(log.metadata().unwrap().len() / 2).unwrap();
+    for _ in 0..2 {
+        let Err(StoreError::Lost(why)) = open(false) else {
+            panic!("it started");
+        };
+        assert!(
+            why.contains("is missing") && why.contains("accept.loss"),
+            "{why}"
+        );
+    }
+    let store = open(true).unwrap();
+    let left = store.raft_rows(GROUP, 0, 100, usize::MAX).unwrap().len();
+    assert!((10..90).contains(&left), "{left}");
+    put(&store, 200).unwrap();
+    drop(store);
+    assert!(open(false).is_ok(), "what was accepted is forgotten");
+}
+
+#[test]
+fn an_empty_current_or_manifest_makes_no_new_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        RocksStore::open(
+            folder.path(),
+            &StoreOptions::new(MemoryShares::of(MIN_MEMORY_BYTES)),
+        )
+    };
+    put(&open().unwrap(), 1).unwrap();
+    let current = folder.path().join("CURRENT");
+    let name = fs::read(&current).unwrap();
+    for damaged in [
+        None,
+        Some(&b""[..]),
+        Some(b"MANIFEST-0000"),
+        Some(&[0xff; 20]),
+    ] {
+        match damaged {
+            None => fs::remove_file(&current).unwrap(),
+            Some(bytes) => fs::write(&current, bytes).unwrap(),
+        }
+        assert!(matches!(open(), Err(StoreError::Lost(_))), "{damaged:?}");
+    }
+    fs::write(&current, name).unwrap();
+    assert_eq!(open().unwrap().raft_rows(GROUP, 0, 9, 9).unwrap().len(), 1);
+}

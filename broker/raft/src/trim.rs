@@ -1,0 +1,137 @@
+//! Finding places in a partition's log by time and by size, and freeing what lies before its start.
+//!
+//! All go by the sparse index, so their grain is one of its intervals
+//! ([`INDEX_INTERVAL_BYTES`](ottla_proto::limits::INDEX_INTERVAL_BYTES)), and none reads records.
+//! They block on the disk.
+
+use std::ops::Range;
+
+use ottla_log::{IndexRow, Op, Store, StoreError, Write, batch_span};
+use ottla_proto::ids::PartitionId;
+
+use crate::group::Group;
+use crate::partition::{Partition, Reclaimed};
+
+impl Group {
+    /// Where to begin to look for the first record with a timestamp of at least `timestamp_ms`: the
+    /// base offset of a batch before which no record has one.
+    pub fn seek_timestamp(
+        &self,
+        partition: PartitionId,
+        timestamp_ms: i64,
+        start: i64,
+        end: i64,
+    ) -> Result<i64, StoreError> {
+        // A row's highest timestamp never falls.
+        let row = last_row_where(&**self.log.store(), partition, start..end, |row| {
+            row.max_timestamp_ms < timestamp_ms
+        })?;
+        Ok(row.map_or(start, |row| row.base_offset))
+    }
+
+    /// The base offset of a batch from which on the partition has at least `keep_bytes`, and hardly
+    /// more; `start` if it has less.
+    pub fn seek_size(
+        &self,
+        partition: &Partition,
+        keep_bytes: u64,
+        start: i64,
+        end: i64,
+    ) -> Result<i64, StoreError> {
+        match partition.position_before_last(keep_bytes) {
+            None => Ok(start),
+            Some(cut) => {
+                let row = last_row_where(&**self.log.store(), partition.id, start..end, |row| {
+                    row.position_bytes <= cut
+                })?;
+                Ok(row.map_or(start, |row| row.base_offset))
+            }
+        }
+    }
+
+    /// The highest timestamp of the first index interval at or after `offset`, ms; `None` where no
+    /// row follows.
+    pub fn first_timestamp(
+        &self,
+        partition: PartitionId,
+        offset: i64,
+    ) -> Result<Option<i64>, StoreError> {
+        let rows = self.log.store().index_rows(partition, offset, 1)?;
+        Ok(rows.first().map(|row| row.max_timestamp_ms))
+    }
+
+    /// Frees the disk space of records before the log start offset. Does nothing where that was done.
+    pub fn reclaim(&self, partition: &Partition) -> Result<(), StoreError> {
+        let life = partition.life();
+        let start = partition.bounds().log_start_offset;
+        let store = self.log.store();
+        if !partition.needs_reclaim() {
+            return Ok(());
+        }
+        let from = partition.reclaimed().offset;
+        // The batch that holds the log start offset stays whole.
+        let first = store.batches(partition.id, start, start + 1, 1)?;
+        let keep_from = first
+            .first()
+            .and_then(|b| batch_span(b))
+            .map_or(start, |(base, _)| base.min(start));
+        let kept = store.index_at(partition.id, keep_from)?;
+        // After a start nobody knows what was deleted; mostly all of it was.
+        let done = from == 0 && store.batches(partition.id, 0, keep_from, 1)?.is_empty();
+        let (everything, before) = partition.with_state(|s| {
+            let all = s.log_end_offset == start;
+            (
+                if all { s.position_bytes } else { 0 },
+                s.start_position_bytes,
+            )
+        });
+        let start_position = kept.map_or(0, |row| row.position_bytes).max(everything);
+        let reclaimed = Reclaimed {
+            log_start_offset: start,
+            offset: keep_from,
+        };
+        let ops = vec![Op::DeleteBatches {
+            partition: partition.id,
+            from,
+            to: keep_from,
+            bytes: start_position.saturating_sub(before),
+        }];
+        // Losing this write leaves rows that the first look after a start removes.
+        let write = Write {
+            ops,
+            sync: false,
+            done: Box::new(|_| ()),
+        };
+        partition.unless_replaced(life, || {
+            partition.note_reclaimed(reclaimed, start_position);
+            if !done && keep_from != from {
+                store.submit(write);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// The last index row with a base offset in `offsets` for which `early` holds, by halving: it must
+/// hold for all rows before that one, too.
+pub fn last_row_where(
+    store: &dyn Store,
+    partition: PartitionId,
+    offsets: Range<i64>,
+    early: impl Fn(&IndexRow) -> bool,
+) -> Result<Option<IndexRow>, StoreError> {
+    // `found` is the last row known to be early; rows from `high` on are known not to be.
+    let (mut found, mut low, mut high) = (None, offsets.start, offsets.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let row = store.index_rows(partition, middle, 1)?;
+        match row.first().filter(|row| row.base_offset < high) {
+            Some(row) if early(row) => {
+                found = Some(*row);
+                low = row.base_offset + 1;
+            }
+            _ => high = middle,
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,487 @@
+//! Log compaction: topics with `cleanup.policy=compact` keep the last record of each key.
+//!
+//! Each replica compacts its own store; nothing of it is replicated. `log.cleaner.threads` threads take
+//! the dirtiest partition, make one pass over it, and look again.
+//!
+//! - `survey.rs`: how much of a partition may be compacted, and whether it should be.
+//! - `offset_map.rs`: the last offset of each key, in memory of a fixed size.
+//! - `plan.rs`: what stays and what goes. No disk, no clock.
+//! - `pass.rs`: one pass over a store, throttled by `pace.rs`.
+//! - `state.rs`: the row that says how far a partition is compacted.
+//!
+//! Invariants:
+//! 1. A record goes only if a later record of its key is in the log, or it is a tombstone that was kept
+//!    for `delete.retention.ms` after nothing older of its key was left, or it has no key.
+//! 2. Offsets, their order and the last batch of a log never change.
+//! 3. Nothing goes because it cannot be read: a damaged batch ends the pass.
+
+mod metrics;
+mod offset_map;
+mod pace;
+mod pass;
+mod plan;
+mod state;
+mod survey;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ottla_log::{StateKey, Store, StoreError};
+use ottla_proto::config::{Cleaner as Settings, Compaction};
+use ottla_proto::ids::PartitionId;
+use ottla_proto::limits::CLEANER_RETRY_MS;
+
+use crate::topics::{Replica, Topics};
+use pace::{Pacer, Stop};
+use pass::{Log, Report, Task};
+pub use state::CleanerState;
+use state::Place;
+use survey::{Extent, FirstDirty, Found};
+
+/// The threads that compact.
+pub struct Cleaner {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    store: Arc<dyn Store>,
+    topics: Arc<Topics>,
+    settings: Settings,
+    /// One thread's part of the memory for keys.
+    map_bytes: usize,
+    stop: Stop,
+    work: Mutex<Work>,
+}
+
+/// What the threads share.
+#[derive(Default)]
+struct Work {
+    known: HashMap<PartitionId, Known>,
+    busy: HashSet<PartitionId>,
+    /// Found due by the last look, the dirtiest last.
+    due: Vec<(f64, Job)>,
+    last_look: Option<Instant>,
+}
+
+/// What is remembered of a partition, so that most looks at it need no disk.
+#[derive(Clone)]
+struct Known {
+    /// The [life](ottla_raft::Partition::life) of the data that it speaks of.
+    life: u64,
+    state: CleanerState,
+    /// With the log start offset it holds for.
+    first_dirty: Option<(i64, FirstDirty)>,
+    /// High watermark at which there was nothing to do, nor will be before there is more.
+    settled: Option<i64>,
+    failed: Option<Failed>,
+}
+
+#[derive(Clone, Copy)]
+struct Failed {
+    at_ms: i64,
+    bytes: u64,
+}
+
+#[derive(Clone)]
+struct Job {
+    topic: Arc<str>,
+    index: i32,
+    replica: Replica,
+    settings: Compaction,
+}
+
+/// A job with all that a pass needs.
+struct Ready {
+    job: Job,
+    life: u64,
+    state: CleanerState,
+    first_dirty: Place,
+    end: Place,
+}
+
+/// A replica's log as a pass has begun with it.
+struct Begun<'a> {
+    replica: &'a Replica,
+    life: u64,
+}
+
+impl Log for Begun<'_> {
+    fn log_start_offset(&self) -> Option<i64> {
+        let partition = &self.replica.partition;
+        let removed = partition.with_state(|s| s.removed);
+        (!removed).then(|| partition.bounds().log_start_offset)
+    }
+
+    fn unless_replaced(&self, submit: &mut dyn FnMut()) -> bool {
+        self.replica.partition.unless_replaced(self.life, submit)
+    }
+}
+
+impl Cleaner {
+    /// Starts the threads, or none where compaction is disabled. `memory_bytes` bounds the memory for
+    /// keys, whatever the settings say.
+    pub fn start(
+        store: Arc<dyn Store>,
+        topics: Arc<Topics>,
+        settings: &Settings,
+        memory_bytes: usize,
+    ) -> std::io::Result<Cleaner> {
+        let threads = match settings.enabled {
+            true => settings.threads,
+            false => 0,
+        };
+        let bytes = settings.dedupe_buffer_bytes.min(memory_bytes as u64);
+        let shared = Arc::new(Shared {
+            store,
+            topics,
+            settings: settings.clone(),
+            map_bytes: (bytes / u64::from(threads.max(1))) as usize,
+            stop: Stop::default(),
+            work: Mutex::default(),
+        });
+        let spawn = |number| {
+            let shared = shared.clone();
+            let name = format!("log-cleaner-{number}");
+            std::thread::Builder::new()
+                .name(name)
+                .spawn(move || shared.run())
+        };
+        let threads = (0..threads).map(spawn).collect::<Result<_, _>>()?;
+        Ok(Cleaner { shared, threads })
+    }
+
+    /// Ends the passes under way; the next start makes them again. Blocks until the threads are gone.
+    pub fn stop(self) {
+        self.shared.stop.stop();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a compaction thread had ended by a panic");
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let backoff = Duration::from_millis(self.settings.backoff_ms.max(1));
+        loop {
+            let ready = self.next();
+            let rest = match ready {
+                Some(ready) => {
+                    self.compact(ready);
+                    Duration::ZERO
+                }
+                None => backoff,
+            };
+            if self.stop.sleep(rest) {
+                return;
+            }
+        }
+    }
+
+    fn work(&self) -> std::sync::MutexGuard<'_, Work> {
+        self.work.lock().expect("no code panics while it holds it")
+    }
+
+    /// The dirtiest partition that nobody works on, after a new look where the last one is used up.
+    /// None while the store is in trouble: what is left of a full disk is not for this.
+    fn next(&self) -> Option<Ready> {
+        if self.store.trouble().is_some() {
+            return None;
+        }
+        let mut work = self.work();
+        for looked in [false, true] {
+            while let Some((_, job)) = work.due.pop() {
+                // Found due a while ago: it, and its topic's configuration, are looked at again.
+                if let Some(job) = self.again(job)
+                    && let Some((ready, found)) = self.look(&mut work, job)
+                    && found.due
+                {
+                    work.busy.insert(ready.job.replica.partition.id);
+                    return Some(ready);
+                }
+            }
+            if !looked {
+                self.look_at_all(&mut work);
+            }
+        }
+        None
+    }
+
+    fn look_at_all(&self, work: &mut Work) {
+        let began = Instant::now();
+        let jobs = self.jobs();
+        let present: HashSet<_> = jobs.iter().map(|job| job.replica.partition.id).collect();
+        work.known.retain(|id, _| present.contains(id));
+        let mut max_dirty_ratio = 0.0f64;
+        for job in jobs {
+            if self.stop.sleep(Duration::ZERO) {
+                break;
+            }
+            let looked = self.look(work, job);
+            if let Some((ready, found)) = looked {
+                max_dirty_ratio = max_dirty_ratio.max(found.dirty_ratio);
+                if found.due {
+                    work.due.push((found.dirty_ratio, ready.job));
+                }
+            }
+        }
+        work.due.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let failed = work.known.values().filter_map(|known| known.failed);
+        metrics::looked(max_dirty_ratio, failed.map(|failed| failed.bytes));
+        metrics::since_last_look(work.last_look.replace(began).map(|last| began - last));
+    }
+
+    /// The job as it is now; `None` if the topic is gone or not compacted any more.
+    fn again(&self, job: Job) -> Option<Job> {
+        let topic = self.topics.by_name(&job.topic).ok()?;
+        let same = topic.replica(job.index).ok()?.partition.id == job.replica.partition.id;
+        (same && topic.config.cleanup_compact).then(|| Job {
+            settings: topic.config.compaction.clone(),
+            ..job
+        })
+    }
+
+    /// Every partition here of a topic that is compacted.
+    fn jobs(&self) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for topic in self.topics.all() {
+            if !topic.config.cleanup_compact {
+                continue;
+            }
+            let replicas =
+                (0..topic.partitions()).filter_map(|i| Some((i, topic.replica(i).ok()?)));
+            jobs.extend(replicas.map(|(index, replica)| Job {
+                topic: topic.topic.name.clone(),
+                index,
+                replica: replica.clone(),
+                settings: topic.config.compaction.clone(),
+            }));
+        }
+        jobs
+    }
+
+    /// What there is to do for a partition, as far as it can be told; `None` where there is nothing.
+    fn look(&self, work: &mut Work, job: Job) -> Option<(Ready, Found)> {
+        let id = job.replica.partition.id;
+        if work.busy.contains(&id) {
+            return None;
+        }
+        let now_ms = self.topics.now_ms();
+        let looked = self.look_closely(work, &job, now_ms);
+        match looked {
+            Ok(Some((life, state, first_dirty, found))) => {
+                let ready = Ready {
+                    job,
+                    life,
+                    state,
+                    first_dirty,
+                    end: found.end,
+                };
+                Some((ready, found))
+            }
+            Ok(None) => None,
+            Err(error) => {
+                self.failed(work, &job, now_ms, &error);
+                None
+            }
+        }
+    }
+
+    fn look_closely(
+        &self,
+        work: &mut Work,
+        job: &Job,
+        now_ms: i64,
+    ) -> Result<Option<(u64, CleanerState, Place, Found)>, StoreError> {
+        let Some(log) = extent(&job.replica) else {
+            return Ok(None);
+        };
+        let id = job.replica.partition.id;
+        let life = job.replica.partition.life();
+        if work.known.get(&id).is_some_and(|known| known.life != life) {
+            work.known.remove(&id);
+        }
+        let known = match work.known.entry(id) {
+            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(self.recall(job, &log)?)
+            }
+        };
+        let retry = |failed: Failed| now_ms.saturating_sub(failed.at_ms) < CLEANER_RETRY_MS;
+        if known.failed.is_some_and(retry) || known.settled == Some(log.end.offset) {
+            return Ok(None);
+        }
+        let start = log.log_start_offset;
+        let first_dirty = match known.first_dirty.filter(|(at, _)| *at == start) {
+            Some((_, first_dirty)) => first_dirty,
+            None => {
+                let store = &*self.store;
+                let Some(found) = survey::first_dirty(store, id, &log, &known.state)? else {
+                    return Ok(None);
+                };
+                known.first_dirty = Some((start, found));
+                found
+            }
+        };
+        let settings = &job.settings;
+        if survey::is_out_of_question(&log, &known.state, &first_dirty, settings, now_ms) {
+            return Ok(None);
+        }
+        let store = &*self.store;
+        let found = survey::look(
+            store,
+            id,
+            &log,
+            &known.state,
+            &first_dirty,
+            settings,
+            now_ms,
+        )?;
+        // Tombstones will have to go one day.
+        if found.settled && !known.state.marks.hold_tombstones() {
+            known.settled = Some(log.end.offset);
+        }
+        let state = known.state.clone();
+        Ok(Some((known.life, state, first_dirty.place, found)))
+    }
+
+    /// What the disk says of a partition. An empty row comes with a snapshot: it says nothing.
+    fn recall(&self, job: &Job, log: &Extent) -> Result<Known, StoreError> {
+        let life = job.replica.partition.life();
+        let row = self.store.state(row_key(&job.replica))?;
+        let row = row.filter(|row| !row.is_empty());
+        let state = row.map(|row| CleanerState::decode(&row)).transpose();
+        let state = state.unwrap_or_else(|error| {
+            tracing::warn!(%error, topic = %job.topic, partition = job.index, "compaction begins anew");
+            None
+        });
+        let state = state.filter(|s| survey::is_row_of(log, s));
+        let state = state.unwrap_or_default();
+        note_size(&job.replica, &state);
+        Ok(Known {
+            life,
+            state,
+            first_dirty: None,
+            settled: None,
+            failed: None,
+        })
+    }
+
+    fn compact(&self, ready: Ready) {
+        let began = Instant::now();
+        let replica = &ready.job.replica;
+        let clock = || self.topics.now_ms();
+        let task = Task {
+            store: &*self.store,
+            partition: replica.partition.id,
+            row: row_key(replica),
+            log: &Begun {
+                replica,
+                life: ready.life,
+            },
+            clock: &clock,
+            state: &ready.state,
+            first_dirty: ready.first_dirty,
+            end: ready.end.offset,
+            delete_retention_ms: ready.job.settings.delete_retention_ms,
+            map_bytes: self.map_bytes,
+            load_factor: self.settings.load_factor,
+        };
+        let share = self.settings.io_max_bytes_per_second / f64::from(self.settings.threads.max(1));
+        let done = pass::run(&task, &mut Pacer::new(&self.stop, share));
+        let mut work = self.work();
+        work.busy.remove(&replica.partition.id);
+        match done {
+            Ok(Some(report)) => self.done(&mut work, &ready, report, began.elapsed()),
+            Ok(None) => {}
+            Err(error) => self.failed(&mut work, &ready.job, clock(), &error),
+        }
+    }
+
+    fn done(&self, work: &mut Work, ready: &Ready, report: Report, took: Duration) {
+        let tally = &report.tally;
+        tracing::info!(
+            topic = %ready.job.topic, partition = ready.job.index,
+            end_offset = report.state.first_dirty.offset,
+            records_dropped = tally.records_dropped, records_kept = tally.records_kept,
+            bytes_before = tally.read_bytes, bytes_after = tally.kept_bytes,
+            ms = took.as_millis() as u64, "compacted"
+        );
+        if tally.records_dropped > 0 {
+            let partition = &ready.job.replica.partition;
+            partition.forget_cached_before(report.state.first_dirty.offset);
+        }
+        metrics::done(&report, took);
+        note_size(&ready.job.replica, &report.state);
+        if let Some(known) = work.known.get_mut(&ready.job.replica.partition.id) {
+            *known = Known {
+                life: ready.life,
+                state: report.state,
+                first_dirty: None,
+                settled: None,
+                failed: None,
+            };
+        }
+    }
+
+    /// The partition stays as it is, and is left alone for a while.
+    fn failed(&self, work: &mut Work, job: &Job, now_ms: i64, error: &dyn std::fmt::Display) {
+        tracing::error!(
+            %error, topic = %job.topic, partition = job.index, retry_ms = CLEANER_RETRY_MS,
+            "not compacted; nothing was deleted"
+        );
+        let bytes = job.replica.partition.size_bytes();
+        let failed = Some(Failed {
+            at_ms: now_ms,
+            bytes,
+        });
+        match work.known.get_mut(&job.replica.partition.id) {
+            Some(known) => known.failed = failed,
+            None => {
+                let known = Known {
+                    life: job.replica.partition.life(),
+                    state: CleanerState::default(),
+                    first_dirty: None,
+                    settled: None,
+                    failed,
+                };
+                work.known.insert(job.replica.partition.id, known);
+            }
+        }
+    }
+}
+
+fn row_key(replica: &Replica) -> StateKey {
+    StateKey::cleaner(replica.group.id, replica.partition.id)
+}
+
+/// What is left of the partition counts for `retention.bytes` and DescribeLogDirs.
+fn note_size(replica: &Replica, state: &CleanerState) {
+    let position_bytes = state.first_dirty.position_bytes;
+    replica
+        .partition
+        .note_compacted(position_bytes, state.clean_bytes);
+}
+
+/// The log up to the high watermark; `None` if there is nothing in it or it is gone.
+fn extent(replica: &Replica) -> Option<Extent> {
+    let (extent, removed) = replica.partition.with_state(|s| {
+        let end = Place {
+            offset: s.log_end_offset,
+            position_bytes: s.position_bytes,
+        };
+        let extent = Extent {
+            log_start_offset: s.log_start_offset,
+            end,
+            max_timestamp_ms: s.max_timestamp_ms,
+        };
+        (extent, s.removed)
+    });
+    (!removed && extent.log_start_offset < extent.end.offset).then_some(extent)
+}

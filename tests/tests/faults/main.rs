@@ -1,0 +1,10 @@
+//! Disks that fail below a real broker: full, broken, without power, damaged.
+//!
+//! `probe.rs` tries the failing disk itself; the others try the broker on it.
+
+mod damage;
+mod errors;
+mod full;
+mod power;
+mod probe;
+mod support;

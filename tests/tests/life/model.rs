@@ -1,0 +1,188 @@
+//! What a partition must show, as plainly as it can be said.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ottla_tests::batch::{Record, now_ms};
+
+/// The grain at which retention finds places in a log: an interval of the sparse index, and the batch
+/// that ends it.
+const GRAIN_BYTES: usize = 64 * 1024 + 250_000;
+const RETENTION_MS: i64 = 3_600_000;
+const RETENTION_BYTES: usize = 300_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    by_age: bool,
+    by_size: bool,
+    compact: bool,
+    delete: bool,
+}
+
+impl Policy {
+    pub const KEEP: Policy = Policy {
+        by_age: false,
+        by_size: false,
+        compact: false,
+        delete: true,
+    };
+    pub const SIZE: Policy = Policy {
+        by_size: true,
+        ..Policy::KEEP
+    };
+    pub const AGE: Policy = Policy {
+        by_age: true,
+        ..Policy::KEEP
+    };
+    pub const COMPACT: Policy = Policy {
+        compact: true,
+        delete: false,
+        ..Policy::KEEP
+    };
+    pub const BOTH: Policy = Policy {
+        compact: true,
+        by_age: true,
+        ..Policy::KEEP
+    };
+
+    pub fn allows_delete_records(self) -> bool {
+        self.delete
+    }
+
+    /// Whether nothing is left that should be gone.
+    pub fn is_done(self, model: &Model, start: i64, read: &BTreeMap<i64, Record>) -> bool {
+        let bytes = model.bytes_from(start);
+        let size_done = !self.by_size || bytes <= RETENTION_BYTES + GRAIN_BYTES;
+        let age_done = !self.by_age || model.old_bytes_from(start) <= GRAIN_BYTES;
+        let latest = model.latest_from(start);
+        let last = model.batches.last_key_value().map_or(0, |(base, _)| *base);
+        let superseded = |(offset, record): (&i64, &Record)| {
+            *offset < last && record.key.as_ref().and_then(|key| latest.get(key)) != Some(offset)
+        };
+        let tombstone =
+            |(offset, record): (&i64, &Record)| *offset < last && record.value.is_none();
+        let compacted = !self.compact || !read.iter().any(|row| superseded(row) || tombstone(row));
+        size_done && age_done && compacted
+    }
+}
+
+struct Appended {
+    records: Vec<Record>,
+    bytes: usize,
+}
+
+pub struct Model {
+    policy: Policy,
+    /// By base offset.
+    batches: BTreeMap<i64, Appended>,
+    end: i64,
+    /// Asked for by DeleteRecords.
+    deleted_before: i64,
+    /// The highest log start offset seen.
+    start: i64,
+}
+
+impl Model {
+    pub fn new(policy: Policy) -> Model {
+        Model {
+            policy,
+            batches: BTreeMap::new(),
+            end: 0,
+            deleted_before: 0,
+            start: 0,
+        }
+    }
+
+    pub fn appended(&mut self, base_offset: i64, records: Vec<Record>, bytes: usize) {
+        assert_eq!(base_offset, self.end, "offsets are dense");
+        self.end += records.len() as i64;
+        self.batches
+            .insert(base_offset, Appended { records, bytes });
+    }
+
+    pub fn deleted_before(&mut self, offset: i64) {
+        self.deleted_before = self.deleted_before.max(offset);
+    }
+
+    fn records(&self) -> impl Iterator<Item = (i64, &Record)> {
+        let numbered =
+            |(base, batch): (&i64, &'_ Appended)| *base..*base + batch.records.len() as i64;
+        self.batches
+            .iter()
+            .flat_map(move |(base, batch)| numbered((base, batch)).zip(&batch.records))
+    }
+
+    fn bytes_from(&self, start: i64) -> usize {
+        let held = self
+            .batches
+            .iter()
+            .filter(|(base, batch)| *base + batch.records.len() as i64 > start);
+        held.map(|(_, batch)| batch.bytes).sum()
+    }
+
+    /// Bytes of the batches that have a prefix of old records to themselves.
+    fn old_bytes_from(&self, start: i64) -> usize {
+        let limit = now_ms() - RETENTION_MS;
+        let held = self.batches.iter().filter(|(base, _)| **base >= start);
+        held.take_while(|(_, batch)| batch.records.iter().all(|r| r.timestamp_ms < limit))
+            .map(|(_, batch)| batch.bytes)
+            .sum()
+    }
+
+    /// The last offset of each key.
+    fn latest_from(&self, start: i64) -> BTreeMap<Bytes, i64> {
+        let keyed = self.records().filter(|(offset, _)| *offset >= start);
+        keyed
+            .filter_map(|(offset, record)| Some((record.key.clone()?, offset)))
+            .collect()
+    }
+
+    /// The log may start where DeleteRecords or retention has allowed it, and never earlier than before.
+    pub fn check_edges(&mut self, start: i64, end: i64) {
+        assert_eq!(end, self.end, "the log's end");
+        assert!(
+            start >= self.start,
+            "the log start offset went back from {} to {start}",
+            self.start
+        );
+        self.start = start;
+        assert!(
+            start >= self.deleted_before,
+            "{start}: deleted records are back"
+        );
+        if start == self.deleted_before {
+            return;
+        }
+        let limit = now_ms() - RETENTION_MS;
+        let gone = self.records().take_while(|(offset, _)| *offset < start);
+        let gone = gone.filter(|(offset, _)| *offset >= self.deleted_before);
+        let by_age = self.policy.by_age && gone.map(|(_, r)| r.timestamp_ms).all(|ms| ms < limit);
+        let by_size = self.policy.by_size && self.bytes_from(start) >= RETENTION_BYTES;
+        assert!(
+            by_age || by_size,
+            "{:?}: records before {start} must not be gone",
+            self.policy
+        );
+    }
+
+    /// Everything read is what was written there; what is missing is allowed to be.
+    pub fn check_read(&self, start: i64, read: &BTreeMap<i64, Record>) {
+        let latest = self.latest_from(0);
+        for (offset, record) in self.records() {
+            match read.get(&offset) {
+                Some(found) => assert_eq!(found, record, "offset {offset}"),
+                None if offset < start => {}
+                None => {
+                    let last_of_key =
+                        record.key.as_ref().and_then(|key| latest.get(key)) == Some(&offset);
+                    let may_go = self.policy.compact && (!last_of_key || record.value.is_none());
+                    assert!(may_go, "{:?}: offset {offset} is missing", self.policy);
+                }
+            }
+        }
+        assert!(
+            read.keys().all(|offset| *offset < self.end),
+            "more than was written"
+        );
+    }
+}
