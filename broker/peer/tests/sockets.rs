@@ -9,13 +9,17 @@ use ottla_peer::{Addresses, GrpcTransport, PeerServer};
 use ottla_proto::config::HostPort;
 use ottla_proto::ids::{GroupId, NodeId, PartitionId};
 use ottla_proto::memory::{MIN_MEMORY_BYTES, MemoryShares};
-use ottla_proto::peer::PeerInfo;
+use ottla_proto::peer::peer_client::PeerClient;
+use ottla_proto::peer::{Call, Frame, PeerInfo, call_reply};
 use ottla_raft::{
     BatchMeta, Command, ConnectError, Group, Groups, Outcome, Transport, Tuning, replica_id,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_stream::StreamExt;
+use tonic::transport::Endpoint;
+use tonic::{Request, Status, Streaming};
 
 const WAIT: Duration = Duration::from_secs(60);
 const GROUPS: [GroupId; 3] = [GroupId(1), GroupId(2), GroupId(3)];
@@ -238,4 +242,106 @@ async fn a_refused_dial_and_a_stranger_are_told_apart() {
         friend.connect(1, channel).await.err(),
         Some(ConnectError::Refused)
     );
+}
+
+/// A connection as anybody may open it.
+async fn raw(port: u16) -> PeerClient<tonic::transport::Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
+    PeerClient::new(endpoint.connect().await.expect("HTTP/2"))
+}
+
+/// A link on which `frames` are asked; the answers.
+async fn link(
+    client: &mut PeerClient<tonic::transport::Channel>,
+    metadata: &[(&'static str, &str)],
+    frames: Vec<Frame>,
+) -> Result<Streaming<Frame>, Status> {
+    // It stays open after the last.
+    let asking = tokio_stream::iter(frames).chain(tokio_stream::pending());
+    let mut request = Request::new(asking);
+    for (key, value) in metadata {
+        request.metadata_mut().insert(*key, value.parse().unwrap());
+    }
+    client
+        .link(request)
+        .await
+        .map(|answers| answers.into_inner())
+}
+
+#[tokio::test]
+async fn a_link_is_for_who_has_said_hello() {
+    let ports = Ports::default();
+    let store = Arc::new(MemoryStore::default());
+    let node = start(1, store, &ports).await;
+    let port = ports.lock().unwrap()[&1];
+    let named = |node: &'static str, cluster: &'static str, channel: &'static str| {
+        [
+            ("ottla-node", node),
+            ("ottla-cluster", cluster),
+            ("ottla-channel", channel),
+        ]
+    };
+    let mut client = raw(port).await;
+    let mut refused = async |metadata: &[(&'static str, &'static str)], says: &str| {
+        let status = link(&mut client, metadata, Vec::new()).await;
+        let status = status.err().expect("a stranger");
+        assert!(status.message().contains(says), "{status}");
+    };
+    refused(
+        &named("2", "loopback", "control"),
+        "the first call is a hello",
+    )
+    .await;
+    let mut client = raw(port).await;
+    client.hello(info(2).hello()).await.expect("a peer");
+    let other = client.hello(info(3).hello()).await;
+    assert!(other.is_err(), "two nodes on one connection");
+    let mut refused = async |metadata: &[(&'static str, &'static str)], says: &str| {
+        let status = link(&mut client, metadata, Vec::new()).await;
+        let status = status.err().expect("a stranger");
+        assert!(status.message().contains(says), "{status}");
+    };
+    refused(&named("2", "another", "control"), "another cluster").await;
+    refused(
+        &named("3", "loopback", "control"),
+        "the hello came from node 2",
+    )
+    .await;
+    refused(
+        &named("two", "loopback", "control"),
+        "the hello came from node 2",
+    )
+    .await;
+    refused(&named("2", "loopback", "secret"), "channel").await;
+    refused(&[], "another cluster").await;
+
+    // Who is known speaks for its own replicas only.
+    let call = |id, from| Call {
+        id,
+        group: 1,
+        from: replica_id(from, 0),
+        to: replica_id(1, 0),
+        kind: None,
+    };
+    let frame = Frame {
+        calls: vec![call(1, 3), call(2, 2)],
+        ..Frame::default()
+    };
+    let metadata = named("2", "loopback", "control");
+    let mut answers = link(&mut client, &metadata, vec![frame])
+        .await
+        .expect("a link");
+    let mut said = BTreeMap::new();
+    while said.len() < 2 {
+        let frame = answers.message().await.unwrap().expect("an answer");
+        for reply in frame.call_replies {
+            let Some(call_reply::Result::Failed(why)) = reply.result else {
+                panic!("{reply:?}")
+            };
+            said.insert(reply.id, why);
+        }
+    }
+    assert!(said[&1].contains("speaks for replica"), "{said:?}");
+    assert!(said[&2].contains("does not run here"), "{said:?}");
+    drop(node);
 }

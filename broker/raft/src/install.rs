@@ -55,7 +55,8 @@ pub(crate) struct Image {
 pub(crate) struct Staging {
     partitions: BTreeMap<PartitionId, StagedRow>,
     /// Those that the snapshot has: data of no other is taken.
-    announced: BTreeSet<PartitionId>,
+    /// With the offset up to which this replica has them, committed.
+    announced: BTreeMap<PartitionId, i64>,
 }
 
 /// What this replica has of a partition, all of it committed.
@@ -114,7 +115,7 @@ impl GroupLog {
     pub(crate) fn stage(&self, partitions: &[PartitionId]) -> Result<Vec<Have>, StoreError> {
         let mut guard = lock(&self.staging);
         let staging = guard.get_or_insert_default();
-        staging.announced = partitions.iter().copied().collect();
+        staging.announced.clear();
         let mut haves = Vec::with_capacity(partitions.len());
         for id in partitions {
             let partition = self.partition(*id);
@@ -122,14 +123,13 @@ impl GroupLog {
                 let end = s.log_end_offset;
                 (end, if end > 0 { s.epoch_at(end - 1) } else { -1 })
             });
+            staging.announced.insert(*id, end_offset);
             let mut have = Have {
                 end_offset,
                 leader_epoch,
             };
-            // What replaces counts alone, however little it is.
-            if let Some(staged) = staging.partitions.get(id)
-                && (staged.next_offset > end_offset || staged.replace)
-            {
+            // What has come of it counts, however little it is: what lies before it is told by its row.
+            if let Some(staged) = staging.partitions.get(id) {
                 have.end_offset = staged.next_offset;
                 have.leader_epoch = staged.leader_epoch;
             }
@@ -150,14 +150,19 @@ impl GroupLog {
     ) -> Result<(), StageError> {
         let mut guard = lock(&self.staging);
         let staging = guard.as_mut().ok_or(StageError::Superseded)?;
-        if !staging.announced.contains(&partition) {
+        let Some(&from) = staging.announced.get(&partition) else {
             return Err(StageError::Unannounced(partition));
+        };
+        if batches.is_empty() && index.is_empty() && !replace {
+            done(Ok(()));
+            return Ok(());
         }
         let mut ops = Vec::new();
         let here = self.partition(partition);
         let fresh = || StagedRow {
+            from,
             tail_end: here.tail_end(),
-            next_offset: here.bounds().high_watermark,
+            next_offset: from,
             leader_epoch: -1,
             replace: false,
             holes: false,
@@ -169,7 +174,7 @@ impl GroupLog {
         };
         if replace {
             ops.extend(discard(partition, &staged));
-            (staged.replace, staged.next_offset) = (true, 0);
+            (staged.replace, staged.from, staged.next_offset) = (true, 0, 0);
         }
         let beside_all = staged.replace;
         let place = |offset: i64| match beside_all || offset < staged.tail_end {
@@ -321,7 +326,8 @@ impl GroupLog {
             let in_image: BTreeSet<_> = image.partitions.iter().map(|(id, _)| *id).collect();
             let others = self.all_partitions().into_iter();
             for other in others.filter(|p| !in_image.contains(&p.id)) {
-                plan.ops.extend(tail_of(&other, i64::MAX));
+                let from = other.bounds().high_watermark;
+                plan.ops.extend(tail_of(&other, from, i64::MAX));
             }
         }
         plan.ops.push(Op::PutState {
@@ -371,7 +377,8 @@ impl GroupLog {
             });
             plan.ops.push(Op::DeleteState { key });
         } else {
-            plan.ops.extend(tail_of(here, covered_end));
+            let from = staged.map_or(here.bounds().high_watermark, |s| s.from);
+            plan.ops.extend(tail_of(here, from, covered_end));
         }
         if staged.is_some_and(|s| s.holes) && (replace || self.store.state(key)?.is_none()) {
             // Says no more than that something was compacted.
@@ -380,7 +387,7 @@ impl GroupLog {
         }
         let Some(staged) = staged else { return Ok(()) };
         let key = staged_key(self.id, id);
-        let waits_beside = staged.replace || staged.tail_end > here.bounds().high_watermark;
+        let waits_beside = staged.replace || staged.tail_end > staged.from;
         plan.ops.push(match waits_beside {
             true => {
                 plan.moving.push(id);
@@ -437,9 +444,8 @@ struct Plan {
     replaced: BTreeSet<PartitionId>,
 }
 
-/// Deletes a partition's uncommitted batches up to `to`.
-fn tail_of(partition: &Partition, to: i64) -> Option<Op> {
-    let from = partition.bounds().high_watermark;
+/// Deletes a partition's batches from `from`, where the committed ones end, up to `to`.
+fn tail_of(partition: &Partition, from: i64, to: i64) -> Option<Op> {
     let to = partition.tail_end().min(to);
     (from < to).then_some(Op::DeleteBatches {
         partition: partition.id,

@@ -215,6 +215,30 @@ async fn a_tail_that_ends_before_the_snapshot_goes() {
     }
 }
 
+/// The high watermark may rise while data comes in: what was sent for the tail takes its place all the
+/// same, and what was not sent stays.
+#[tokio::test]
+async fn a_tail_that_is_committed_meanwhile_is_whole() {
+    let (leader_store, leader) = leader(10, 3);
+    let store = Arc::new(MemoryStore::default());
+    let log = open(&store);
+    let entries: Vec<_> = (0..6).map(|i| append(&log, 3, i, 2, b'L')).collect();
+    log.apply(&entries[0]);
+    log.stage(&[P]).unwrap();
+    log.apply(&entries[1]);
+    stage_from(&log, &leader_store, 2, 4, false);
+    for entry in &entries[2..5] {
+        log.apply(entry);
+    }
+    let have = log.stage(&[P]).unwrap();
+    assert_eq!((have[0].end_offset, have[0].leader_epoch), (4, 3));
+    stage_from(&log, &leader_store, 4, 20, false);
+    log.install(Arc::new(leader.image()))
+        .await
+        .expect("installed");
+    assert_eq!(data(&store), data(&leader_store));
+}
+
 /// A crash after the one write: the start moves what waited beside, of whatever size.
 #[tokio::test]
 async fn a_start_finishes_an_installed_snapshot() {

@@ -264,6 +264,8 @@ pub(crate) fn decode_vote(row: &[u8]) -> Result<Vote> {
 /// How far a partition's data of a snapshot has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StagedRow {
+    /// Where it began: data before it was here, and committed.
+    pub from: i64,
     /// Data from here on lies in its place.
     pub tail_end: i64,
     pub next_offset: i64,
@@ -278,8 +280,10 @@ pub(crate) struct StagedRow {
 }
 
 pub(crate) fn encode_staged(staged: &StagedRow) -> Bytes {
-    let mut row = RowWriter::new(VERSION, 21);
-    row.i64(staged.tail_end).i64(staged.next_offset);
+    let mut row = RowWriter::new(VERSION, 29);
+    row.i64(staged.from)
+        .i64(staged.tail_end)
+        .i64(staged.next_offset);
     let flags = staged.replace as u8 | (staged.holes as u8) << 1 | (staged.moving as u8) << 2;
     row.i32(staged.leader_epoch).u8(flags);
     row.finish()
@@ -287,10 +291,12 @@ pub(crate) fn encode_staged(staged: &StagedRow) -> Bytes {
 
 pub(crate) fn decode_staged(row: &[u8]) -> Result<StagedRow> {
     let mut row = RowReader::new("a staged partition", VERSION, row)?;
-    let (tail_end, next_offset, leader_epoch) = (row.i64()?, row.i64()?, row.i32()?);
+    let (from, tail_end) = (row.i64()?, row.i64()?);
+    let (next_offset, leader_epoch) = (row.i64()?, row.i32()?);
     let flags = row.u8()?;
     row.end()?;
     Ok(StagedRow {
+        from,
         tail_end,
         next_offset,
         leader_epoch,

@@ -288,9 +288,9 @@ async fn data_of_a_snapshot_under_way_is_no_damage() {
         tag: Tag::Staged,
         ..StateKey::partition(GROUP, PLAIN)
     };
-    // Where the replica's own log ended, how far the data has come, its leader epoch, no flags.
-    let mut row = RowWriter::new(1, 21);
-    row.i64(END).i64(END + 2).i32(1).u8(0);
+    // Where it began, where the replica's log ended, how far it has come, its leader epoch, no flags.
+    let mut row = RowWriter::new(1, 29);
+    row.i64(END).i64(END).i64(END + 2).i32(1).u8(0);
     let value = row.finish();
     world.plant(Op::PutState { key, value });
     assert_eq!(world.assert_whole().rows.len(), before);
@@ -302,9 +302,9 @@ async fn data_of_a_snapshot_under_way_is_no_damage() {
     world.put(PLAIN, END, &behind);
     world.plant(Op::DeleteState { key });
     world.assert_damaged(&[
-        "plain-0, offsets 40 to 41: stored behind the end of its group's log, 40",
         "metadata does not know",
-        "leads to",
+        "plain-0, offsets 40 to 41: stored behind the end of its group's log, 40",
+        "plain-0, offset 40: 1 bytes before it",
     ]);
 }
 

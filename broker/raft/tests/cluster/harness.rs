@@ -46,6 +46,8 @@ pub struct Running {
 pub struct Cluster {
     pub network: MemoryNetwork,
     pub nodes: BTreeMap<NodeId, Node>,
+    /// The replica that each node has or had last.
+    replicas: BTreeMap<NodeId, u64>,
     began: Instant,
     seed: u64,
 }
@@ -67,6 +69,7 @@ impl Cluster {
         Cluster {
             network,
             nodes: BTreeMap::new(),
+            replicas: BTreeMap::new(),
             began: Instant::now(),
             seed,
         }
@@ -85,6 +88,7 @@ impl Cluster {
 
     /// Starts a node, or starts it again.
     pub async fn run(&mut self, node: NodeId, replica: u64, members: &[u64]) {
+        self.replicas.insert(node, replica);
         let entry = self.nodes.entry(node).or_insert_with(|| {
             let disk = Disk::default();
             disk.set_sync_delay(Duration::from_micros(500));
@@ -117,7 +121,12 @@ impl Cluster {
     }
 
     pub async fn restart(&mut self, node: NodeId) {
-        self.run(node, replica(node), &[]).await;
+        self.run(node, self.replica(node), &[]).await;
+    }
+
+    pub fn replica(&self, node: NodeId) -> u64 {
+        let known = self.replicas.get(&node).copied();
+        known.unwrap_or_else(|| replica(node))
     }
 
     /// The process dies, and with it what its disk has not synced.
@@ -137,6 +146,11 @@ impl Cluster {
     pub fn group(&self, node: NodeId) -> Arc<Group> {
         let running = self.nodes[&node].running.as_ref();
         running.expect("the node runs").group.clone()
+    }
+
+    pub fn groups(&self, node: NodeId) -> Arc<Groups> {
+        let running = self.nodes[&node].running.as_ref();
+        running.expect("the node runs").groups.clone()
     }
 
     pub fn store(&self, node: NodeId) -> Arc<DiskStore> {

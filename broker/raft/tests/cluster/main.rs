@@ -1,5 +1,6 @@
 //! Groups of several members: replication, catching up, leadership, membership, and a simulation.
 
+mod child;
 mod disk;
 mod harness;
 mod leadership;

@@ -257,3 +257,36 @@ async fn a_crash_while_a_snapshot_comes_in_leaves_what_was_there() {
     }
     assert!(staged_seen > 0, "no crash came in the middle");
 }
+
+/// However slow the rate, nobody takes the transfer for dead.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_leaves_at_the_rate_that_is_set() {
+    const BATCHES: u64 = 20;
+    const BATCH_BYTES: usize = 256 << 10;
+    const RATE: u64 = 16 << 10;
+    let mut cluster = Cluster::start(11, 3).await;
+    let leader = cluster.leader().await;
+    let away = if leader == 3 { 2 } else { 3 };
+    cluster.crash(away).await;
+    for value in 0..BATCHES {
+        cluster
+            .append(vec![sized_batch(1, 2, value, None, BATCH_BYTES)])
+            .await;
+    }
+    fill(&cluster, 2, 0, 100).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for node in cluster.running() {
+        cluster.groups(node).set_snapshot_rate(Some(RATE));
+    }
+    let began = tokio::time::Instant::now();
+    cluster.restart(away).await;
+    let partition = cluster.group(away).partition(PartitionId(1));
+    while partition.bounds().high_watermark < 2 * BATCHES as i64 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(began.elapsed() < Duration::from_secs(3600), "it never ends");
+    }
+    // All but the last message, of a megabyte, waits for its time.
+    let least = (BATCHES as usize * BATCH_BYTES - (2 << 20)) as u64 / RATE;
+    assert!(began.elapsed().as_secs() >= least, "{:?}", began.elapsed());
+    cluster.agree().await;
+}

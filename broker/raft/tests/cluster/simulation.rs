@@ -2,22 +2,25 @@
 //! cut, leadership moves; meanwhile idempotent producers append. What was acknowledged must be there, once,
 //! in order, on every replica.
 //!
-//! A seed fixes the faults, delays and timers. It does not fix the order in which tasks that wait for the
-//! same change wake up at one moment (tokio's watch channels draw it), so two runs of a seed resemble each
-//! other and are not equal.
+//! Members join, leave and are replaced; who left comes back as another replica that lost the end of its log.
+//!
+//! Each seed runs in a process of its own, in which nothing else is random: a seed is one history, down to
+//! the microsecond (see `child.rs`).
 //!
 //! `OTTLA_SIM_SEEDS=N` runs N seeds; `OTTLA_SIM_SEED=S` runs one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ottla_proto::ids::NodeId;
-use ottla_raft::{Faults, Group, Outcome};
+use ottla_raft::{Faults, Group, Outcome, replica_id};
 use tokio::time::Instant;
 
-use crate::harness::{Cluster, batch, read, replica, sequenced, values};
+use crate::child::{self, Answer};
+use crate::harness::{Cluster, WAIT, batch, read, replica, sequenced, values};
 
+const TEST: &str = "simulation::nothing_acknowledged_is_lost";
 const PARTITIONS: u64 = 3;
 const STEPS: u64 = 40;
 const SEEDS: u64 = 20;
@@ -36,12 +39,44 @@ impl Random {
 }
 
 /// What the outside sees.
-#[derive(Default)]
 struct History {
+    began: Instant,
     /// Partition, base offset, value.
     acknowledged: Vec<(u64, i64, u64)>,
     /// Who served in which leader epoch.
     leaders: BTreeMap<i32, NodeId>,
+    /// Membership changes that were made.
+    changes: u64,
+    /// Replicas that were voters and are not any more: they may be lost.
+    retired: BTreeSet<u64>,
+    /// FNV-1a (Fowler, Noll, Vo) over all events and when they happened.
+    digest: u64,
+}
+
+impl History {
+    fn new() -> History {
+        History {
+            began: Instant::now(),
+            acknowledged: Vec::new(),
+            leaders: BTreeMap::new(),
+            changes: 0,
+            retired: BTreeSet::new(),
+            digest: 0xcbf2_9ce4_8422_2325,
+        }
+    }
+
+    fn note(&mut self, event: &str) {
+        let now = self.began.elapsed();
+        tracing::info!(at = ?now, "{event}");
+        for byte in now
+            .as_micros()
+            .to_be_bytes()
+            .into_iter()
+            .chain(event.bytes())
+        {
+            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
 }
 
 type Shared = Arc<Mutex<History>>;
@@ -53,9 +88,14 @@ fn leading(nodes: &Nodes, history: &Shared) -> Option<(Arc<Group>, i32)> {
     let mut found = None;
     for (node, group) in nodes.iter() {
         if let Some(epoch) = group.leader_epoch() {
-            let leaders = &mut history.lock().unwrap().leaders;
-            let first = *leaders.entry(epoch).or_insert(*node);
-            assert_eq!(first, *node, "two leaders in leader epoch {epoch}");
+            let mut history = history.lock().unwrap();
+            let first = history.leaders.get(&epoch).copied();
+            if first.is_none() {
+                history.note(&format!("{node} leads in {epoch}"));
+                history.leaders.insert(epoch, *node);
+            }
+            let same = first.is_none_or(|first| first == *node);
+            assert!(same, "two leaders in leader epoch {epoch}");
             found = Some((group.clone(), epoch));
         }
     }
@@ -81,6 +121,7 @@ async fn produce(partition: u64, nodes: Nodes, history: Shared, until: Instant) 
                 Ok(Ok(outcomes)) => match outcomes[..] {
                     [Outcome::Appended { base_offset } | Outcome::Duplicate { base_offset }] => {
                         let mut history = history.lock().unwrap();
+                        history.note(&format!("{value} of {partition} at {base_offset}"));
                         history.acknowledged.push((partition, base_offset, value));
                         break;
                     }
@@ -93,9 +134,55 @@ async fn produce(partition: u64, nodes: Nodes, history: Shared, until: Instant) 
     }
 }
 
+/// An operator: replaces voters by nodes that are there, one after another.
+async fn operate(size: usize, mut random: Random, nodes: Nodes, history: Shared, until: Instant) {
+    let short = Duration::from_secs(1);
+    loop {
+        let pause = Duration::from_millis(200 + random.below(2000));
+        tokio::time::sleep(pause).await;
+        if Instant::now() >= until {
+            return;
+        }
+        let Some((group, _)) = leading(&nodes, &history) else {
+            continue;
+        };
+        let (voters, learners) = group.members();
+        let there: Vec<u64> = nodes.lock().unwrap().values().map(|g| g.replica).collect();
+        let spare: Vec<u64> = there.into_iter().filter(|r| !voters.contains(r)).collect();
+        if random.below(4) == 0 || spare.is_empty() {
+            if let Some(learner) = learners.first() {
+                let _ = group.remove_learner(*learner, short).await;
+            }
+            continue;
+        }
+        let new = spare[random.below(spare.len() as u64) as usize];
+        history.lock().unwrap().retired.remove(&new);
+        let mut next: Vec<u64> = voters.iter().copied().collect();
+        while next.len() >= size {
+            next.remove(random.below(next.len() as u64) as usize);
+        }
+        next.push(new);
+        if group.add_learner(new, short).await.is_err()
+            || group.wait_caught_up(new, short * 3).await.is_err()
+        {
+            continue;
+        }
+        let next: BTreeSet<u64> = next.into_iter().collect();
+        let changed = group.change_membership(next.clone(), short * 2).await;
+        let mut history = history.lock().unwrap();
+        history.note(&format!("voters {next:x?}: {changed:?}"));
+        if changed.is_ok() {
+            history.changes += 1;
+            history.retired.extend(voters.difference(&next));
+        }
+    }
+}
+
 struct Simulation {
-    /// Three nodes, or five.
+    /// Three voters, or five.
     size: NodeId,
+    /// Nodes that there are.
+    pool: NodeId,
     cluster: Cluster,
     random: Random,
     nodes: Nodes,
@@ -122,10 +209,11 @@ impl Simulation {
         }
         let simulation = Simulation {
             size,
+            pool: size + 2,
             cluster,
             random,
             nodes: Nodes::default(),
-            history: Shared::default(),
+            history: Arc::new(Mutex::new(History::new())),
         };
         simulation.publish();
         simulation
@@ -137,50 +225,84 @@ impl Simulation {
         *self.nodes.lock().unwrap() = groups.collect();
     }
 
-    fn note(&self, event: String) {
-        tracing::info!(at = ?Instant::now(), "{event}");
+    fn note(&self, event: &str) {
+        self.history.lock().unwrap().note(event);
+    }
+
+    /// Starts a node: for the first time, as what it was, or as a replica that has lost the end of its log.
+    async fn start_node(&mut self, node: NodeId) {
+        let replica = self.cluster.replica(node);
+        let retired = self.history.lock().unwrap().retired.contains(&replica);
+        if retired && self.random.below(2) == 0 {
+            self.note(&format!("{node} begins anew"));
+            let directory = (replica as u32) + 1;
+            self.cluster
+                .run(node, replica_id(node, directory), &[])
+                .await;
+        } else {
+            self.note(&format!("start {node}"));
+            self.cluster.restart(node).await;
+        }
     }
 
     async fn step(&mut self) {
-        let node = 1 + self.random.below(self.size as u64) as NodeId;
-        let (running, size) = (self.cluster.running(), self.size);
+        let node = 1 + self.random.below(self.pool as u64) as NodeId;
+        let (running, pool) = (self.cluster.running(), self.pool);
         match self.random.below(8) {
             0 | 1 if running.contains(&node) => {
                 let unsynced = self.cluster.nodes[&node].disk.unsynced() as u64;
                 let lucky = self.random.below(unsynced + 1) as usize;
-                self.note(format!("crash {node}"));
+                self.note(&format!("crash {node}"));
                 self.nodes.lock().unwrap().remove(&node);
                 self.cluster.crash_with_luck(node, lucky).await;
             }
             0..=3 if !running.contains(&node) => {
-                self.note(format!("restart {node}"));
-                self.cluster.restart(node).await;
+                self.start_node(node).await;
             }
             4 => {
-                let other = 1 + (node + self.random.below(2) as NodeId) % self.size;
-                self.note(format!("cut {node} to {other}"));
+                let other = 1 + (node + self.random.below(2) as NodeId) % pool;
+                self.note(&format!("cut {node} to {other}"));
                 self.cluster.network.cut(node, other);
             }
             5 => {
-                self.note(format!("isolate {node}"));
+                self.note(&format!("isolate {node}"));
                 self.cluster
                     .network
-                    .isolate(node, (1..=size).filter(|n| *n != node));
+                    .isolate(node, (1..=pool).filter(|n| *n != node));
             }
             6 if running.contains(&node) => {
                 let group = self.cluster.group(node);
-                let to = 1 + node % self.size;
-                self.note(format!("transfer from {node} to {to}"));
-                let _ = group
-                    .transfer_leader(replica(to), Duration::from_millis(300))
-                    .await;
+                let to = self.cluster.replica(1 + node % pool);
+                self.note(&format!("transfer from {node} to {to:x}"));
+                let _ = group.transfer_leader(to, Duration::from_millis(300)).await;
             }
             _ => {
-                self.note("heal".to_owned());
+                self.note("heal");
                 self.cluster.network.heal();
             }
         }
         self.publish();
+    }
+
+    /// Ends a membership change that was left half way, and stops who is no member.
+    async fn settle(&mut self) {
+        let deadline = Instant::now() + WAIT;
+        let (voters, learners) = loop {
+            assert!(Instant::now() < deadline, "no membership in time");
+            let group = self.cluster.group(self.cluster.leader().await);
+            let voters: BTreeSet<u64> = group.members().0;
+            let voters = voters.into_iter().take(self.size as usize).collect();
+            if group.change_membership(voters, WAIT).await.is_ok() {
+                break group.members();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        for node in self.cluster.running() {
+            let replica = self.cluster.replica(node);
+            if !voters.contains(&replica) && !learners.contains(&replica) {
+                self.cluster.crash(node).await;
+            }
+        }
     }
 
     /// Ends all faults, and compares what was acknowledged with what is there.
@@ -191,14 +313,15 @@ impl Simulation {
             max_delay: Duration::from_micros(300),
             ..Faults::default()
         });
-        for node in 1..=self.size {
+        for node in 1..=self.pool {
             if !self.cluster.running().contains(&node) {
                 self.cluster.restart(node).await;
             }
         }
         self.publish();
+        self.settle().await;
         self.cluster.agree().await;
-        let group = self.cluster.group(1);
+        let group = self.cluster.group(self.cluster.leader().await);
         let history = self.history.lock().unwrap();
         for partition in 1..=PARTITIONS {
             let found = values(&read(&group, partition, 0));
@@ -225,49 +348,65 @@ impl Simulation {
     }
 }
 
-/// Runs a seed to its end; how many appends were acknowledged.
-fn run(seed: u64) -> usize {
+/// Runs a seed to its end.
+fn run(seed: u64) -> Answer {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut simulation = Simulation::start(seed).await;
         let pause = |random: &mut Random| Duration::from_millis(50 + random.below(1200));
         let until = Instant::now() + Duration::from_millis(STEPS * 700);
-        let producers: Vec<_> = (1..=PARTITIONS)
-            .map(|partition| {
-                let (nodes, history) = (simulation.nodes.clone(), simulation.history.clone());
-                tokio::spawn(produce(partition, nodes, history, until))
-            })
-            .collect();
+        let shared = || (simulation.nodes.clone(), simulation.history.clone());
+        let mut tasks = Vec::new();
+        for partition in 1..=PARTITIONS {
+            let (nodes, history) = shared();
+            tasks.push(tokio::spawn(produce(partition, nodes, history, until)));
+        }
+        let (nodes, history) = shared();
+        let (size, random) = (simulation.size as usize, Random(seed ^ 0x6f70_6572));
+        tasks.push(tokio::spawn(operate(size, random, nodes, history, until)));
         for _ in 0..STEPS {
             let pause = pause(&mut simulation.random);
             tokio::time::sleep(pause).await;
             simulation.step().await;
         }
-        for producer in producers {
-            producer.await.expect("a producer");
+        for task in tasks {
+            task.await.expect("a producer, or the operator");
         }
         simulation.finish().await;
+        simulation.note("end");
         let history = simulation.history.lock().unwrap();
-        history.acknowledged.len()
+        Answer {
+            digest: history.digest,
+            acknowledged: history.acknowledged.len() as u64,
+            changes: history.changes,
+        }
     })
 }
 
 #[test]
 fn nothing_acknowledged_is_lost() {
+    if let Some(seed) = child::seed() {
+        return child::answer(&run(seed));
+    }
     let from_env = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
     if let Some(seed) = from_env("OTTLA_SIM_SEED") {
-        println!("seed {seed}: {:?}", run(seed));
+        println!("seed {seed}: {:?}", child::run(TEST, seed));
         return;
     }
-    let mut acknowledged = 0;
+    let (mut acknowledged, mut changes) = (0, 0);
     for seed in 0..from_env("OTTLA_SIM_SEEDS").unwrap_or(SEEDS) {
-        let result = std::panic::catch_unwind(|| run(seed));
-        let count = result.unwrap_or_else(|_| panic!("seed {seed} failed"));
-        acknowledged += count;
+        let answer = child::run(TEST, seed);
+        acknowledged += answer.acknowledged;
+        changes += answer.changes;
     }
-    assert!(
-        acknowledged > 1000,
-        "{acknowledged} appends were acknowledged"
-    );
+    println!("{acknowledged} appends were acknowledged, {changes} changes made");
+    assert!(acknowledged > 1000 && changes > 10);
+}
+
+#[test]
+fn a_seed_is_one_history() {
+    let histories: Vec<Answer> = [2, 3, 2, 3].map(|s| child::run(TEST, s)).into();
+    assert_eq!(histories[..2], histories[2..]);
+    assert_ne!(histories[0].digest, histories[1].digest);
 }
