@@ -284,7 +284,7 @@ async fn a_link_is_for_who_has_said_hello() {
     let mut client = raw(port).await;
     let mut refused = async |metadata: &[(&'static str, &'static str)], says: &str| {
         let status = link(&mut client, metadata, Vec::new()).await;
-        let status = status.err().expect("a stranger");
+        let status = status.expect_err("a stranger");
         assert!(status.message().contains(says), "{status}");
     };
     refused(
@@ -298,7 +298,7 @@ async fn a_link_is_for_who_has_said_hello() {
     assert!(other.is_err(), "two nodes on one connection");
     let mut refused = async |metadata: &[(&'static str, &'static str)], says: &str| {
         let status = link(&mut client, metadata, Vec::new()).await;
-        let status = status.err().expect("a stranger");
+        let status = status.expect_err("a stranger");
         assert!(status.message().contains(says), "{status}");
     };
     refused(&named("2", "another", "control"), "another cluster").await;
