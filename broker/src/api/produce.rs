@@ -181,7 +181,7 @@ async fn stage(
     let replica = topic.replica(data.index)?;
     replica.lead(-1)?;
     let enough = topic.config.min_insync_replicas;
-    if acks == ACKS_ALL && enough > 1 && brokers::in_sync(services, replica.group.id) < enough {
+    if acks == ACKS_ALL && enough > 1 && brokers::lacks_replicas(services, replica, enough) {
         return Err(ResponseError::NotEnoughReplicas.into());
     }
     let checked = services

@@ -363,31 +363,6 @@ async fn short_time_outs() {
 }
 
 #[tokio::test]
-async fn too_few_replicas_are_enough_for_acks_1() {
-    within(TEST_SECONDS, "min.insync.replicas", async {
-        let mut bench = Bench::with_topic(1, &[("min.insync.replicas", "3")]).await;
-        let all = bench
-            .connection
-            .produce(&bench.topic, 0, small(1).encode())
-            .await
-            .unwrap();
-        assert_eq!(
-            (all.error_code, all.base_offset),
-            (code::NOT_ENOUGH_REPLICAS, -1)
-        );
-        let request = produce_request(&bench.topic, 0, 1, small(1).encode());
-        let answer = bench
-            .connection
-            .call::<ProduceRequest>(PRODUCE, &request)
-            .await
-            .unwrap();
-        let one = &answer.responses[0].partition_responses[0];
-        assert_eq!((one.error_code, one.base_offset), (0, 0));
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn unknown_topic_or_partition() {
     within(TEST_SECONDS, "unknown topic", async {
         let mut bench = Bench::start().await;

@@ -177,8 +177,8 @@ pub static TOPIC: &[ConfigDef] = &[
     int(
         "min.insync.replicas",
         "1",
-        "Replicas that must be in sync for a write with acks=all to be accepted. A majority is \
-         always needed besides.",
+        "Replicas that must be in sync for a write with acks=all to be accepted, or all if there are \
+         fewer. A majority is always needed besides.",
     )
     .at_least(1)
     .supplied_by(&[synonym("min.insync.replicas")]),
