@@ -57,7 +57,7 @@ struct Share {
 }
 
 impl Share {
-    /// Copies the records out of a frame of which little else is kept.
+    /// Copies the records out of a frame of which much else would be kept with them.
     fn copy(&mut self) {
         for command in &mut self.commands {
             if let Command::Append { body, .. } = command {
@@ -117,10 +117,10 @@ pub(super) async fn start(
         topics.push((response, answers));
     }
     let accepted_bytes: usize = shares.values().map(|share| share.bytes).sum();
-    let is_mostly_refused = accepted_bytes < frame_bytes / 2;
+    let keeps_much_else = accepted_bytes < frame_bytes - frame_bytes / 8;
     let mut tickets = Vec::with_capacity(shares.len());
     for (id, mut share) in shares {
-        if is_mostly_refused {
+        if keeps_much_else {
             share.copy();
         }
         let permit = services.topics.groups().reserve(share.held_bytes()).await;
