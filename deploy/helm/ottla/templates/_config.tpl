@@ -21,7 +21,7 @@ ottla.memory.bytes: resources.limits.memory and memory.budgetPercent
 {{- define "ottla.property" -}}
 {{- $text := toString .value -}}
 {{- if kindIs "float64" .value -}}
-{{- if gt (max .value (mulf -1 .value)) 9007199254740992.0 -}}
+{{- if or (gt .value 9007199254740992.0) (lt .value -9007199254740992.0) -}}
 {{- fail (printf "config.%s: put a number this large in quotes, otherwise YAML rounds it" .key) -}}
 {{- end -}}
 {{- if eq .value (floor .value) }}{{ $text = printf "%.0f" .value }}{{ end -}}
