@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use ottla_coordinator::Usage;
+use ottla_coordinator::{States, Usage};
 use ottla_proto::limits::{GROUP_MEMORY_BYTES, MEMBER_MEMORY_BYTES, OFFSET_MEMORY_BYTES};
 
 pub struct Bounds {
@@ -11,13 +11,16 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Half of the memory is for committed offsets, a quarter for what members say of themselves.
+    /// Half of the memory is for committed offsets, an eighth of it all for what they say; a quarter
+    /// for what members say of themselves.
     pub fn new(memory_bytes: usize) -> Arc<Bounds> {
         let most = Usage {
-            offsets: memory_bytes / 2 / OFFSET_MEMORY_BYTES,
+            offsets: memory_bytes * 3 / 8 / OFFSET_MEMORY_BYTES,
+            offset_text_bytes: memory_bytes / 8,
             member_bytes: memory_bytes / 4,
             members: memory_bytes / 8 / MEMBER_MEMORY_BYTES,
             groups: memory_bytes / 8 / GROUP_MEMORY_BYTES,
+            states: States::default(),
         };
         Arc::new(Bounds {
             most,
@@ -45,12 +48,26 @@ impl Part {
         let mut used = self.bounds.used.lock().expect("never poisoned");
         *used = used.less(self.own).plus(own);
         self.own = own;
-        metrics::gauge!("kafka_coordinator_group_groupmetadatamanager_numgroups")
-            .set(used.groups as f64);
-        metrics::gauge!("kafka_coordinator_group_groupmetadatamanager_numoffsets")
-            .set(used.offsets as f64);
+        show(&used);
         self.bounds.most.less(*used)
     }
+}
+
+fn show(used: &Usage) {
+    macro_rules! gauge {
+        ($name:literal, $value:expr) => {
+            let name = concat!("kafka_coordinator_group_groupmetadatamanager_", $name);
+            metrics::gauge!(name).set($value as f64);
+        };
+    }
+    let states = used.states;
+    let busy = states.preparing_rebalance + states.completing_rebalance + states.stable;
+    gauge!("numoffsets", used.offsets);
+    gauge!("numgroups", used.groups);
+    gauge!("numgroupsempty", used.groups.saturating_sub(busy));
+    gauge!("numgroupspreparingrebalance", states.preparing_rebalance);
+    gauge!("numgroupscompletingrebalance", states.completing_rebalance);
+    gauge!("numgroupsstable", states.stable);
 }
 
 impl Drop for Part {

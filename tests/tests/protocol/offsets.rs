@@ -48,6 +48,31 @@ impl Bench {
         (partition.error_code, partition.low_watermark)
     }
 
+    /// As [`Bench::delete_records`] for several entries of one request.
+    async fn delete_records_of(&mut self, topics: &[&[(i32, i64)]]) -> Vec<Vec<(i16, i64)>> {
+        let partition = |&(index, before): &(i32, i64)| {
+            DeleteRecordsPartition::default()
+                .with_partition_index(index)
+                .with_offset(before)
+        };
+        let topic = |partitions: &&[(i32, i64)]| {
+            DeleteRecordsTopic::default()
+                .with_name(name(&self.topic))
+                .with_partitions(partitions.iter().map(partition).collect())
+        };
+        let request = DeleteRecordsRequest::default()
+            .with_topics(topics.iter().map(topic).collect())
+            .with_timeout_ms(10_000);
+        let answer = self.connection.call(2, &request).await.unwrap();
+        let outcomes = answer.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter();
+            partitions
+                .map(|p| (p.error_code, p.low_watermark))
+                .collect()
+        });
+        outcomes.collect()
+    }
+
     async fn end_of_epoch(&mut self, current: i32, epoch: i32) -> EpochEndOffset {
         let partition = OffsetForLeaderPartition::default()
             .with_partition(0)
@@ -369,6 +394,25 @@ async fn null_and_empty_values_differ() {
             .map(|(_, record)| record.clone())
             .collect();
         assert_eq!(back, records);
+    })
+    .await;
+}
+
+/// Each entry is answered, and the highest offset counts, wherever in the request it stands.
+#[tokio::test]
+async fn records_of_a_partition_that_is_named_twice_are_deleted_once() {
+    within(TEST_SECONDS, "DeleteRecords twice", async {
+        let mut bench = Bench::start().await;
+        bench.append(&small(20)).await;
+        let asked: [&[(i32, i64)]; 3] = [&[(0, 5), (0, 9), (3, 1)], &[(0, 2)], &[(0, 21)]];
+        let answered = bench.delete_records_of(&asked).await;
+        let unknown = (code::UNKNOWN_TOPIC_OR_PARTITION, -1);
+        let beyond = (code::OFFSET_OUT_OF_RANGE, -1);
+        assert_eq!(
+            answered,
+            [vec![(0, 9), (0, 9), unknown], vec![(0, 9)], vec![beyond]]
+        );
+        assert_eq!((bench.offset(-2).await, bench.offset(-1).await), (9, 20));
     })
     .await;
 }
