@@ -16,8 +16,10 @@ SOAK_POWER_LOSSES ?= 500
 SOAK_DAMAGES ?= 2000
 FUZZ_SECONDS ?= 600
 FUZZ_TOOLS := $(OTTLA_TEST_CACHE)/tools
+CARGO_DEB := $(OTTLA_TEST_CACHE)/tools
+DEB := $(CARGO_TARGET_DIR)/debian/ottla.deb
 
-.PHONY: run test unit clients verify fix build setup setup-tests fuzz fuzz-short soak bench
+.PHONY: run test test-deploy unit clients deploy deb verify fix build setup setup-tests fuzz fuzz-short soak bench
 
 run: build ## builds, starts Ottla, shows its main job on real input, stays up
 	@deploy/demo $(OTTLA)
@@ -31,13 +33,24 @@ setup: ## what the build needs from Debian, and a Rust compiler
 setup-tests: ## and what the tests need
 	@.ci/setup --tests
 
-test: verify build unit fuzz-short clients ## everything CI runs
+test: verify build unit fuzz-short clients deploy ## everything CI runs
 
 unit: setup-tests
 	OTTLA_BIN=$(OTTLA) OTTLA_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) --no-fail-fast
 
 clients: setup-tests build ## the daily Kafka clients, against a broker of their own
 	OTTLA_BIN=$(OTTLA) tests/clients/run
+
+deploy: setup-tests build ## the chart, dashboards, alerts, image and unit; no cluster needed
+	OTTLA_BIN=$(OTTLA) tests/deploy/run -m "not full"
+
+test-deploy: setup-tests deb ## that, and the Debian package installed and started on a copy of this machine; needs root
+	OTTLA_BIN=$(OTTLA) OTTLA_DEB=$(DEB) tests/deploy/run
+
+deb: build ## a Debian package, at $(DEB)
+	@command -v $(CARGO_DEB)/bin/cargo-deb > /dev/null || \
+		CARGO_TARGET_DIR=$(CARGO_DEB)/target cargo install --locked --root $(CARGO_DEB) cargo-deb@3.8.0
+	$(CARGO_DEB)/bin/cargo-deb -p ottla-broker --no-build --strip -o $(DEB)
 
 verify: setup-tests ## never writes
 	cargo fmt --all --check
