@@ -66,12 +66,14 @@ class Load:
         self.broker = broker
         self.ended = threading.Event()
         self.failure = None
+        self.acknowledged = 0
         self.thread = threading.Thread(target=self._run)
 
     def _run(self):
         try:
             while not self.ended.is_set():
-                self.broker.kcat("-t", "payments", "-P", data="a payment\n" * 100)
+                self.broker.kcat("-t", "payments", "-P", "-X", "acks=all", data="a payment\n" * 100)
+                self.acknowledged += 100
                 self.broker.kcat("-G", "fraud", "-X", "auto.offset.reset=earliest", "-c", "10", "payments")
         except subprocess.SubprocessError as error:
             self.failure = error

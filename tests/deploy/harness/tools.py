@@ -91,6 +91,17 @@ def prometheus():
     return _install("prometheus", b"debian", fill) / "usr" / "bin"
 
 
+def kafka_jars():
+    """A folder with Apache Kafka and MirrorMaker 2, from Maven Central."""
+    pom = HERE / "mirror" / "pom.xml"
+
+    def fill(folder):
+        copy = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+        _run("mvn", "-q", "-B", "-f", str(pom), copy, f"-DoutputDirectory={folder}")
+
+    return _install("kafka", pom.read_bytes(), fill)
+
+
 def ottla():
     binary = shutil.which(os.environ.get("OTTLA_BIN", "ottla"))
     if not binary:
