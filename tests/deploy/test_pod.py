@@ -94,3 +94,15 @@ def test_a_key_from_a_secret(start):
     pod.kcat("-L", "-t", "payments")
     topics = {t["topic"]: len(t["partitions"]) for t in json.loads(pod.kcat("-L", "-J"))["topics"]}
     assert topics["payments"] == 5
+
+
+def test_addresses_of_both_kinds(start):
+    """On "[::]" IPv4 is answered, too; without namespaces the address is replaced and nothing is shown."""
+    pod = start({"listenAddress": "[::]", "shutdown": {"sleepSeconds": 0}})
+    pod.wait()
+    if isolated():
+        for host in ("[::1]", "127.0.0.1"):
+            assert pod.get("/health/live", host=host)[0] == 200
+            command = pod.within("kcat", "-b", f"{host}:9092", "-L")
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
+    assert pod.terminate() == 0

@@ -74,7 +74,7 @@ class Pod:
             for port, number in self.ports.items():
                 text = text.replace(f":{number}", f":{real[port]}")
             text = re.sub(r"//ottla-\d+\.[a-z.-]+:", "//127.0.0.1:", text)
-            self.files[file] = text.replace("0.0.0.0", "127.0.0.1").replace(DATA, str(self.data))
+            self.files[file] = text.replace("0.0.0.0", "127.0.0.1").replace("[::]", "127.0.0.1").replace(DATA, str(self.data))
         self.ports = real
 
     def env(self):
@@ -147,9 +147,9 @@ class Pod:
         """A command line that runs in the pod's network."""
         return ["nsenter", "--net", "--target", str(self.process.pid), *command] if isolated() else [*command]
 
-    def get(self, path, port="metrics", timeout_s=5):
+    def get(self, path, port="metrics", timeout_s=5, host="127.0.0.1"):
         """(status, body); raises OSError if nobody answers."""
-        url = f"http://127.0.0.1:{self.ports[port]}{path}"
+        url = f"http://{host}:{self.ports[port]}{path}"
         command = self.within(sys.executable, "-c", GET, url, str(timeout_s))
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:

@@ -6,14 +6,14 @@ broker.id: the pod's number
 controller.quorum.voters: replicas
 controller.quorum.bootstrap.servers: replicas
 controller.listener.names: ports
-listeners: ports
+listeners: listenAddress and ports
 advertised.listeners: externalAccess
 listener.security.protocol.map: externalAccess
 inter.broker.listener.name: ports
 log.dir: persistence
 log.dirs: persistence
 broker.rack: rack.podLabel
-ottla.metrics.listener: ports.metrics
+ottla.metrics.listener: listenAddress and ports.metrics
 ottla.memory.bytes: resources.limits.memory and memory.budgetPercent
 {{- end -}}
 
@@ -57,14 +57,14 @@ process.roles=broker,controller
 node.id={{ .index }}
 controller.quorum.voters={{ join "," $voters }}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://0.0.0.0:{{ int $values.ports.kafka }},CONTROLLER://0.0.0.0:{{ int $values.ports.controller }}
-{{- if $values.externalAccess.enabled }},EXTERNAL://0.0.0.0:{{ int $values.ports.external }}{{ end }}
+listeners=PLAINTEXT://{{ $values.listenAddress }}:{{ int $values.ports.kafka }},CONTROLLER://{{ $values.listenAddress }}:{{ int $values.ports.controller }}
+{{- if $values.externalAccess.enabled }},EXTERNAL://{{ $values.listenAddress }}:{{ int $values.ports.external }}{{ end }}
 advertised.listeners=PLAINTEXT://{{ include "ottla.host" . }}:{{ int $values.ports.kafka }}
 {{- with $values.externalAccess }}{{ if .enabled }},EXTERNAL://{{ replace "{index}" (toString $.index) .host }}:{{ include "ottla.externalPort" $ }}{{ end }}{{ end }}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{{ if $values.externalAccess.enabled }},EXTERNAL:PLAINTEXT{{ end }}
 inter.broker.listener.name=PLAINTEXT
 log.dirs=/var/lib/ottla
-ottla.metrics.listener=0.0.0.0:{{ int $values.ports.metrics }}
+ottla.metrics.listener={{ $values.listenAddress }}:{{ int $values.ports.metrics }}
 ottla.memory.bytes={{ include "ottla.budget" $root }}
 {{- range $key, $value := $config }}
 {{ $key }}={{ include "ottla.property" (dict "key" $key "value" $value) }}
