@@ -2,13 +2,14 @@
 
 import json
 import pathlib
-import signal
 import subprocess
+import threading
 
 import pytest
 
 from harness import chart
 from harness.pod import Pod, isolated
+from harness.ports import wait_for
 
 
 @pytest.fixture
@@ -24,11 +25,10 @@ def start(tmp_path):
 
     yield go
     for pod in pods:
-        pod.kill()
+        pod.close()
 
 
 def advertised(pod):
-    """kcat would follow the advertised name, which only the cluster's DNS knows."""
     metadata = json.loads(pod.kcat("-L", "-J"))
     return [broker["name"] for broker in metadata["brokers"]]
 
@@ -65,6 +65,52 @@ def test_data_outlives_the_pod(start):
     pod.start()
     pod.wait()
     assert "payments" in pod.kcat("-L")
+
+
+class Producer:
+    """An idempotent kcat that is fed line by line; -E lets it go on while nobody answers, as any client does."""
+
+    def __init__(self, pod, topic):
+        words = ["-P", "-E", "-t", topic, "-p", "0", "-X", "enable.idempotence=true", "-X", "linger.ms=0"]
+        self.process = subprocess.Popen(pod.kcat_command(*words), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.sent = 0
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self._feed)
+        self.thread.start()
+
+    def _feed(self):
+        while not self.ended.wait(0.002):
+            self.process.stdin.write(f"payment {self.sent}\n")
+            self.process.stdin.flush()
+            self.sent += 1
+
+    def finish(self):
+        """What it complained about; everything is delivered then."""
+        self.ended.set()
+        self.thread.join()
+        _, complaints = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, complaints
+        return complaints
+
+
+def test_restarts_under_load_show_no_error_and_lose_nothing(start):
+    """As the StatefulSet does an upgrade: preStop, SIGTERM, a new container, readiness; then a node that dies."""
+    pod = start()
+    pod.wait()
+    pod.kcat("-P", "-t", "payments", data="the first\n")
+    producer = Producer(pod, "payments")
+    wait_for("records", lambda: producer.sent > 200)
+    assert pod.terminate() == 0
+    pod.start()
+    pod.wait()
+    wait_for("more records", lambda sent=producer.sent: producer.sent > sent + 200)
+    pod.kill()
+    pod.start()
+    pod.wait()
+    wait_for("more records", lambda sent=producer.sent: producer.sent > sent + 200)
+    assert "Delivery failed" not in producer.finish()
+    found = pod.kcat("-C", "-t", "payments", "-o", "beginning", "-e", "-q").splitlines()
+    assert found == ["the first", *(f"payment {i}" for i in range(producer.sent))]
 
 
 def test_everything_at_once_starts(start):

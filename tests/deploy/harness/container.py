@@ -1,4 +1,4 @@
-"""Becomes the program of a container: run by `unshare --mount --net`, as root, with a JSON file as argument.
+"""Becomes the program of a container: run by `unshare --mount`, as root, with a JSON file as argument.
 
 The file has: root (an empty folder), files ({path: text}), volumes ({path: folder}), writable (paths),
 program (the host's path, put at argv[0]), argv, env, uid, gid, no_new_privileges, drop_all.
@@ -53,7 +53,6 @@ def fill(spec):
         inside(path).mkdir()
         mount("--rbind", path, str(inside(path)))
     mount("-o", "remount,ro", str(root))
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     return root
 
 

@@ -47,6 +47,27 @@ def isolated():
     return done.returncode == 0
 
 
+class Network:
+    """Networks and names outlive pods: a namespace with the cluster's DNS as /etc/hosts."""
+
+    def __init__(self, folder, names):
+        hosts = folder / "hosts"
+        hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in ["localhost", *names]))
+        script = f"mount --make-rprivate / && mount --bind {hosts} /etc/hosts && ip link set lo up && echo up && exec sleep infinity"
+        command = ["unshare", "--mount", "--net", "sh", "-c", script]
+        self.holder = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        assert self.holder.stdout.readline() == "up\n"
+
+    def within(self, *command, mount=True):
+        spaces = ["--net", "--mount"] if mount else ["--net"]
+        return ["nsenter", *spaces, "--target", str(self.holder.pid), "--", *command]
+
+    def close(self):
+        self.holder.kill()
+        self.holder.wait()
+        self.holder.stdout.close()
+
+
 class Pod:
     """Pod number `index` of a rendered StatefulSet."""
 
@@ -64,7 +85,11 @@ class Pod:
         self.files = dict(objects["ConfigMap", name]["data"])
         self.ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
         self.data.mkdir(parents=True, exist_ok=True)
-        if not isolated():
+        self.network = None
+        if isolated():
+            names = re.findall(r"//([a-z0-9.-]+[a-z]):", "".join(self.files.values()))
+            self.network = Network(self.folder, names)
+        else:
             self._use_this_machine()
 
     def _use_this_machine(self):
@@ -111,8 +136,8 @@ class Pod:
             options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
             if isolated():
                 spec = self._container({CONFIG: str(config), DATA: str(self.data)}, mounts)
-                command = ["unshare", "--mount", "--net", sys.executable, "-B", str(CONTAINER), str(spec)]
-                self.process = subprocess.Popen(command, **options)
+                command = ["unshare", "--mount", sys.executable, "-B", str(CONTAINER), str(spec)]
+                self.process = subprocess.Popen(self.network.within(*command, mount=False), **options)
             else:
                 argv = [word.replace(CONFIG, str(config)) for word in self.argv()]
                 self.process = subprocess.Popen(argv, executable=tools.ottla(), env=self.env(), **options)
@@ -145,7 +170,7 @@ class Pod:
 
     def within(self, *command):
         """A command line that runs in the pod's network."""
-        return ["nsenter", "--net", "--target", str(self.process.pid), *command] if isolated() else [*command]
+        return self.network.within(*command) if self.network else [*command]
 
     def get(self, path, port="metrics", timeout_s=5, host="127.0.0.1"):
         """(status, body); raises OSError if nobody answers."""
@@ -192,15 +217,21 @@ class Pod:
             self.process.kill()
             self.process.wait()
 
+    def close(self):
+        self.kill()
+        if self.network:
+            self.network.close()
+
     def tail(self):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
 
+    def kcat_command(self, *arguments):
+        return self.within("kcat", "-b", f"127.0.0.1:{self.ports['kafka']}", *arguments)
+
     def kcat(self, *arguments, data=None):
-        """kcat within the pod's network. It does not follow advertised names: only the cluster's DNS knows them."""
-        done = subprocess.run(
-            self.within("kcat", "-b", f"127.0.0.1:{self.ports['kafka']}", *arguments),
-            input=data, text=True, capture_output=True, timeout=60,
-        )
+        """A client within the cluster: it follows the advertised names."""
+        command = self.kcat_command(*arguments)
+        done = subprocess.run(command, input=data, text=True, capture_output=True, timeout=60)
         if done.returncode:
             raise PodError(done.stderr)
         return done.stdout
