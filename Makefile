@@ -15,8 +15,7 @@ SOAK_MEMORY_SECONDS ?= 3600
 SOAK_POWER_LOSSES ?= 500
 SOAK_DAMAGES ?= 2000
 FUZZ_SECONDS ?= 600
-FUZZ_TOOLS := $(OTTLA_TEST_CACHE)/tools
-CARGO_DEB := $(OTTLA_TEST_CACHE)/tools
+TOOLS := $(OTTLA_TEST_CACHE)/tools
 DEB := $(CARGO_TARGET_DIR)/debian/ottla.deb
 
 .PHONY: run test test-deploy unit clients deploy deb verify fix build setup setup-tests fuzz fuzz-short soak bench
@@ -48,9 +47,10 @@ test-deploy: setup-tests deb ## that, and the Debian package installed and start
 	OTTLA_BIN=$(OTTLA) OTTLA_DEB=$(DEB) tests/deploy/run
 
 deb: build ## a Debian package, at $(DEB)
-	@command -v $(CARGO_DEB)/bin/cargo-deb > /dev/null || \
-		CARGO_TARGET_DIR=$(CARGO_DEB)/target cargo install --locked --root $(CARGO_DEB) cargo-deb@3.8.0
-	$(CARGO_DEB)/bin/cargo-deb -p ottla-broker --no-build --strip -o $(DEB)
+	@command -v $(TOOLS)/bin/cargo-deb > /dev/null || \
+		CARGO_TARGET_DIR=$(TOOLS)/target cargo install --locked --root $(TOOLS) cargo-deb@3.8.0
+	mkdir -p $(dir $(DEB))
+	$(TOOLS)/bin/cargo-deb -p ottla-broker --no-build --strip -o $(DEB)
 
 verify: setup-tests ## never writes
 	cargo fmt --all --check
@@ -65,10 +65,10 @@ fix: setup
 fuzz: FUZZ = $(FUZZ_SECONDS)
 fuzz-short: FUZZ = 20
 fuzz fuzz-short: setup-tests
-	@command -v $(FUZZ_TOOLS)/bin/cargo-fuzz > /dev/null || \
-		CARGO_TARGET_DIR=$(FUZZ_TOOLS)/target cargo install --locked --root $(FUZZ_TOOLS) cargo-fuzz@0.13.2
+	@command -v $(TOOLS)/bin/cargo-fuzz > /dev/null || \
+		CARGO_TARGET_DIR=$(TOOLS)/target cargo install --locked --root $(TOOLS) cargo-fuzz@0.13.2
 	for target in request batch; do \
-		RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(OTTLA_TEST_CACHE)/fuzz-target PATH=$(FUZZ_TOOLS)/bin:$$PATH \
+		RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(OTTLA_TEST_CACHE)/fuzz-target PATH=$(TOOLS)/bin:$$PATH \
 		cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target -- -max_total_time=$(FUZZ) || exit 1; \
 	done
 

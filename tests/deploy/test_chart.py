@@ -210,6 +210,16 @@ def test_secrets_are_referred_to():
     assert variable["valueFrom"] == {"secretKeyRef": {"name": "kept", "key": "hours"}}
 
 
+def test_scraped_metrics_have_the_labels_of_rules_and_dashboards():
+    monitor = chart.render({"monitoring": MONITORING})["ServiceMonitor", "ottla"]["spec"]
+    (endpoint,) = monitor["endpoints"]
+    labels = {found["targetLabel"]: found["replacement"] for found in endpoint["relabelings"]}
+    assert labels == {"job": "ottla", "ottla_cluster": "events/ottla"}
+    services = {name: found["spec"]["ports"] for (kind, name), found in chart.render().items() if kind == "Service"}
+    scraped = [name for name, ports in services.items() if endpoint["port"] in {port["name"] for port in ports}]
+    assert scraped == ["ottla-headless"], "each broker once"
+
+
 def test_notes_say_where_and_how():
     text = chart.notes({"externalAccess": EXTERNAL})
     assert "ottla.events.svc.cluster.local:9092" in text

@@ -1,19 +1,22 @@
 """Free ports, and waiting for a condition."""
 
+import random
 import socket
 import time
 
 
 def free_ports(count):
-    """Ports that nobody listens on right now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for found in sockets:
-            found.bind(("127.0.0.1", 0))
-        return [found.getsockname()[1] for found in sockets]
-    finally:
-        for found in sockets:
-            found.close()
+    """Ports that nobody listens on right now, outside the range of outgoing connections."""
+    found = set()
+    while len(found) < count:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.add(port)
+    return list(found)
 
 
 def wait_for(what, condition, limit_s=60):
