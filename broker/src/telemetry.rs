@@ -31,7 +31,7 @@ use crate::board::Board;
 
 /// Logs to standard error; `RUST_LOG` chooses levels, `info` by default.
 pub fn start_logs(format: LogFormat) {
-    let standard = || EnvFilter::new("info,openraft=warn");
+    let standard = || EnvFilter::new("info,openraft=error");
     let (filter, malformed) = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(levels) => match EnvFilter::try_new(&levels) {
             Ok(filter) => (filter, None),

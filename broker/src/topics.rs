@@ -8,10 +8,13 @@ use bytes::Bytes;
 use ottla_log::{BATCH_HEAD_BYTES, StoreError};
 use ottla_proto::config::{self, ServerConfig, TopicConfig};
 use ottla_proto::ids::PartitionId;
-use ottla_proto::limits::{BATCH_INSPECTIONS, DECOMPRESSED_BATCH_BYTES};
+use ottla_proto::limits::{
+    BATCH_INSPECTIONS, DECOMPRESSED_BATCH_BYTES, SMALL_INSPECTION_BYTES, SMALL_INSPECTIONS,
+};
 use ottla_proto::metadata::{Image, Topic};
 use ottla_raft::{BatchMeta, Command, Group, Groups, Partition, ProducerMeta};
 use ottla_wire::batch::{self, BatchError, BatchHeader, Rules, TimestampType};
+use ottla_wire::compress::Codec;
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
@@ -108,6 +111,7 @@ pub struct Topics {
     changes: watch::Sender<()>,
     /// Places for [`Topics::look_inside`].
     inspections: Semaphore,
+    small_inspections: Semaphore,
     /// Of all topics, also those that are gone.
     pub counts: TopicCounts,
 }
@@ -130,6 +134,7 @@ impl Topics {
             view: RwLock::default(),
             changes: watch::Sender::new(()),
             inspections: Semaphore::new(BATCH_INSPECTIONS),
+            small_inspections: Semaphore::new(SMALL_INSPECTIONS),
             counts: TopicCounts::default(),
         }
     }
@@ -249,10 +254,31 @@ impl Topics {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let place = self.inspections.acquire().await;
-        let done = tokio::task::spawn_blocking(work).await;
-        drop(place);
-        done.expect("looking into a batch does not panic")
+        look_inside(&self.inspections, work).await
+    }
+
+    /// All that can be checked of a batch. Most compressed ones become small ones, many at a time.
+    async fn validate(
+        &self,
+        batch: &Bytes,
+        rules: Rules,
+        now_ms: i64,
+    ) -> Result<BatchHeader, BatchError> {
+        if BatchHeader::parse(batch)?.compression()? == Codec::None {
+            return batch::validate(batch, &rules, now_ms);
+        }
+        let within = |max_decompressed_bytes| {
+            let (batch, mut rules) = (batch.clone(), rules.clone());
+            rules.max_decompressed_bytes = max_decompressed_bytes;
+            move || batch::validate(&batch, &rules, now_ms)
+        };
+        let small = within(SMALL_INSPECTION_BYTES.min(rules.max_decompressed_bytes));
+        match look_inside(&self.small_inspections, small).await {
+            Err(BatchError::DecompressedTooLarge { .. }) => {
+                self.look_inside(within(rules.max_decompressed_bytes)).await
+            }
+            checked => checked,
+        }
     }
 
     /// Checks what a producer sent for one partition: exactly one batch, intact and allowed.
@@ -280,14 +306,7 @@ impl Topics {
         };
         let now_ms = self.now_ms();
         let batch = batch::exactly_one(records)?;
-        let mut header = match rules.require_keys {
-            false => batch::validate(&batch, &rules, now_ms)?,
-            true => {
-                let batch = batch.clone();
-                self.look_inside(move || batch::validate(&batch, &rules, now_ms))
-                    .await?
-            }
-        };
+        let mut header = self.validate(&batch, rules, now_ms).await?;
         if header.is_transactional() {
             return Err(BatchError::InvalidRecord(
                 "transactional batches need a transaction, and none is open",
@@ -306,6 +325,16 @@ impl Topics {
             ..append_command(partition, &batch, &header)
         })
     }
+}
+
+async fn look_inside<T: Send + 'static>(
+    places: &Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let place = places.acquire().await;
+    let done = tokio::task::spawn_blocking(work).await;
+    drop(place);
+    done.expect("looking into a batch does not panic")
 }
 
 /// The command that appends a batch that is known to be good.

@@ -58,8 +58,21 @@ pub const FETCH_READ_BYTES: usize = 4 << 20;
 pub const METADATA_COMMIT_WAIT_MS: u64 = 10_000;
 /// What one record batch may decompress to where the broker must look inside.
 pub const DECOMPRESSED_BATCH_BYTES: usize = 64 << 20;
-/// Batches that are decompressed at a time.
+/// Batches that are decompressed at a time, if one may become as large as that.
 pub const BATCH_INSPECTIONS: usize = 2;
+/// What a batch may decompress to among many others; one that needs more waits for its turn.
+pub const SMALL_INSPECTION_BYTES: usize = 1 << 20;
+pub const SMALL_INSPECTIONS: usize = 16;
+/// Time that a Produce with acks=all has at least, whatever it asks for.
+pub const PRODUCE_WAIT_MS_MIN: u64 = 1000;
+/// Answers that can be much larger than their requests and are made at a time.
+pub const LARGE_ANSWERS: usize = 2;
+/// What is asked for by name and is not more than this never counts as one of them.
+pub const SMALL_ANSWER_PARTS: usize = 100;
+/// How long an answer waits for room in memory before its connection is closed.
+pub const ANSWER_ROOM_WAIT_MS: u64 = 10_000;
+/// The largest of them; a part that does not fit gets POLICY_VIOLATION.
+pub const LARGE_ANSWER_BYTES: usize = 32 << 20;
 /// Requests of one connection that are read but not answered. Above it the client is not read.
 pub const REQUESTS_IN_FLIGHT_PER_CONNECTION: usize = 64;
 /// Requests that one connection may have in memory, unanswered, without asking for room. A larger one

@@ -143,18 +143,21 @@ impl PartitionState {
     }
 
     /// The last epoch at or below `epoch` and the offset where it ended (KIP-101, KIP-279):
-    /// what OffsetForLeaderEpoch answers. `None` if the log knows no such epoch.
+    /// what OffsetForLeaderEpoch answers. An epoch from before those that are left ended where the log
+    /// starts now, so that a consumer that was there reads on. `None` for an epoch that is none, or not
+    /// yet.
     pub fn epoch_end(&self, epoch: i32, current_epoch: i32) -> Option<(i32, i64)> {
-        if epoch >= current_epoch {
-            return (epoch == current_epoch).then_some((epoch, self.log_end_offset));
+        if epoch < 0 || epoch > current_epoch {
+            return None;
+        }
+        if epoch == current_epoch {
+            return Some((epoch, self.log_end_offset));
         }
         let next = self.epochs.partition_point(|e| e.epoch <= epoch);
-        let found = self.epochs.get(next.checked_sub(1)?)?;
-        let end = self
-            .epochs
-            .get(next)
-            .map_or(self.log_end_offset, |e| e.start_offset);
-        Some((found.epoch, end))
+        let found = next.checked_sub(1).map_or(epoch, |i| self.epochs[i].epoch);
+        let end = self.epochs.get(next);
+        let end = end.map_or(self.log_end_offset, |e| e.start_offset);
+        Some((found, end.max(self.log_start_offset)))
     }
 
     /// The leader epoch in which `offset` was written; -1 if the log does not know.
@@ -197,7 +200,8 @@ mod tests {
             let base = s.log_end_offset;
             s.append(&meta(offsets), base, &context(epoch));
         }
-        assert_eq!(s.epoch_end(0, 4), None);
+        assert_eq!(s.epoch_end(-1, 4), None);
+        assert_eq!(s.epoch_end(0, 4), Some((0, 0)));
         assert_eq!(s.epoch_end(1, 4), Some((1, 15)));
         assert_eq!(s.epoch_end(2, 4), Some((1, 15)));
         assert_eq!(s.epoch_end(4, 4), Some((4, 22)));
@@ -212,6 +216,18 @@ mod tests {
                 start_offset: 15
             }]
         );
+        // A consumer that read the last record of epoch 1 reads on at 16, not at the end.
+        assert_eq!(s.epoch_end(1, 4), Some((1, 16)));
+        assert_eq!(s.epoch_end(4, 5), Some((4, 22)));
+        s.trim(22);
+        assert_eq!(s.epoch_end(1, 6), Some((1, 22)));
+    }
+
+    #[test]
+    fn an_empty_log_ended_every_epoch_where_it_stands() {
+        let s = PartitionState::new();
+        assert_eq!(s.epoch_end(3, 5), Some((3, 0)));
+        assert_eq!(s.epoch_end(6, 5), None);
     }
 
     #[test]

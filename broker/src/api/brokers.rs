@@ -157,6 +157,14 @@ impl<'a> ClusterView<'a> {
     }
 }
 
+/// How many members of a group are there.
+pub(super) fn in_sync(services: &Services, id: GroupId) -> usize {
+    let image = services.metadata.current();
+    let is_there = |id: &&NodeId| image.broker(**id).is_some_and(|broker| !broker.fenced);
+    let group = image.group(id);
+    group.map_or(0, |group| group.members.iter().filter(is_there).count())
+}
+
 /// This broker knows best whether it leads; of others it knows what they reported. The only member
 /// of a group needs no report.
 fn leader_of(group: &Group, own_id: NodeId, own_epoch: Option<i32>) -> Leader {

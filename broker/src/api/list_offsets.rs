@@ -95,6 +95,9 @@ async fn find(
     };
     let leader_epoch = replica.lead(client_epoch)?;
     let bounds = replica.partition.bounds();
+    if version < first_version(asked.timestamp) {
+        return Err(ResponseError::UnsupportedVersion.into());
+    }
     let found = match asked.timestamp {
         LATEST => return Ok((Some((bounds.high_watermark, -1)), leader_epoch)),
         EARLIEST | EARLIEST_LOCAL => Some((bounds.log_start_offset, -1)),
@@ -107,6 +110,16 @@ async fn find(
         replica.partition.with_state(|s| s.epoch_at(offset))
     });
     Ok((found, if epoch < 0 { leader_epoch } else { epoch }))
+}
+
+/// From when on clients may ask so (KIP-734, KIP-405, KIP-1005).
+fn first_version(timestamp: i64) -> i16 {
+    match timestamp {
+        MAX_TIMESTAMP => 7,
+        EARLIEST_LOCAL => 8,
+        LATEST_TIERED => 9,
+        _ => 1,
+    }
 }
 
 async fn first_at_or_after(
@@ -208,16 +221,21 @@ async fn read(
     Ok((batches, last.map_or(end, |header| header.last_offset() + 1)))
 }
 
-/// The first record of a batch at or after `time` and not before `min_offset`.
+/// The first record of a batch at or after `time` and not before `min_offset`. Of a batch that cannot
+/// be read inside, what its header says.
 async fn look(
     services: &Services,
     batch: &bytes::Bytes,
     time: i64,
     min_offset: i64,
 ) -> Result<Found, Refusal> {
+    let header = batch::BatchHeader::parse(batch)?;
     let batch = batch.clone();
     let find = move || batch::find_timestamp(&batch, time, min_offset, DECOMPRESSED_BATCH_BYTES);
-    Ok(services.topics.look_inside(find).await?)
+    Ok(services.topics.look_inside(find).await.unwrap_or_else(|_| {
+        let offset = header.base_offset.max(min_offset);
+        Some((offset, header.max_timestamp))
+    }))
 }
 
 #[cfg(test)]
