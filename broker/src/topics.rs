@@ -9,7 +9,8 @@ use ottla_log::{BATCH_HEAD_BYTES, StoreError};
 use ottla_proto::config::{self, ServerConfig, TopicConfig};
 use ottla_proto::ids::PartitionId;
 use ottla_proto::limits::{
-    BATCH_INSPECTIONS, DECOMPRESSED_BATCH_BYTES, SMALL_INSPECTION_BYTES, SMALL_INSPECTIONS,
+    BATCH_INSPECTIONS, DECOMPRESSED_BATCH_BYTES, INSPECTION_IN_PLACE_BYTES, SMALL_INSPECTION_BYTES,
+    SMALL_INSPECTIONS,
 };
 use ottla_proto::metadata::{Image, Topic};
 use ottla_raft::{BatchMeta, Command, Group, Groups, Partition, ProducerMeta};
@@ -273,7 +274,12 @@ impl Topics {
             move || batch::validate(&batch, &rules, now_ms)
         };
         let small = within(SMALL_INSPECTION_BYTES.min(rules.max_decompressed_bytes));
-        match look_inside(&self.small_inspections, small).await {
+        // Handing it to another thread costs more than most small ones do.
+        let checked = match batch.len() <= INSPECTION_IN_PLACE_BYTES {
+            true => small(),
+            false => look_inside(&self.small_inspections, small).await,
+        };
+        match checked {
             Err(BatchError::DecompressedTooLarge { .. }) => {
                 self.look_inside(within(rules.max_decompressed_bytes)).await
             }

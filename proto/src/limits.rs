@@ -63,6 +63,8 @@ pub const BATCH_INSPECTIONS: usize = 2;
 /// What a batch may decompress to among many others; one that needs more waits for its turn.
 pub const SMALL_INSPECTION_BYTES: usize = 1 << 20;
 pub const SMALL_INSPECTIONS: usize = 16;
+/// A compressed batch up to this size is looked into where its request is handled.
+pub const INSPECTION_IN_PLACE_BYTES: usize = 32 << 10;
 /// Time that a Produce with acks=all has at least, whatever it asks for.
 pub const PRODUCE_WAIT_MS_MIN: u64 = 1000;
 /// Answers that can be much larger than their requests and are made at a time.
