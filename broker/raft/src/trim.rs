@@ -1,16 +1,22 @@
 //! Finding places in a partition's log by time and by size, and freeing what lies before its start.
 //!
 //! All go by the sparse index, so their grain is one of its intervals
-//! ([`INDEX_INTERVAL_BYTES`](ottla_proto::limits::INDEX_INTERVAL_BYTES)), and none reads records.
+//! ([`INDEX_INTERVAL_BYTES`](ottla_proto::limits::INDEX_INTERVAL_BYTES)), and none reads records, but
+//! for the headers of one interval.
 //! They block on the disk.
 
 use std::ops::Range;
 
-use ottla_log::{IndexRow, Op, Store, StoreError, Write, batch_span};
+use ottla_log::{IndexRow, Op, Store, StoreError, Write, batch_max_timestamp, batch_span};
 use ottla_proto::ids::PartitionId;
+use ottla_proto::limits::INDEX_INTERVAL_BYTES;
 
 use crate::group::Group;
 use crate::partition::{Partition, Reclaimed};
+use crate::sizes::Cut;
+
+/// Index rows read at a time.
+const ROWS: usize = 64;
 
 impl Group {
     /// Where to begin to look for the first record with a timestamp of at least `timestamp_ms`: the
@@ -22,15 +28,12 @@ impl Group {
         start: i64,
         end: i64,
     ) -> Result<i64, StoreError> {
-        // A row's highest timestamp never falls.
-        let row = last_row_where(&**self.log.store(), partition, start..end, |row| {
-            row.max_timestamp_ms < timestamp_ms
-        })?;
+        let row = last_row_before(&**self.log.store(), partition, start..end, timestamp_ms)?;
         Ok(row.map_or(start, |row| row.base_offset))
     }
 
     /// The base offset of a batch from which on the partition has at least `keep_bytes`, and hardly
-    /// more; `start` if it has less.
+    /// more; `start` if it has less, or if it is not known what compaction has left of it.
     pub fn seek_size(
         &self,
         partition: &Partition,
@@ -38,9 +41,10 @@ impl Group {
         start: i64,
         end: i64,
     ) -> Result<i64, StoreError> {
-        match partition.position_before_last(keep_bytes) {
+        match partition.cut_before_last(keep_bytes) {
             None => Ok(start),
-            Some(cut) => {
+            Some(Cut::Offset(offset)) => Ok(offset.clamp(start, end)),
+            Some(Cut::PositionBytes(cut)) => {
                 let row = last_row_where(&**self.log.store(), partition.id, start..end, |row| {
                     row.position_bytes <= cut
                 })?;
@@ -49,15 +53,19 @@ impl Group {
         }
     }
 
-    /// The highest timestamp of the first index interval at or after `offset`, ms; `None` where no
-    /// row follows.
+    /// The highest timestamp from `start` up to and with the batch of the next index row, ms; `None`
+    /// where no row follows.
     pub fn first_timestamp(
         &self,
         partition: PartitionId,
-        offset: i64,
+        start: i64,
+        end: i64,
     ) -> Result<Option<i64>, StoreError> {
-        let rows = self.log.store().index_rows(partition, offset, 1)?;
-        Ok(rows.first().map(|row| row.max_timestamp_ms))
+        let store = &**self.log.store();
+        let rows = store.index_rows(partition, start + 1, 1)?;
+        let row = rows.first().filter(|row| row.base_offset < end);
+        row.map(|row| highest(store, partition, start..row.base_offset + 1))
+            .transpose()
     }
 
     /// Frees the disk space of records before the log start offset. Does nothing where that was done.
@@ -107,6 +115,71 @@ impl Group {
         });
         Ok(())
     }
+}
+
+/// The last index row in `offsets` up to which no record from their start on has a timestamp of at least
+/// `timestamp_ms`.
+///
+/// The highest timestamps so far are searched by halving. Where they do not say enough, because the record
+/// that had one is gone, the rows are taken one by one, and of the first interval, of which only a part may
+/// be left, the batches.
+pub fn last_row_before(
+    store: &dyn Store,
+    partition: PartitionId,
+    offsets: Range<i64>,
+    timestamp_ms: i64,
+) -> Result<Option<IndexRow>, StoreError> {
+    let mut found = last_row_where(store, partition, offsets.clone(), |row| {
+        row.max_timestamp_ms < timestamp_ms
+    })?;
+    if found.is_none() {
+        let from = offsets.start;
+        let rows = store.index_rows(partition, from + 1, 1)?;
+        let Some(row) = rows.first().filter(|row| row.base_offset < offsets.end) else {
+            return Ok(None);
+        };
+        if highest(store, partition, from..row.base_offset + 1)? >= timestamp_ms {
+            return Ok(None);
+        }
+        found = Some(*row);
+    }
+    loop {
+        let from = found.map_or(offsets.start, |row| row.base_offset + 1);
+        let rows = store.index_rows(partition, from, ROWS)?;
+        let early = |row: &&IndexRow| {
+            row.base_offset < offsets.end && row.interval_timestamp_ms < timestamp_ms
+        };
+        let last = rows.iter().take_while(early).last();
+        found = last.copied().or(found);
+        if rows.len() < ROWS || last != rows.last() {
+            return Ok(found);
+        }
+    }
+}
+
+/// The highest timestamp of the batches that hold `offsets`, ms.
+fn highest(
+    store: &dyn Store,
+    partition: PartitionId,
+    offsets: Range<i64>,
+) -> Result<i64, StoreError> {
+    let (mut next, mut highest) = (offsets.start, -1);
+    while next < offsets.end {
+        let batches = store.batches(partition, next, offsets.end, INDEX_INTERVAL_BYTES as usize)?;
+        for batch in &batches {
+            let (Some((_, last)), Some(ms)) = (batch_span(batch), batch_max_timestamp(batch))
+            else {
+                // Nobody knows what it holds.
+                return Ok(i64::MAX);
+            };
+            highest = highest.max(ms);
+            next = last + 1;
+        }
+        if batches.is_empty() {
+            break;
+        }
+    }
+    Ok(highest)
 }
 
 /// The last index row with a base offset in `offsets` for which `early` holds, by halving: it must

@@ -115,7 +115,7 @@ async fn first_at_or_after(
     bounds: Bounds,
     time: i64,
 ) -> Result<Found, Refusal> {
-    if replica.partition.with_state(|s| s.max_timestamp_ms) < time {
+    if replica.partition.with_state(|s| s.max_timestamp_ms()) < time {
         return Ok(None);
     }
     let (group, id) = (replica.group.clone(), replica.partition.id);
@@ -135,7 +135,7 @@ async fn latest_record(
 ) -> Result<Found, Refusal> {
     let (time, from) = replica
         .partition
-        .with_state(|s| (s.max_timestamp_ms, s.max_timestamp_offset));
+        .with_state(|s| (s.max_timestamp_ms(), s.max_timestamp_offset()));
     if bounds.log_start_offset == bounds.high_watermark {
         return Ok(None);
     }
