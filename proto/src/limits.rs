@@ -170,7 +170,7 @@ pub const RECLAIM_RETRY_DOUBLINGS: u32 = 7;
 /// Partitions that retention looks at in one step, and trims with one entry per group.
 pub const RETENTION_STEP_PARTITIONS: usize = 512;
 /// Places of a compacted partition at which it is noted how much is left behind them.
-pub const SIZE_POINTS: usize = 256;
+pub const SIZE_POINTS: usize = 128;
 /// Record bytes that compaction reads at a time.
 pub const CLEANER_READ_BYTES: usize = 1 << 20;
 /// What compaction writes at a time: little, so that no acknowledgement waits for much of it.

@@ -56,6 +56,54 @@ async fn fill(connection: &mut Connection, topic: &str, bytes: u64) {
     }
 }
 
+/// Twice what was produced, once to the write-ahead log and once to a file, and not much of what stays
+/// again. Where the files lie in memory there is nothing to see.
+fn assert_wrote_little(broker: &Broker, before: u64, produced: u64) {
+    let written = broker.written_bytes() - before;
+    println!("{} MB written for {} MB", written / MB, produced / MB);
+    assert!(
+        written < produced * 27 / 10,
+        "{} MB written for {} MB produced",
+        written / MB,
+        produced / MB
+    );
+}
+
+/// What was deleted before a restart is not forgotten.
+#[tokio::test]
+async fn space_comes_back_after_a_restart() {
+    let mut broker = Broker::start_with(&[]).await;
+    let mut connection = Connection::open(broker.address).await.unwrap();
+    let topic = Topic {
+        name: "gone",
+        partitions: 1,
+        configs: &[],
+    };
+    connection.create_topic(topic).await.unwrap();
+    // Less than what is given back at once.
+    fill(&mut connection, "gone", 200 * MB).await;
+    // Flushed: what lies in memory only leaves no file behind.
+    broker.terminate().await;
+    broker.restart().await;
+    connection = Connection::open(broker.address).await.unwrap();
+    let data = broker.data();
+    assert!(record_bytes(&data) > 150 * MB);
+    connection.delete_topic("gone").await.unwrap();
+    for kill in [true, false] {
+        match kill {
+            true => broker.kill9(),
+            false => broker.terminate().await,
+        }
+        broker.restart().await;
+    }
+    within(TEST_SECONDS, "space", async {
+        while record_bytes(&data) > 20 * MB {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
 /// Deleted by three ways, it comes back by one: topic deletion, DeleteRecords and retention all raise
 /// log start offsets or drop partitions, and what is left is as good as new.
 #[tokio::test]
@@ -78,6 +126,7 @@ async fn space_comes_back_while_clients_run() {
     topic("shrinks", &[("retention.bytes", "50000000")]).await;
     let kept_id = topic("kept", &[]).await;
 
+    let before = broker.written_bytes();
     fill(&mut connection, "kept", 20 * MB).await;
     fill(&mut connection, "gone", 800 * MB).await;
     fill(&mut connection, "shrinks", 800 * MB).await;
@@ -101,6 +150,7 @@ async fn space_comes_back_while_clients_run() {
     })
     .await;
     writing.await.expect("the other client was not disturbed");
+    assert_wrote_little(&broker, before, 1670 * MB);
     assert!(
         du(&data) < 300 * MB + WRITE_AHEAD_LOG_BYTES,
         "{} MB",

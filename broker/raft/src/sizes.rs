@@ -2,7 +2,9 @@
 //!
 //! The index knows at which byte a batch was appended, not how much of what was before it is still
 //! there. Compaction sees every batch it leaves, and notes some of them with their place in what is
-//! left. Sizes are exact at these points, which are at most a hundredth or so of the whole apart.
+//! left. Sizes are exact at these points, which are at most a sixtieth or so of the whole apart.
+
+use std::sync::Arc;
 
 use ottla_proto::limits::{INDEX_INTERVAL_BYTES, SIZE_POINTS};
 
@@ -15,7 +17,7 @@ pub struct Sizes {
     pub end_position_bytes: u64,
     /// Base offsets of some batches, ascending, the first batch's among them, each with the bytes that
     /// are left from it to the end.
-    points: Vec<(i64, u64)>,
+    points: Arc<[(i64, u64)]>,
 }
 
 /// A place in a log before which records may go.
@@ -35,7 +37,7 @@ impl Sizes {
         (ordered && inside && points.len() <= SIZE_POINTS).then_some(Sizes {
             end_offset,
             end_position_bytes,
-            points,
+            points: points.into(),
         })
     }
 
@@ -70,7 +72,7 @@ impl Sizes {
     }
 
     /// What is known after a pass that ended before what was known until now did.
-    pub fn followed_by(mut self, known: &Sizes) -> Sizes {
+    pub fn followed_by(self, known: &Sizes) -> Sizes {
         if known.end_offset <= self.end_offset {
             return self;
         }
@@ -80,12 +82,14 @@ impl Sizes {
         let behind = &known.points[behind..];
         // Up to a point's distance less than it is: too much stays rather than too little.
         let more = behind.first().map_or(0, |(_, bytes)| *bytes);
-        self.points.iter_mut().for_each(|(_, bytes)| *bytes += more);
-        self.points.extend_from_slice(behind);
-        thin_out(&mut self.points);
+        let own = self.points.iter();
+        let mut points: Vec<_> = own.map(|(at, bytes)| (*at, bytes + more)).collect();
+        points.extend_from_slice(behind);
+        thin_out(&mut points);
         Sizes {
-            points: self.points,
-            ..*known
+            end_offset: known.end_offset,
+            end_position_bytes: known.end_position_bytes,
+            points: points.into(),
         }
     }
 }
@@ -199,7 +203,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the batches: a cut leaves at least what is to be kept, and at most a hundredth and
+        /// Whatever the batches: a cut leaves at least what is to be kept, and at most a sixtieth and
         /// a batch more; and cutting again at once cuts nothing.
         #[test]
         fn a_cut_keeps_the_limit_and_stays(
@@ -211,7 +215,7 @@ mod tests {
             // Ten times as much was appended.
             let sizes = measure(&batches).end(end, 10 * total);
             prop_assert_eq!(sizes.bytes_from(0), total);
-            prop_assert!(Sizes::new(end, 10 * total, sizes.points.clone()).is_some());
+            prop_assert!(Sizes::new(end, 10 * total, sizes.points.to_vec()).is_some());
             let position = 10 * total + rest;
             let keep = ((total + rest) as f64 * part) as u64;
             let left = |offset: i64| batches.iter().filter(|(o, _)| *o >= offset).map(|(_, b)| b).sum::<u64>();
@@ -248,7 +252,7 @@ mod tests {
                 let apart = all.iter().map(|(_, b)| b).sum::<u64>() / 60 + 200_000;
                 prop_assert!(told + apart >= left && told <= left + apart, "{told} for {left}");
             }
-            for (offset, told) in &sizes.points {
+            for (offset, told) in sizes.points.iter() {
                 let left: u64 = all[*offset as usize..].iter().map(|(_, b)| b).sum();
                 prop_assert!(*told <= left, "{told} for {left}");
             }

@@ -28,7 +28,9 @@ impl Group {
         start: i64,
         end: i64,
     ) -> Result<i64, StoreError> {
-        let row = last_row_before(&**self.log.store(), partition, start..end, timestamp_ms)?;
+        let store = &**self.log.store();
+        let max_ms = self.max_timestamp_ms(partition);
+        let row = last_row_before(store, partition, start..end, timestamp_ms, max_ms)?;
         Ok(row.map_or(start, |row| row.base_offset))
     }
 
@@ -63,9 +65,15 @@ impl Group {
     ) -> Result<Option<i64>, StoreError> {
         let store = &**self.log.store();
         let rows = store.index_rows(partition, start + 1, 1)?;
+        let max_ms = self.max_timestamp_ms(partition);
         let row = rows.first().filter(|row| row.base_offset < end);
-        row.map(|row| highest(store, partition, start..row.base_offset + 1))
+        row.map(|row| first_highest(store, partition, start, row, max_ms))
             .transpose()
+    }
+
+    fn max_timestamp_ms(&self, partition: PartitionId) -> i64 {
+        let partition = self.log.partition(partition);
+        partition.with_state(|s| s.max_timestamp_ms())
     }
 
     /// Frees the disk space of records before the log start offset. Does nothing where that was done.
@@ -121,13 +129,14 @@ impl Group {
 /// `timestamp_ms`.
 ///
 /// The highest timestamps so far are searched by halving. Where they do not say enough, because the record
-/// that had one is gone, the rows are taken one by one, and of the first interval, of which only a part may
-/// be left, the batches.
+/// that had one is gone, the rows are taken one by one. Of the first interval only a part may be left: if it
+/// has a timestamp above `max_timestamp_ms`, the highest that is left, its batches are looked at.
 pub fn last_row_before(
     store: &dyn Store,
     partition: PartitionId,
     offsets: Range<i64>,
     timestamp_ms: i64,
+    max_timestamp_ms: i64,
 ) -> Result<Option<IndexRow>, StoreError> {
     let mut found = last_row_where(store, partition, offsets.clone(), |row| {
         row.max_timestamp_ms < timestamp_ms
@@ -138,7 +147,7 @@ pub fn last_row_before(
         let Some(row) = rows.first().filter(|row| row.base_offset < offsets.end) else {
             return Ok(None);
         };
-        if highest(store, partition, from..row.base_offset + 1)? >= timestamp_ms {
+        if first_highest(store, partition, from, row, max_timestamp_ms)? >= timestamp_ms {
             return Ok(None);
         }
         found = Some(*row);
@@ -154,6 +163,20 @@ pub fn last_row_before(
         if rows.len() < ROWS || last != rows.last() {
             return Ok(found);
         }
+    }
+}
+
+/// The highest timestamp from `start` up to and with the batch of the first row behind it, or a little more.
+fn first_highest(
+    store: &dyn Store,
+    partition: PartitionId,
+    start: i64,
+    row: &IndexRow,
+    max_timestamp_ms: i64,
+) -> Result<i64, StoreError> {
+    match row.interval_timestamp_ms > max_timestamp_ms {
+        true => highest(store, partition, start..row.base_offset + 1),
+        false => Ok(row.interval_timestamp_ms),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the disk says of a partition's compaction, after a start and wherever nobody knows.
 
 use ottla_log::{Store, StoreError, batch_span};
+use ottla_proto::ids::PartitionId;
 use ottla_proto::limits::CLEANER_READ_BYTES;
 use ottla_raft::{Measure, Sizes};
 
@@ -42,7 +43,11 @@ pub fn row(store: &dyn Store, replica: &Replica, log: &Extent) -> Result<Row, St
 pub fn learn_sizes(store: &dyn Store, replica: &Replica) -> Result<bool, StoreError> {
     let look = || {
         let Some(log) = extent(replica) else {
-            return Ok(Sizes::default());
+            // Empty, or nothing of it is applied yet.
+            return match replica.lead(-1) {
+                Ok(_) => Ok(Sizes::default()),
+                Err(_) => Err(NotYet::Early),
+            };
         };
         match row(store, replica, &log)? {
             Row::None => Ok(Sizes::default()),
@@ -51,7 +56,7 @@ pub fn learn_sizes(store: &dyn Store, replica: &Replica) -> Result<bool, StoreEr
                 ..
             }) => Ok(sizes),
             Row::TooEarly => Err(NotYet::Early),
-            Row::Whole(_) | Row::Unusable(_) => Ok(measure(store, replica, &log)?),
+            Row::Whole(_) | Row::Unusable(_) => Ok(measure(store, replica.partition.id, &log)?),
         }
     };
     match replica.partition.learn_sizes(look) {
@@ -73,17 +78,8 @@ impl From<StoreError> for NotYet {
 }
 
 /// Goes through the whole log.
-fn measure(store: &dyn Store, replica: &Replica, log: &Extent) -> Result<Sizes, StoreError> {
-    let id = replica.partition.id;
+pub fn measure(store: &dyn Store, id: PartitionId, log: &Extent) -> Result<Sizes, StoreError> {
     tracing::info!(partition = %id, "the size of a compacted log is measured batch by batch");
-    measure_log(store, id, log)
-}
-
-pub fn measure_log(
-    store: &dyn Store,
-    id: ottla_proto::ids::PartitionId,
-    log: &Extent,
-) -> Result<Sizes, StoreError> {
     let mut left = Measure::default();
     let mut next = log.log_start_offset;
     loop {
