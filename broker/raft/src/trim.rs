@@ -63,12 +63,9 @@ impl Group {
         start: i64,
         end: i64,
     ) -> Result<Option<i64>, StoreError> {
-        let store = &**self.log.store();
-        let rows = store.index_rows(partition, start + 1, 1)?;
         let max_ms = self.max_timestamp_ms(partition);
-        let row = rows.first().filter(|row| row.base_offset < end);
-        row.map(|row| first_highest(store, partition, start, row, max_ms))
-            .transpose()
+        let first = first_interval(&**self.log.store(), partition, start..end, max_ms)?;
+        Ok(first.map(|(_, highest)| highest))
     }
 
     fn max_timestamp_ms(&self, partition: PartitionId) -> i64 {
@@ -142,15 +139,13 @@ pub fn last_row_before(
         row.max_timestamp_ms < timestamp_ms
     })?;
     if found.is_none() {
-        let from = offsets.start;
-        let rows = store.index_rows(partition, from + 1, 1)?;
-        let Some(row) = rows.first().filter(|row| row.base_offset < offsets.end) else {
-            return Ok(None);
-        };
-        if first_highest(store, partition, from, row, max_timestamp_ms)? >= timestamp_ms {
+        let first = first_interval(store, partition, offsets.clone(), max_timestamp_ms)?;
+        found = first
+            .filter(|(_, highest)| *highest < timestamp_ms)
+            .map(|(row, _)| row);
+        if found.is_none() {
             return Ok(None);
         }
-        found = Some(*row);
     }
     loop {
         let from = found.map_or(offsets.start, |row| row.base_offset + 1);
@@ -166,18 +161,28 @@ pub fn last_row_before(
     }
 }
 
-/// The highest timestamp from `start` up to and with the batch of the first row behind it, or a little more.
-fn first_highest(
+/// The first row behind the start of `offsets`, and the highest timestamp from there up to and with its
+/// batch, or a little more.
+fn first_interval(
     store: &dyn Store,
     partition: PartitionId,
-    start: i64,
-    row: &IndexRow,
+    offsets: Range<i64>,
     max_timestamp_ms: i64,
-) -> Result<i64, StoreError> {
-    match row.interval_timestamp_ms > max_timestamp_ms {
-        true => highest(store, partition, start..row.base_offset + 1),
-        false => Ok(row.interval_timestamp_ms),
-    }
+) -> Result<Option<(IndexRow, i64)>, StoreError> {
+    let start = offsets.start;
+    let rows = store.index_rows(partition, start + 1, 1)?;
+    let Some(row) = rows.first().filter(|r| r.base_offset < offsets.end) else {
+        return Ok(None);
+    };
+    // It tells of what came after the row before it, and that row of its own batch, which may hold the start.
+    let before = store.index_at(partition, start)?;
+    let before_ms = before.map_or(-1, |r| r.interval_timestamp_ms);
+    let told = row.interval_timestamp_ms.max(before_ms);
+    let highest = match told > max_timestamp_ms {
+        true => highest(store, partition, start..row.base_offset + 1)?,
+        false => told,
+    };
+    Ok(Some((*row, highest)))
 }
 
 /// The highest timestamp of the batches that hold `offsets`, ms.

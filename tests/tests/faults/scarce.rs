@@ -13,12 +13,13 @@ use crate::support::{broker_on, connect, is_storage_error, until};
 
 const MB: u64 = 1 << 20;
 const DISK_BYTES: u64 = 1024 * MB;
-/// Room for one compaction.
-const RESERVE_BYTES: &str = "419430400";
+/// Room for one compaction. A quarter of it must come back before records are taken again.
+const RESERVE_BYTES: &str = "209715200";
 const PARTITIONS: i32 = 500;
 /// Far below the size from which on batches lie in blob files.
 const VALUE_BYTES: usize = 300;
-const DELETED_REQUESTS: usize = 150;
+/// About 80 MB.
+const DELETED_REQUESTS: usize = 400;
 const REFUSALS: usize = 100;
 
 fn batch() -> Bytes {
@@ -85,7 +86,10 @@ async fn deleting_small_batches_gives_a_full_disk_space() {
             }
         }
         println!("{kept} requests stay, {DELETED_REQUESTS} go");
-        assert!(kept > 4 * DELETED_REQUESTS, "more than a quarter goes");
+        assert!(
+            kept > 3 * DELETED_REQUESTS,
+            "so much goes that it would come back anyhow"
+        );
         connection
             .delete_topic("goes")
             .await
