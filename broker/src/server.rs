@@ -154,7 +154,7 @@ impl Server {
         });
 
         let (stopping, stopped) = watch::channel(false);
-        let retention = Retention::new(topics.clone(), metadata.clone());
+        let retention = Retention::new(store.clone(), topics.clone(), metadata.clone());
         tokio::spawn(retention.run(stopped.clone()));
         let cleaner = Cleaner::start(
             store.clone(),

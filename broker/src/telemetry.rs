@@ -71,7 +71,9 @@ const COUNTERS: &[&str] = &[
     "ottla_log_cleaner_passes_total",
     "ottla_log_cleaner_read_bytes_total",
     "ottla_log_cleaner_rewritten_bytes_total",
+    "ottla_log_cleaner_unreadable_batches_total",
     "ottla_log_flush_total",
+    "ottla_log_reclaim_failed_passes_total",
     "ottla_log_reclaim_passes_total",
     "ottla_log_write_bytes_total",
 ];

@@ -177,8 +177,15 @@ pub const CONNECTIONS: u32 = 60_000;
 pub const RECLAIM_BYTES: u64 = 256 << 20;
 /// Fewer deleted bytes wait this long for more.
 pub const RECLAIM_WAIT_MS: u64 = 60_000;
+/// How often it is looked whether deleted bytes are enough.
+pub const RECLAIM_LOOK_MS: u64 = 1000;
+/// A pass that failed is tried again after this long, and then after twice as long, so many times.
+pub const RECLAIM_RETRY_MS: u64 = 5000;
+pub const RECLAIM_RETRY_DOUBLINGS: u32 = 7;
 /// Partitions that retention looks at in one step, and trims with one entry per group.
 pub const RETENTION_STEP_PARTITIONS: usize = 512;
+/// Places of a compacted partition at which it is noted how much is left behind them.
+pub const SIZE_POINTS: usize = 128;
 /// Record bytes that compaction reads at a time.
 pub const CLEANER_READ_BYTES: usize = 1 << 20;
 /// What compaction writes at a time: little, so that no acknowledgement waits for much of it.

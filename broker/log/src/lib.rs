@@ -31,4 +31,6 @@ pub use keys::{StateKey, Tag};
 pub use memory::MemoryStore;
 pub use options::StoreOptions;
 pub use rocks::{RocksStore, StoreStats};
-pub use store::{BATCH_HEAD_BYTES, Done, IndexRow, Op, Store, StoreError, Write, batch_span};
+pub use store::{
+    BATCH_HEAD_BYTES, Done, IndexRow, Op, Store, StoreError, Write, batch_max_timestamp, batch_span,
+};

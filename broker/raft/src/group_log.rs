@@ -512,14 +512,7 @@ fn advance(
 ) -> Option<ottla_log::IndexRow> {
     match (command, outcome) {
         (Command::Append { meta, .. }, Outcome::Appended { base_offset }) => {
-            let position_bytes = state.position_bytes;
-            let indexed = state.append(meta, *base_offset, context);
-            let max_timestamp_ms = state.max_timestamp_ms;
-            return indexed.then_some(ottla_log::IndexRow {
-                base_offset: *base_offset,
-                max_timestamp_ms,
-                position_bytes,
-            });
+            return state.append(meta, *base_offset, context);
         }
         (Command::Trim { .. }, Outcome::Trimmed { log_start_offset }) => {
             state.trim(*log_start_offset)

@@ -10,6 +10,7 @@ use ottla_proto::ids::PartitionId;
 
 use crate::codec::{RowReader, RowWriter};
 use crate::command::{BatchMeta, Command, GroupEntry, Outcome, Payload, ProducerMeta};
+use crate::maxima::{Maxima, Maximum};
 use crate::producers::{ProducerState, RememberedBatch};
 use crate::state::{EpochStart, PartitionState};
 use crate::types::{self, Entry, EntryPayload, LogId, Membership, StoredMembership, Vote};
@@ -272,8 +273,8 @@ pub(crate) fn decode_checkpoint(row: &[u8]) -> Result<Checkpoint> {
 pub(crate) fn encode_partition(state: &PartitionState) -> Bytes {
     let mut row = RowWriter::new(VERSION, 80 + state.producers.len() * 160);
     row.i64(state.log_start_offset).i64(state.log_end_offset);
-    row.i64(state.max_timestamp_ms)
-        .i64(state.max_timestamp_offset);
+    row.i64(state.max_timestamp_ms())
+        .i64(state.max_timestamp_offset());
     row.u64(state.position_bytes)
         .u64(state.start_position_bytes);
     row.u64(state.indexed_position_bytes.map_or(u64::MAX, |p| p));
@@ -295,16 +296,50 @@ pub(crate) fn encode_partition(state: &PartitionState) -> Bytes {
                 .i32(b.offsets);
         }
     }
+    put_maxima(&mut row, state);
     row.finish()
+}
+
+fn put_maxima(row: &mut RowWriter, state: &PartitionState) {
+    let maxima = state.maxima.list();
+    row.i64(state.unindexed_timestamp_ms)
+        .u32(maxima.len() as u32);
+    for max in maxima {
+        row.i64(max.timestamp_ms)
+            .i64(max.offset)
+            .i64(max.last_offset);
+    }
+}
+
+fn get_maxima(row: &mut RowReader, state: &mut PartitionState) -> Result<()> {
+    state.unindexed_timestamp_ms = row.i64()?;
+    let mut maxima = Vec::new();
+    for _ in 0..row.count(24)? {
+        maxima.push(Maximum {
+            timestamp_ms: row.i64()?,
+            offset: row.i64()?,
+            last_offset: row.i64()?,
+        });
+    }
+    state.maxima = Maxima::of(maxima);
+    Ok(())
+}
+
+/// Rows of earlier builds end with the highest timestamp ever: it holds for the whole log.
+fn old_maxima(timestamp_ms: i64, offset: i64, state: &mut PartitionState) {
+    state.unindexed_timestamp_ms = timestamp_ms;
+    state
+        .maxima
+        .append(timestamp_ms, offset, state.log_end_offset - 1);
 }
 
 pub(crate) fn decode_partition(row: &[u8]) -> Result<PartitionState> {
     let mut row = RowReader::new("a partition's checkpoint", VERSION, row)?;
+    let (log_start_offset, log_end_offset) = (row.i64()?, row.i64()?);
+    let (max_timestamp_ms, max_timestamp_offset) = (row.i64()?, row.i64()?);
     let mut state = PartitionState {
-        log_start_offset: row.i64()?,
-        log_end_offset: row.i64()?,
-        max_timestamp_ms: row.i64()?,
-        max_timestamp_offset: row.i64()?,
+        log_start_offset,
+        log_end_offset,
         position_bytes: row.u64()?,
         start_position_bytes: row.u64()?,
         indexed_position_bytes: Some(row.u64()?).filter(|p| *p != u64::MAX),
@@ -333,6 +368,10 @@ pub(crate) fn decode_partition(row: &[u8]) -> Result<PartitionState> {
             });
         }
         state.producers.insert(id, producer);
+    }
+    match row.end() {
+        Ok(()) => old_maxima(max_timestamp_ms, max_timestamp_offset, &mut state),
+        Err(_) => get_maxima(&mut row, &mut state)?,
     }
     row.end()?;
     Ok(state)

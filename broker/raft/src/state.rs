@@ -4,9 +4,11 @@
 //! watermark (it is what clients see and what a checkpoint holds). Truncating the log copies the
 //! second over the first and decides the rest again.
 
+use ottla_log::IndexRow;
 use ottla_proto::limits::INDEX_INTERVAL_BYTES;
 
 use crate::command::{BatchMeta, Outcome};
+use crate::maxima::Maxima;
 use crate::producers::{Producers, RememberedBatch};
 
 /// Where a leader epoch (a Raft term) began in a partition (KIP-101).
@@ -31,10 +33,10 @@ pub struct PartitionState {
     /// Ascending in both fields; the first may begin before the log start offset.
     pub epochs: Vec<EpochStart>,
     pub producers: Producers,
-    /// Highest record timestamp, ms; -1 while there is none.
-    pub max_timestamp_ms: i64,
-    /// Base offset of the batch that has it.
-    pub max_timestamp_offset: i64,
+    /// Highest record timestamps from the log start offset on.
+    pub maxima: Maxima,
+    /// Highest record timestamp behind the last row of the sparse index, ms; -1 while there is none.
+    pub unindexed_timestamp_ms: i64,
     /// Bytes ever appended.
     pub position_bytes: u64,
     /// Bytes that lay before the log start offset when it was last raised (to the index's grain).
@@ -47,8 +49,7 @@ pub struct PartitionState {
 impl PartitionState {
     pub fn new() -> PartitionState {
         PartitionState {
-            max_timestamp_ms: -1,
-            max_timestamp_offset: -1,
+            unindexed_timestamp_ms: -1,
             ..Default::default()
         }
     }
@@ -84,8 +85,23 @@ impl PartitionState {
         }
     }
 
-    /// Takes in a batch that was decided to stand at `base_offset`. True if it gets an index row.
-    pub fn append(&mut self, meta: &BatchMeta, base_offset: i64, context: &EntryContext) -> bool {
+    /// Highest timestamp of the records that are left, ms, or a little more; -1 while there is none.
+    pub fn max_timestamp_ms(&self) -> i64 {
+        self.maxima.first().0
+    }
+
+    /// Base offset of the first batch that has it, which may be gone.
+    pub fn max_timestamp_offset(&self) -> i64 {
+        self.maxima.first().1
+    }
+
+    /// Takes in a batch that was decided to stand at `base_offset`; the index row that it gets.
+    pub fn append(
+        &mut self,
+        meta: &BatchMeta,
+        base_offset: i64,
+        context: &EntryContext,
+    ) -> Option<IndexRow> {
         assert_eq!(base_offset, self.log_end_offset, "offsets are dense");
         if self
             .epochs
@@ -113,19 +129,24 @@ impl PartitionState {
                 expiration_ms,
             );
         }
-        if meta.max_timestamp_ms > self.max_timestamp_ms {
-            self.max_timestamp_ms = meta.max_timestamp_ms;
-            self.max_timestamp_offset = base_offset;
-        }
+        let last_offset = base_offset + i64::from(meta.offsets) - 1;
+        self.maxima
+            .append(meta.max_timestamp_ms, base_offset, last_offset);
+        self.unindexed_timestamp_ms = self.unindexed_timestamp_ms.max(meta.max_timestamp_ms);
         let position = self.position_bytes;
         let due = |last| position - last >= INDEX_INTERVAL_BYTES;
-        let indexed = self.indexed_position_bytes.is_none_or(due);
-        if indexed {
+        let row = self.indexed_position_bytes.is_none_or(due).then(|| {
             self.indexed_position_bytes = Some(position);
-        }
+            IndexRow {
+                base_offset,
+                max_timestamp_ms: self.max_timestamp_ms(),
+                interval_timestamp_ms: std::mem::replace(&mut self.unindexed_timestamp_ms, -1),
+                position_bytes: position,
+            }
+        });
         self.position_bytes += meta.size_bytes as u64;
         self.log_end_offset += meta.offsets as i64;
-        indexed
+        row
     }
 
     pub fn trim(&mut self, log_start_offset: i64) {
@@ -134,6 +155,7 @@ impl PartitionState {
             .epochs
             .partition_point(|e| e.start_offset <= self.log_start_offset);
         self.epochs.drain(..kept.saturating_sub(1));
+        self.maxima.trim(self.log_start_offset);
     }
 
     /// Bytes between log start offset and log end offset, to the grain of the index.

@@ -344,10 +344,10 @@ fn contradictions(state: &PartitionState) -> Vec<String> {
         format!("indexed behind its {position} bytes"),
     );
     check(
-        state.max_timestamp_offset < end.max(1),
+        state.max_timestamp_offset() < end.max(1),
         format!(
             "its latest timestamp at offset {}",
-            state.max_timestamp_offset
+            state.max_timestamp_offset()
         ),
     );
     for (id, producer) in state.producers.iter() {

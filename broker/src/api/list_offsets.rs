@@ -128,7 +128,7 @@ async fn first_at_or_after(
     bounds: Bounds,
     time: i64,
 ) -> Result<Found, Refusal> {
-    if replica.partition.with_state(|s| s.max_timestamp_ms) < time {
+    if replica.partition.with_state(|s| s.max_timestamp_ms()) < time {
         return Ok(None);
     }
     let (group, id) = (replica.group.clone(), replica.partition.id);
@@ -148,22 +148,27 @@ async fn latest_record(
 ) -> Result<Found, Refusal> {
     let (time, from) = replica
         .partition
-        .with_state(|s| (s.max_timestamp_ms, s.max_timestamp_offset));
+        .with_state(|s| (s.max_timestamp_ms(), s.max_timestamp_offset()));
     if bounds.log_start_offset == bounds.high_watermark {
         return Ok(None);
     }
-    if from >= bounds.log_start_offset
-        && let Some(found) = scan(services, replica, bounds, from, time).await?
-    {
+    let at = |offset, time| find_in_batch(services, replica, bounds, offset, time);
+    if let Some(found) = at(from, time).await? {
         return Ok(Some(found));
     }
     // It was deleted or compacted away: the highest of what is left, by looking at the header of every batch that came
-    // since the last look.
+    // since the last look, if what that found is still there.
     let id = replica.partition.id;
+    let mut known = services.newest.get(id, bounds.log_start_offset);
+    if let Some((offset, time)) = known.best
+        && at(offset, time).await? != known.best
+    {
+        known = Searched::nothing(bounds.log_start_offset);
+    }
     let Searched {
         mut best,
         up_to: mut next,
-    } = services.newest.get(id, bounds.log_start_offset);
+    } = known;
     while next < bounds.high_watermark {
         let (batches, after) = read(services, replica, next, bounds.high_watermark).await?;
         for batch in &batches {
@@ -177,6 +182,24 @@ async fn latest_record(
         services.newest.put(id, Searched { best, up_to: next });
     }
     Ok(best)
+}
+
+/// The first record at or after `time` in the batch that holds `offset`, if there is one.
+async fn find_in_batch(
+    services: &Services,
+    replica: &Replica,
+    bounds: Bounds,
+    offset: i64,
+    time: i64,
+) -> Result<Found, Refusal> {
+    if !(bounds.log_start_offset..bounds.high_watermark).contains(&offset) {
+        return Ok(None);
+    }
+    let (batches, _) = read(services, replica, offset, offset + 1).await?;
+    match batches.first() {
+        Some(batch) => look(services, batch, time, bounds.log_start_offset).await,
+        None => Ok(None),
+    }
 }
 
 /// Looks from `from` on for the first record at or after `time`.

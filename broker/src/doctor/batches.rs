@@ -42,6 +42,7 @@ pub fn check(
         next: None,
         position: None,
         max_timestamp_ms: i64::MIN,
+        interval_ms: i64::MIN,
         findings: Vec::new(),
         more: 0,
         progress,
@@ -64,7 +65,9 @@ struct Walk<'a> {
     next: Option<i64>,
     /// Bytes appended before the next batch, as far as the index tells.
     position: Option<u64>,
+    /// Of the batches so far, and of those since the last index row.
     max_timestamp_ms: i64,
+    interval_ms: i64,
     findings: Vec<Finding>,
     more: u64,
     progress: &'a Progress,
@@ -139,6 +142,7 @@ impl Walk<'_> {
 
     /// Index rows up to the batch at `offset`.
     fn index_to(&mut self, offset: i64, header: Option<&BatchHeader>) {
+        let mut indexed = false;
         while let Some(row) = self.index.next_if(|row| match row {
             Ok(row) => row.base_offset <= offset,
             Err(_) => true,
@@ -164,11 +168,25 @@ impl Walk<'_> {
             }
             self.position = Some(row.position_bytes);
             let latest = header.map_or(i64::MIN, |h| h.max_timestamp);
-            if row.max_timestamp_ms < latest.max(self.max_timestamp_ms) {
-                let detail = format!("its highest timestamp {} is too low", row.max_timestamp_ms);
+            let told = [
+                (row.max_timestamp_ms, latest.max(self.max_timestamp_ms)),
+                (row.interval_timestamp_ms, latest.max(self.interval_ms)),
+            ];
+            for (ms, _) in told.into_iter().filter(|(told, found)| told < found) {
+                let detail = format!("its highest timestamp {ms} is too low");
                 self.wrong(Check::Index, at, detail);
             }
-            self.max_timestamp_ms = self.max_timestamp_ms.max(row.max_timestamp_ms);
+            indexed = true;
+        }
+        self.interval_ms = if indexed { i64::MIN } else { self.interval_ms };
+        // What is deleted and still there does not count.
+        let counts =
+            |h: &&BatchHeader| self.is_certain && h.last_offset() >= self.end.log_start_offset;
+        if let Some(header) = header.filter(counts) {
+            self.max_timestamp_ms = self.max_timestamp_ms.max(header.max_timestamp);
+            if !indexed {
+                self.interval_ms = self.interval_ms.max(header.max_timestamp);
+            }
         }
     }
 

@@ -7,4 +7,5 @@ mod errors;
 mod full;
 mod power;
 mod probe;
+mod scarce;
 mod support;

@@ -33,7 +33,7 @@ impl Bench {
     }
 
     /// Error code and low watermark.
-    async fn delete_records(&mut self, partition: i32, before: i64) -> (i16, i64) {
+    pub async fn delete_records(&mut self, partition: i32, before: i64) -> (i16, i64) {
         let partition = DeleteRecordsPartition::default()
             .with_partition_index(partition)
             .with_offset(before);
