@@ -19,6 +19,8 @@ pub const PRODUCERS_PER_PARTITION: usize = 10_000;
 pub const GROUP_ENTRIES_IN_FLIGHT: usize = 4;
 /// Record bytes handed to replication or apply in one read of a group's log.
 pub const RAFT_READ_BYTES: usize = 4 << 20;
+/// Bytes of rows, or of batches, read at a time where what is stored is examined after a loss.
+pub const MEND_READ_BYTES: usize = 1 << 20;
 /// Entries between two checkpoints of a group: what a start after a crash replays at most.
 pub const CHECKPOINT_ENTRIES: u64 = 1000;
 /// Longest value of a configuration key. Kafka has no such bound, but a string of its older encodings

@@ -24,24 +24,30 @@ pub enum Tag {
     Identity = 1,
     /// How many syncs there were, u64. Written with each of them; see `durable.rs`. One row.
     Synced = 2,
+    /// How often an operator accepted that data is lost, u64. One row.
+    Losses = 3,
     /// A group's Raft vote. Durable before it counts.
     Vote = 16,
     /// A group's checkpoint: applied log id and membership. Raft rows above it are replayed at start.
     Checkpoint = 17,
     /// The last log id purged from a group's raft rows.
     Purged = 18,
+    /// Up to which accepted loss a group was made consistent again, u64; see [`Tag::Losses`].
+    Mended = 19,
     /// A partition's state at its group's checkpoint.
     Partition = 32,
     /// How far a partition is compacted on this replica. Losing it costs work, not data.
     Cleaner = 33,
 }
 
-const TAGS: [Tag; 7] = [
+const TAGS: [Tag; 9] = [
     Tag::Identity,
     Tag::Synced,
+    Tag::Losses,
     Tag::Vote,
     Tag::Checkpoint,
     Tag::Purged,
+    Tag::Mended,
     Tag::Partition,
     Tag::Cleaner,
 ];

@@ -120,7 +120,7 @@ impl Groups {
     /// Starts a group whose only member is `replica`, or continues it if it was here before.
     pub async fn start_alone(&self, id: GroupId, replica: u64) -> Result<Arc<Group>, GroupError> {
         let (store, cache) = (self.store.clone(), self.tail_cache.clone());
-        let opened = tokio::task::spawn_blocking(move || GroupLog::open(id, store, cache)).await;
+        let opened = tokio::task::spawn_blocking(move || GroupLog::open(id, replica, store, cache)).await;
         let log = Arc::new(opened.map_err(|e| GroupError::Start(id, e.to_string()))??);
         let fail = |e: String| GroupError::Start(id, e);
         let config = config(id).map_err(|e| fail(e.to_string()))?;

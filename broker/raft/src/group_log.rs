@@ -11,6 +11,7 @@ use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::limits::BATCH_OVERHEAD_BYTES;
 
 use crate::command::{BatchMeta, Command, GroupEntry, Outcome};
+use crate::mend;
 use crate::partition::{CachedAt, Partition, TailCache};
 use crate::rows::{self, Checkpoint};
 use crate::state::{EntryContext, PartitionState};
@@ -55,13 +56,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
         .expect("no code panics while it holds a group's lock")
 }
 
-impl GroupLog {
-    /// Restores the group from its checkpoint and the rows after it. Blocks on the disk.
-    pub(crate) fn open(
-        id: GroupId,
-        store: Arc<dyn Store>,
-        tail_cache: Arc<TailCache>,
-    ) -> Result<GroupLog, StoreError> {
+/// What a group's rows tell at a start.
+#[derive(Default)]
+pub(crate) struct Restored {
+    pub checkpoint: Checkpoint,
+    pub vote: Option<Vote>,
+    pub purged: Option<LogId>,
+    pub last: Option<LogId>,
+    pub partitions: HashMap<PartitionId, PartitionState>,
+}
+
+impl Restored {
+    fn read(id: GroupId, store: &dyn Store) -> Result<Restored, StoreError> {
         let read = |tag| store.state(StateKey::group(tag, id));
         let checkpoint = read(Tag::Checkpoint)?
             .map(|r| rows::decode_checkpoint(&r))
@@ -76,22 +82,76 @@ impl GroupLog {
             .flatten();
         let mut partitions = HashMap::new();
         for (number, row) in store.states(Tag::Partition, id)? {
-            let partition = PartitionId(number);
-            partitions.insert(
-                partition,
-                Arc::new(Partition::new(partition, id, rows::decode_partition(&row)?)),
-            );
+            partitions.insert(PartitionId(number), rows::decode_partition(&row)?);
         }
         let last = match store.last_raft_row(id)? {
             Some((index, row)) => Some(rows::decode_log_id(index, &row)?),
             None => purged,
         };
+        Ok(Restored {
+            checkpoint,
+            vote,
+            purged,
+            last,
+            partitions,
+        })
+    }
+
+    /// Whether data was lost since the group was last made consistent with what is stored.
+    fn needs_mending(id: GroupId, store: &dyn Store) -> Result<bool, StoreError> {
+        if store.losses() == 0 {
+            return Ok(false);
+        }
+        let row = store.state(StateKey::group(Tag::Mended, id))?;
+        let mended = row.and_then(|r| Some(u64::from_be_bytes(r[..].try_into().ok()?)));
+        Ok(mended.unwrap_or(0) < store.losses())
+    }
+
+    /// The first row behind the checkpoint that is missing.
+    fn hole(&self, id: GroupId, store: &dyn Store) -> Result<Option<u64>, StoreError> {
+        let mut next = self.checkpoint.applied.map_or(0, |id| id.index + 1);
+        let end = self.last.map_or(0, |id| id.index + 1);
+        while next < end {
+            let found = store.raft_rows(id, next, end, REPLAY_READ_BYTES)?;
+            let whole = found.iter().zip(next..).take_while(|((i, _), n)| i == n);
+            let count = whole.count();
+            next += count as u64;
+            if count < found.len() || found.is_empty() {
+                return Ok(Some(next));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl GroupLog {
+    /// Restores the group from its checkpoint and the rows after it. Blocks on the disk. `replica` is
+    /// this replica's id.
+    pub(crate) fn open(
+        id: GroupId,
+        replica: u64,
+        store: Arc<dyn Store>,
+        tail_cache: Arc<TailCache>,
+    ) -> Result<GroupLog, StoreError> {
+        let mut restored = Restored::read(id, &*store)?;
+        let is_broken = store.accepts_loss() && restored.hole(id, &*store)?.is_some();
+        if is_broken || Restored::needs_mending(id, &*store)? {
+            restored = mend::mend(id, replica, &*store, restored)?;
+        }
+        let Restored {
+            checkpoint,
+            vote,
+            purged,
+            last,
+            partitions,
+        } = restored;
+        let serve = |(partition, state)| (partition, Arc::new(Partition::new(partition, id, state)));
         let applied_term = checkpoint.applied.map_or(0, |id| id.leader_id.term);
         let log = GroupLog {
             id,
             store,
             tail_cache,
-            partitions: RwLock::new(partitions),
+            partitions: RwLock::new(partitions.into_iter().map(serve).collect()),
             tail: Mutex::new(Tail {
                 last,
                 purged,
@@ -129,14 +189,20 @@ impl GroupLog {
                 if let EntryPayload::Normal(payload) = &entry.payload {
                     let context = context(&entry, &payload.0);
                     for (command, outcome) in payload.0.commands.iter().zip(payload.0.outcomes()) {
-                        self.partition(partition_of(command))
+                        // Its rows begin here, so nothing of it is stored that they do not tell of.
+                        let new = PartitionState::new;
+                        self.partition_or(partition_of(command), new)
                             .stage(|s| advance(s, command, outcome, &context));
                     }
                 }
                 next += 1;
             }
             if found.is_empty() || next < found.last().map_or(0, |(i, _)| *i) {
-                let detail = format!("entry {next} is missing, the log ends at {}", end - 1);
+                let detail = format!(
+                    "entry {next} is missing, the log ends at {}. To start with what is whole: ottla \
+                     server --override ottla.storage.accept.loss=true",
+                    end - 1
+                );
                 return Err(StoreError::Damaged {
                     what: format!("the log of group {}", self.id),
                     detail,
@@ -148,12 +214,43 @@ impl GroupLog {
 
     /// The partition, made empty if the log has not seen it.
     pub(crate) fn partition(&self, id: PartitionId) -> Arc<Partition> {
+        self.partition_or(id, || self.new_partition(id))
+    }
+
+    fn partition_or(
+        &self,
+        id: PartitionId,
+        state: impl FnOnce() -> PartitionState,
+    ) -> Arc<Partition> {
         if let Some(found) = self.partitions.read().expect("never poisoned").get(&id) {
             return found.clone();
         }
         let mut partitions = self.partitions.write().expect("never poisoned");
-        let new = || Arc::new(Partition::new(id, self.id, PartitionState::new()));
+        let new = || Arc::new(Partition::new(id, self.id, state()));
         partitions.entry(id).or_insert_with(new).clone()
+    }
+
+    /// The state of a partition that no row knows: empty, unless its rows are among what was lost.
+    fn new_partition(&self, id: PartitionId) -> PartitionState {
+        if self.store.losses() == 0 {
+            return PartitionState::new();
+        }
+        match mend::unknown_partition(self.id, id, &*self.store) {
+            Ok((state, ops)) => {
+                if !ops.is_empty() {
+                    self.store.submit(Write {
+                        ops,
+                        sync: true,
+                        done: Box::new(|_| ()),
+                    });
+                }
+                state
+            }
+            Err(error) => {
+                tracing::error!(partition = %id, %error, "begun empty");
+                PartitionState::new()
+            }
+        }
     }
 
     pub(crate) fn partition_ids(&self) -> Vec<PartitionId> {
@@ -485,7 +582,7 @@ pub(crate) fn partition_of(command: &Command) -> PartitionId {
     }
 }
 
-fn context(entry: &Entry, group_entry: &GroupEntry) -> EntryContext {
+pub(crate) fn context(entry: &Entry, group_entry: &GroupEntry) -> EntryContext {
     EntryContext {
         leader_epoch: entry.log_id.leader_id.term as i32,
         time_ms: group_entry.time_ms,
@@ -504,7 +601,7 @@ fn decide(state: &PartitionState, command: &Command, context: &EntryContext) -> 
 }
 
 /// Takes a decided command into a state; returns the index row it brings.
-fn advance(
+pub(crate) fn advance(
     state: &mut PartitionState,
     command: &Command,
     outcome: &Outcome,

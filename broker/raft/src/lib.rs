@@ -18,6 +18,7 @@ mod codec;
 mod command;
 mod group;
 mod group_log;
+mod mend;
 mod network;
 mod partition;
 mod producers;
