@@ -34,13 +34,15 @@ pub enum Tag {
     Purged = 18,
     /// Up to which accepted loss a group was made consistent again, u64; see [`Tag::Losses`].
     Mended = 19,
+    /// Ids of a group's partitions that are gone, at its checkpoint.
+    Removed = 20,
     /// A partition's state at its group's checkpoint.
     Partition = 32,
     /// How far a partition is compacted on this replica. Losing it costs work, not data.
     Cleaner = 33,
 }
 
-const TAGS: [Tag; 9] = [
+const TAGS: [Tag; 10] = [
     Tag::Identity,
     Tag::Synced,
     Tag::Losses,
@@ -48,6 +50,7 @@ const TAGS: [Tag; 9] = [
     Tag::Checkpoint,
     Tag::Purged,
     Tag::Mended,
+    Tag::Removed,
     Tag::Partition,
     Tag::Cleaner,
 ];

@@ -11,8 +11,10 @@ use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::limits::BATCH_OVERHEAD_BYTES;
 
 use crate::command::{BatchMeta, Command, GroupEntry, Outcome};
+use crate::id_set::IdSet;
 use crate::mend;
 use crate::partition::{CachedAt, Partition, TailCache};
+use crate::producer_memory::ProducerMemory;
 use crate::rows::{self, Checkpoint};
 use crate::state::{EntryContext, PartitionState};
 use crate::types::{Entry, EntryPayload, LogId, StoredMembership, Vote};
@@ -34,13 +36,23 @@ struct Applied {
     checkpoint: Checkpoint,
     /// Changed since the last checkpoint.
     dirty: HashSet<PartitionId>,
+    /// Whether partitions were removed since the last checkpoint.
+    removed: bool,
+}
+
+#[derive(Default)]
+struct Partitions {
+    live: HashMap<PartitionId, Arc<Partition>>,
+    /// Removed at the high watermark. Their ids are never given again, and nothing is appended to them.
+    removed: IdSet,
 }
 
 pub(crate) struct GroupLog {
     pub(crate) id: GroupId,
     store: Arc<dyn Store>,
     tail_cache: Arc<TailCache>,
-    partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
+    partitions: RwLock<Partitions>,
+    producers: Arc<ProducerMemory>,
     tail: Mutex<Tail>,
     applied: Mutex<Applied>,
     vote: Mutex<Option<Vote>>,
@@ -64,6 +76,7 @@ pub(crate) struct Restored {
     pub purged: Option<LogId>,
     pub last: Option<LogId>,
     pub partitions: HashMap<PartitionId, PartitionState>,
+    pub removed: IdSet,
 }
 
 impl Restored {
@@ -80,6 +93,10 @@ impl Restored {
             .map(|r| rows::decode_purged(&r))
             .transpose()?
             .flatten();
+        let removed = read(Tag::Removed)?
+            .map(|r| rows::decode_removed(&r))
+            .transpose()?
+            .unwrap_or_default();
         let mut partitions = HashMap::new();
         for (number, row) in store.states(Tag::Partition, id)? {
             partitions.insert(PartitionId(number), rows::decode_partition(&row)?);
@@ -94,6 +111,7 @@ impl Restored {
             purged,
             last,
             partitions,
+            removed,
         })
     }
 
@@ -132,6 +150,7 @@ impl GroupLog {
         replica: u64,
         store: Arc<dyn Store>,
         tail_cache: Arc<TailCache>,
+        producers: Arc<ProducerMemory>,
     ) -> Result<GroupLog, StoreError> {
         let mut restored = Restored::read(id, &*store)?;
         let is_broken = store.accepts_loss() && restored.hole(id, &*store)?.is_some();
@@ -144,14 +163,18 @@ impl GroupLog {
             purged,
             last,
             partitions,
+            removed,
         } = restored;
-        let serve = |(partition, state)| (partition, Arc::new(Partition::new(partition, id, state)));
+        let new = |p, state| Arc::new(Partition::new(p, id, state, producers.clone()));
+        let live = partitions.into_iter().map(|(p, state)| (p, new(p, state)));
+        let live = live.collect();
         let applied_term = checkpoint.applied.map_or(0, |id| id.leader_id.term);
         let log = GroupLog {
             id,
             store,
             tail_cache,
-            partitions: RwLock::new(partitions.into_iter().map(serve).collect()),
+            partitions: RwLock::new(Partitions { live, removed }),
+            producers,
             tail: Mutex::new(Tail {
                 last,
                 purged,
@@ -159,7 +182,7 @@ impl GroupLog {
             }),
             applied: Mutex::new(Applied {
                 checkpoint: checkpoint.clone(),
-                dirty: HashSet::new(),
+                ..Applied::default()
             }),
             vote: Mutex::new(vote),
             applied_term: AtomicU64::new(applied_term),
@@ -222,12 +245,23 @@ impl GroupLog {
         id: PartitionId,
         state: impl FnOnce() -> PartitionState,
     ) -> Arc<Partition> {
-        if let Some(found) = self.partitions.read().expect("never poisoned").get(&id) {
-            return found.clone();
+        let new = |state| Arc::new(Partition::new(id, self.id, state, self.producers.clone()));
+        {
+            let partitions = self.partitions.read().expect("never poisoned");
+            if let Some(found) = partitions.live.get(&id) {
+                return found.clone();
+            }
+            if partitions.removed.contains(id.0) {
+                return new(PartitionState::gone());
+            }
         }
         let mut partitions = self.partitions.write().expect("never poisoned");
-        let new = || Arc::new(Partition::new(id, self.id, state()));
-        partitions.entry(id).or_insert_with(new).clone()
+        // Removed a moment ago.
+        if partitions.removed.contains(id.0) {
+            return new(PartitionState::gone());
+        }
+        let live = &mut partitions.live;
+        live.entry(id).or_insert_with(|| new(state())).clone()
     }
 
     /// The state of a partition that no row knows: empty, unless its rows are among what was lost.
@@ -254,12 +288,14 @@ impl GroupLog {
     }
 
     pub(crate) fn partition_ids(&self) -> Vec<PartitionId> {
-        self.partitions
-            .read()
-            .expect("never poisoned")
-            .keys()
-            .copied()
-            .collect()
+        let partitions = self.partitions.read().expect("never poisoned");
+        partitions.live.keys().copied().collect()
+    }
+
+    /// Every partition that is not removed.
+    pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
+        let partitions = self.partitions.read().expect("never poisoned");
+        partitions.live.values().cloned().collect()
     }
 
     pub(crate) fn applied_term(&self) -> u64 {
@@ -414,14 +450,7 @@ impl GroupLog {
             }
         }
         self.store.write(ops)?;
-        let all: Vec<_> = self
-            .partitions
-            .read()
-            .expect("never poisoned")
-            .values()
-            .cloned()
-            .collect();
-        all.iter().for_each(|p| p.rewind());
+        self.partitions().iter().for_each(|p| p.rewind());
         self.replay_tail()
     }
 
@@ -465,12 +494,15 @@ impl GroupLog {
                     let partition = self.partition(partition_of(command));
                     let removed = *outcome == Outcome::Removed;
                     let bytes = removed.then(|| partition.with_state(|s| s.size_bytes()));
-                    partition.commit(|state| {
+                    partition.commit(producer_of(command), |state| {
                         advance(state, command, outcome, &context);
                     });
                     // Only now: whoever writes later can see that the partition is gone.
                     if let Some(bytes) = bytes {
                         self.drop_data(&partition, bytes);
+                        let mut all = self.partitions.write().expect("never poisoned");
+                        all.live.remove(&partition.id);
+                        applied.removed |= all.removed.insert(partition.id.0);
                     }
                     applied.dirty.insert(partition.id);
                 }
@@ -527,6 +559,13 @@ impl GroupLog {
             key,
             value: rows::encode_checkpoint(&checkpoint),
         }];
+        if std::mem::take(&mut applied.removed) {
+            let partitions = self.partitions.read().expect("never poisoned");
+            ops.push(Op::PutState {
+                key: StateKey::group(Tag::Removed, self.id),
+                value: rows::encode_removed(&partitions.removed),
+            });
+        }
         for id in applied.dirty.drain() {
             let key = StateKey::partition(self.id, id);
             ops.push(self.partition(id).with_state(|state| match state.removed {
@@ -578,7 +617,16 @@ fn within(entries: impl Iterator<Item = Entry>, max_bytes: usize) -> Vec<Entry> 
 pub(crate) fn partition_of(command: &Command) -> PartitionId {
     match command {
         Command::Append { meta, .. } => meta.partition,
-        Command::Trim { partition, .. } | Command::Remove { partition } => *partition,
+        Command::Trim { partition, .. }
+        | Command::ForgetProducers { partition, .. }
+        | Command::Remove { partition } => *partition,
+    }
+}
+
+fn producer_of(command: &Command) -> Option<i64> {
+    match command {
+        Command::Append { meta, .. } => meta.producer.map(|producer| producer.id),
+        _ => None,
     }
 }
 
@@ -596,6 +644,7 @@ fn decide(state: &PartitionState, command: &Command, context: &EntryContext) -> 
         Command::Trim {
             log_start_offset, ..
         } => state.decide_trim(*log_start_offset),
+        Command::ForgetProducers { .. } => Outcome::ProducersForgotten,
         Command::Remove { .. } => Outcome::Removed,
     }
 }
@@ -622,11 +671,14 @@ pub(crate) fn advance(
             state.trim(*log_start_offset)
         }
         (Command::Remove { .. }, Outcome::Removed) => {
-            *state = PartitionState {
-                removed: true,
-                ..PartitionState::new()
-            };
+            *state = PartitionState::gone();
         }
+        (
+            Command::ForgetProducers {
+                silent_since_ms, ..
+            },
+            Outcome::ProducersForgotten,
+        ) => state.producers.forget_silent_since(*silent_since_ms),
         _ => {}
     }
     None

@@ -395,8 +395,13 @@ impl Mend<'_> {
             if state.removed {
                 let key = StateKey::partition(id, *partition);
                 ops.push(Op::DeleteState { key });
+                restored.removed.insert(partition.0);
             }
             !state.removed
+        });
+        ops.push(Op::PutState {
+            key: group(Tag::Removed),
+            value: rows::encode_removed(&restored.removed),
         });
         restored.last = last;
         ops.push(Op::DeleteRaft {

@@ -10,6 +10,7 @@ use ottla_log::BATCH_HEAD_BYTES;
 use ottla_proto::ids::{GroupId, PartitionId};
 use tokio::sync::Notify;
 
+use crate::producer_memory::ProducerMemory;
 use crate::state::PartitionState;
 
 /// A recent batch, in the two parts it is written in.
@@ -31,6 +32,12 @@ struct Inner {
     waiters: Vec<Arc<Waiter>>,
     reclaimed: Reclaimed,
     compacted: Compacted,
+}
+
+impl Inner {
+    fn producers(&self) -> usize {
+        self.tail.producers.len() + self.applied.producers.len()
+    }
 }
 
 /// What compaction left of the front of the log. Whoever compacts tells it anew after a start.
@@ -76,10 +83,24 @@ pub struct Partition {
     log_start_offset: AtomicI64,
     high_watermark: AtomicI64,
     inner: Mutex<Inner>,
+    producers: Arc<ProducerMemory>,
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        let held = self.inner().producers();
+        self.producers.changed(held, 0);
+    }
 }
 
 impl Partition {
-    pub(crate) fn new(id: PartitionId, group: GroupId, state: PartitionState) -> Partition {
+    pub(crate) fn new(
+        id: PartitionId,
+        group: GroupId,
+        state: PartitionState,
+        producers: Arc<ProducerMemory>,
+    ) -> Partition {
+        producers.changed(0, 2 * state.producers.len());
         Partition {
             id,
             group,
@@ -90,6 +111,7 @@ impl Partition {
                 applied: state,
                 ..Default::default()
             }),
+            producers,
         }
     }
 
@@ -115,7 +137,16 @@ impl Partition {
 
     /// The state at the end of the log, to decide the next command by.
     pub(crate) fn stage<T>(&self, change: impl FnOnce(&mut PartitionState) -> T) -> T {
-        change(&mut self.inner().tail)
+        let mut inner = self.inner();
+        let before = inner.producers();
+        let done = change(&mut inner.tail);
+        self.producers.changed(before, inner.producers());
+        done
+    }
+
+    /// Whether the producer has written at the end of the log.
+    pub(crate) fn knows_producer(&self, id: i64) -> bool {
+        self.inner().tail.producers.get(id).is_some()
     }
 
     pub(crate) fn cache(&self, base_offset: i64, last_offset: i64, head: Bytes, body: Bytes) {
@@ -148,10 +179,20 @@ impl Partition {
         }
     }
 
-    /// Takes a committed step into the visible state, and wakes who waits.
-    pub(crate) fn commit(&self, change: impl FnOnce(&mut PartitionState)) {
-        let mut inner = self.inner();
+    /// Takes a committed step into the visible state, and wakes who waits. `producer` wrote it.
+    pub(crate) fn commit(
+        &self,
+        producer: Option<i64>,
+        change: impl FnOnce(&mut PartitionState),
+    ) {
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        let before = inner.producers();
         change(&mut inner.applied);
+        self.producers.changed(before, inner.producers());
+        if let Some(id) = producer {
+            inner.applied.producers.share(id, &inner.tail.producers);
+        }
         self.log_start_offset
             .store(inner.applied.log_start_offset, Ordering::Release);
         self.high_watermark
@@ -162,7 +203,9 @@ impl Partition {
     /// Back to the high watermark: what was appended beyond it is being cut off.
     pub(crate) fn rewind(&self) {
         let mut inner = self.inner();
+        let before = inner.producers();
         inner.tail = inner.applied.clone();
+        self.producers.changed(before, inner.producers());
         let end = inner.tail.log_end_offset;
         while inner.cache.back().is_some_and(|b| b.base_offset >= end) {
             inner.cache.pop_back();
@@ -370,7 +413,8 @@ mod tests {
             start_position_bytes,
             ..PartitionState::new()
         };
-        Partition::new(PartitionId(1), GroupId(1), state)
+        let producers = Arc::new(ProducerMemory::new(0));
+        Partition::new(PartitionId(1), GroupId(1), state, producers)
     }
 
     #[test]

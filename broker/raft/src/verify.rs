@@ -128,6 +128,11 @@ impl GroupCheck {
                 Ok(purged) => self.purged = purged,
                 Err(error) => self.broken(error.to_string()),
             },
+            Tag::Removed => {
+                if let Err(error) = rows::decode_removed(row) {
+                    self.problem(None, error.to_string());
+                }
+            }
             Tag::Partition => match rows::decode_partition(row) {
                 Ok(state) => self.partition_row(partition, state),
                 Err(error) => {

@@ -176,6 +176,12 @@ async fn stage(
         )
         .await?;
     services.topics.groups().admit(checked.bytes)?;
+    if let Command::Append { meta, .. } = &checked.command
+        && let Some(producer) = &meta.producer
+    {
+        let group = &replica.group;
+        group.admit_producer(&replica.partition, producer.id)?;
+    }
     topic.counts.add_in(checked.bytes, checked.records);
     let all = &services.topics.counts;
     all.add_in(checked.bytes, checked.records);

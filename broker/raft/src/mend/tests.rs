@@ -9,12 +9,13 @@ use super::*;
 use crate::command::{GroupEntry, Payload};
 use crate::group_log::GroupLog;
 use crate::partition::TailCache;
+use crate::producer_memory::ProducerMemory;
 
 const GROUP: GroupId = GroupId(1);
 const REPLICA: u64 = 7;
 
 fn open(store: &Arc<MemoryStore>) -> Result<GroupLog, StoreError> {
-    GroupLog::open(GROUP, REPLICA, store.clone(), Arc::new(TailCache::new(0)))
+    GroupLog::open(GROUP, REPLICA, store.clone(), Arc::new(TailCache::new(0)), Arc::new(ProducerMemory::new(0)))
 }
 
 /// A batch as a producer sends it, of which the group writes the head.
