@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ottla_log::{BATCH_HEAD_BYTES, StoreError};
 use ottla_proto::config::{self, ServerConfig, TopicConfig};
 use ottla_proto::ids::PartitionId;
-use ottla_proto::limits::{BATCH_INSPECTIONS, DECOMPRESSED_BATCH_BYTES};
+use ottla_proto::limits::BATCH_INSPECTIONS;
 use ottla_proto::metadata::{Image, Topic};
 use ottla_raft::{BatchMeta, Command, Group, Groups, Partition, ProducerMeta};
 use ottla_wire::batch::{self, BatchError, BatchHeader, Rules, TimestampType};
@@ -108,6 +108,8 @@ pub struct Topics {
     changes: watch::Sender<()>,
     /// Places for [`Topics::look_inside`].
     inspections: Semaphore,
+    /// What one batch may decompress to.
+    pub decompressed_bytes: usize,
     /// Of all topics, also those that are gone.
     pub counts: TopicCounts,
 }
@@ -123,13 +125,14 @@ pub struct Checked {
 }
 
 impl Topics {
-    pub fn new(groups: Arc<Groups>, clock: ottla_raft::Clock) -> Topics {
+    pub fn new(groups: Arc<Groups>, clock: ottla_raft::Clock, decompressed_bytes: usize) -> Topics {
         Topics {
             groups,
             clock,
             view: RwLock::default(),
             changes: watch::Sender::new(()),
             inspections: Semaphore::new(BATCH_INSPECTIONS),
+            decompressed_bytes,
             counts: TopicCounts::default(),
         }
     }
@@ -267,7 +270,7 @@ impl Topics {
         let log_append_time = config.message_timestamp_type == config::TimestampType::LogAppendTime;
         let rules = Rules {
             max_message_bytes: config.max_message_bytes as usize,
-            max_decompressed_bytes: DECOMPRESSED_BATCH_BYTES,
+            max_decompressed_bytes: self.decompressed_bytes,
             timestamp_type: if log_append_time {
                 TimestampType::LogAppendTime
             } else {

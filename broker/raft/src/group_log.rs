@@ -5,18 +5,20 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::BytesMut;
 use ottla_log::{BATCH_HEAD_BYTES, Done, Op, StateKey, Store, StoreError, Tag, Write};
 use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::limits::BATCH_OVERHEAD_BYTES;
 
-use crate::command::{BatchMeta, Command, GroupEntry, Outcome};
+use crate::command::{Command, GroupEntry, Outcome};
 use crate::id_set::IdSet;
 use crate::mend;
 use crate::partition::{CachedAt, Partition, TailCache};
 use crate::producer_memory::ProducerMemory;
+use crate::restored::Restored;
 use crate::rows::{self, Checkpoint};
-use crate::state::{EntryContext, PartitionState};
+use crate::state::PartitionState;
+use crate::step::{advance, context, decide, partition_of, producer_of, put_head};
 use crate::types::{Entry, EntryPayload, LogId, StoredMembership, Vote};
 
 /// Bytes of rows read at a time when the log is replayed.
@@ -66,80 +68,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .expect("no code panics while it holds a group's lock")
-}
-
-/// What a group's rows tell at a start.
-#[derive(Default)]
-pub(crate) struct Restored {
-    pub checkpoint: Checkpoint,
-    pub vote: Option<Vote>,
-    pub purged: Option<LogId>,
-    pub last: Option<LogId>,
-    pub partitions: HashMap<PartitionId, PartitionState>,
-    pub removed: IdSet,
-}
-
-impl Restored {
-    fn read(id: GroupId, store: &dyn Store) -> Result<Restored, StoreError> {
-        let read = |tag| store.state(StateKey::group(tag, id));
-        let checkpoint = read(Tag::Checkpoint)?
-            .map(|r| rows::decode_checkpoint(&r))
-            .transpose()?
-            .unwrap_or_default();
-        let vote = read(Tag::Vote)?
-            .map(|r| rows::decode_vote(&r))
-            .transpose()?;
-        let purged = read(Tag::Purged)?
-            .map(|r| rows::decode_purged(&r))
-            .transpose()?
-            .flatten();
-        let removed = read(Tag::Removed)?
-            .map(|r| rows::decode_removed(&r))
-            .transpose()?
-            .unwrap_or_default();
-        let mut partitions = HashMap::new();
-        for (number, row) in store.states(Tag::Partition, id)? {
-            partitions.insert(PartitionId(number), rows::decode_partition(&row)?);
-        }
-        let last = match store.last_raft_row(id)? {
-            Some((index, row)) => Some(rows::decode_log_id(index, &row)?),
-            None => purged,
-        };
-        Ok(Restored {
-            checkpoint,
-            vote,
-            purged,
-            last,
-            partitions,
-            removed,
-        })
-    }
-
-    /// Whether data was lost since the group was last made consistent with what is stored.
-    fn needs_mending(id: GroupId, store: &dyn Store) -> Result<bool, StoreError> {
-        if store.losses() == 0 {
-            return Ok(false);
-        }
-        let row = store.state(StateKey::group(Tag::Mended, id))?;
-        let mended = row.and_then(|r| Some(u64::from_be_bytes(r[..].try_into().ok()?)));
-        Ok(mended.unwrap_or(0) < store.losses())
-    }
-
-    /// The first row behind the checkpoint that is missing.
-    fn hole(&self, id: GroupId, store: &dyn Store) -> Result<Option<u64>, StoreError> {
-        let mut next = self.checkpoint.applied.map_or(0, |id| id.index + 1);
-        let end = self.last.map_or(0, |id| id.index + 1);
-        while next < end {
-            let found = store.raft_rows(id, next, end, REPLAY_READ_BYTES)?;
-            let whole = found.iter().zip(next..).take_while(|((i, _), n)| i == n);
-            let count = whole.count();
-            next += count as u64;
-            if count < found.len() || found.is_empty() {
-                return Ok(Some(next));
-            }
-        }
-        Ok(None)
-    }
 }
 
 impl GroupLog {
@@ -368,6 +296,9 @@ impl GroupLog {
                 let outcome = decide(state, command, &context);
                 (outcome, advance(state, command, &outcome, &context))
             });
+            if outcome == Outcome::TooManyProducers {
+                self.producers.refused("a partition is");
+            }
             outcomes.push(outcome);
             if let (Command::Append { meta, body }, Outcome::Appended { base_offset }) =
                 (command, outcome)
@@ -612,81 +543,4 @@ fn within(entries: impl Iterator<Item = Entry>, max_bytes: usize) -> Vec<Entry> 
     };
     let mut fits = fits;
     entries.take_while(|e| fits(e)).collect()
-}
-
-pub(crate) fn partition_of(command: &Command) -> PartitionId {
-    match command {
-        Command::Append { meta, .. } => meta.partition,
-        Command::Trim { partition, .. }
-        | Command::ForgetProducers { partition, .. }
-        | Command::Remove { partition } => *partition,
-    }
-}
-
-fn producer_of(command: &Command) -> Option<i64> {
-    match command {
-        Command::Append { meta, .. } => meta.producer.map(|producer| producer.id),
-        _ => None,
-    }
-}
-
-pub(crate) fn context(entry: &Entry, group_entry: &GroupEntry) -> EntryContext {
-    EntryContext {
-        leader_epoch: entry.log_id.leader_id.term as i32,
-        time_ms: group_entry.time_ms,
-        producer_expiration_ms: group_entry.producer_expiration_ms,
-    }
-}
-
-fn decide(state: &PartitionState, command: &Command, context: &EntryContext) -> Outcome {
-    match command {
-        Command::Append { meta, .. } => state.decide_append(meta, context),
-        Command::Trim {
-            log_start_offset, ..
-        } => state.decide_trim(*log_start_offset),
-        Command::ForgetProducers { .. } => Outcome::ProducersForgotten,
-        Command::Remove { .. } => Outcome::Removed,
-    }
-}
-
-/// Takes a decided command into a state; returns the index row it brings.
-pub(crate) fn advance(
-    state: &mut PartitionState,
-    command: &Command,
-    outcome: &Outcome,
-    context: &EntryContext,
-) -> Option<ottla_log::IndexRow> {
-    match (command, outcome) {
-        (Command::Append { meta, .. }, Outcome::Appended { base_offset }) => {
-            let position_bytes = state.position_bytes;
-            let indexed = state.append(meta, *base_offset, context);
-            let max_timestamp_ms = state.max_timestamp_ms;
-            return indexed.then_some(ottla_log::IndexRow {
-                base_offset: *base_offset,
-                max_timestamp_ms,
-                position_bytes,
-            });
-        }
-        (Command::Trim { .. }, Outcome::Trimmed { log_start_offset }) => {
-            state.trim(*log_start_offset)
-        }
-        (Command::Remove { .. }, Outcome::Removed) => {
-            *state = PartitionState::gone();
-        }
-        (
-            Command::ForgetProducers {
-                silent_since_ms, ..
-            },
-            Outcome::ProducersForgotten,
-        ) => state.producers.forget_silent_since(*silent_since_ms),
-        _ => {}
-    }
-    None
-}
-
-fn put_head(heads: &mut BytesMut, base_offset: i64, meta: &BatchMeta, leader_epoch: i32) -> Bytes {
-    heads.put_i64(base_offset);
-    heads.put_i32(meta.size_bytes as i32 - 12);
-    heads.put_i32(leader_epoch);
-    heads.split().freeze()
 }

@@ -18,9 +18,10 @@ use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::limits::{DOCTOR_RETRIES_PER_PARTITION, MEND_READ_BYTES};
 
 use crate::command::{BatchMeta, Command, Outcome, ProducerMeta};
-use crate::group_log::{Restored, advance, context, partition_of};
+use crate::restored::Restored;
 use crate::rows;
 use crate::state::{EntryContext, PartitionState};
+use crate::step::{advance, context, partition_of};
 use crate::types::{self, Entry, EntryPayload, LogId, StoredMembership, Vote};
 
 /// Brings the group to what is stored, and writes that. Blocks on the disk, and reads every batch once.

@@ -180,11 +180,7 @@ impl Partition {
     }
 
     /// Takes a committed step into the visible state, and wakes who waits. `producer` wrote it.
-    pub(crate) fn commit(
-        &self,
-        producer: Option<i64>,
-        change: impl FnOnce(&mut PartitionState),
-    ) {
+    pub(crate) fn commit(&self, producer: Option<i64>, change: impl FnOnce(&mut PartitionState)) {
         let mut guard = self.inner();
         let inner = &mut *guard;
         let before = inner.producers();

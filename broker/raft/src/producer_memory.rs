@@ -50,7 +50,10 @@ impl ProducerMemory {
     pub(crate) fn refused(&self, whose: &str) {
         metrics::counter!("ottla_producers_refused_total").increment(1);
         self.pressed.notify_one();
-        let mut warned = self.warned.lock().expect("no code panics while it holds it");
+        let mut warned = self
+            .warned
+            .lock()
+            .expect("no code panics while it holds it");
         if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             *warned = Some(Instant::now());
             tracing::warn!(

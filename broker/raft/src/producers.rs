@@ -203,7 +203,10 @@ impl Producers {
     /// Holds the state of a producer in common with `other`, where it is the same.
     pub(crate) fn share(&mut self, producer_id: i64, other: &Producers) {
         let theirs = other.0.as_ref().and_then(|k| k.producers.get(&producer_id));
-        let ours = self.0.as_mut().and_then(|k| k.producers.get_mut(&producer_id));
+        let ours = self
+            .0
+            .as_mut()
+            .and_then(|k| k.producers.get_mut(&producer_id));
         if let (Some(ours), Some(theirs)) = (ours, theirs)
             && !Arc::ptr_eq(ours, theirs)
             && ours == theirs

@@ -13,9 +13,9 @@ use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::limits::{DOCTOR_FINDINGS, INDEX_INTERVAL_BYTES};
 
 use crate::command::{Command, Outcome};
-use crate::group_log::partition_of;
 use crate::rows;
 use crate::state::{EpochStart, PartitionState};
+use crate::step::partition_of;
 use crate::types::{Entry, EntryPayload, LogId};
 
 /// Something wrong with a group's rows.

@@ -230,7 +230,11 @@ impl Walk<'_> {
 /// What an accepted loss leaves in the place of batches (`broker/raft/src/mend.rs`).
 fn stands_for_lost(header: &BatchHeader) -> bool {
     header.record_count == 0
-        && (header.producer_id, header.base_timestamp, header.max_timestamp) == (-1, -1, -1)
+        && (
+            header.producer_id,
+            header.base_timestamp,
+            header.max_timestamp,
+        ) == (-1, -1, -1)
 }
 
 impl Visitor for Walk<'_> {
@@ -262,7 +266,8 @@ impl Visitor for Walk<'_> {
             let (first, last) = (header.base_offset, header.last_offset());
             let name = &self.row.name;
             if self.notes.len() < DOCTOR_FINDINGS_PER_PARTITION {
-                let note = format!("{name}: offsets {first} to {last} were lost, and that was accepted");
+                let note =
+                    format!("{name}: offsets {first} to {last} were lost, and that was accepted");
                 self.notes.push(note);
             }
         }

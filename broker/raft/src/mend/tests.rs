@@ -15,7 +15,13 @@ const GROUP: GroupId = GroupId(1);
 const REPLICA: u64 = 7;
 
 fn open(store: &Arc<MemoryStore>) -> Result<GroupLog, StoreError> {
-    GroupLog::open(GROUP, REPLICA, store.clone(), Arc::new(TailCache::new(0)), Arc::new(ProducerMemory::new(0)))
+    GroupLog::open(
+        GROUP,
+        REPLICA,
+        store.clone(),
+        Arc::new(TailCache::new(0)),
+        Arc::new(ProducerMemory::new(0)),
+    )
 }
 
 /// A batch as a producer sends it, of which the group writes the head.
@@ -91,7 +97,10 @@ fn rows_lost_in_the_middle_cost_nothing_where_the_batches_are_stored() {
     };
     step(&log, vec![]);
     for n in 0..20 {
-        step(&log, vec![batch(1, 2, Some(producer(n))), batch(2, 3, None)]);
+        step(
+            &log,
+            vec![batch(1, 2, Some(producer(n))), batch(2, 3, None)],
+        );
         if n == 4 {
             checkpoint(&log);
         }
@@ -105,7 +114,10 @@ fn rows_lost_in_the_middle_cost_nothing_where_the_batches_are_stored() {
         (after.log_end_offset, after.position_bytes, &after.epochs),
         (40, before.position_bytes, &before.epochs)
     );
-    let again = step(&log, vec![batch(1, 2, Some(producer(19))), batch(2, 1, None)]);
+    let again = step(
+        &log,
+        vec![batch(1, 2, Some(producer(19))), batch(2, 1, None)],
+    );
     let expected = [
         Outcome::Duplicate { base_offset: 38 },
         Outcome::Appended { base_offset: 60 },
@@ -143,7 +155,10 @@ fn a_partition_that_no_row_knows_is_not_written_over() {
     assert_eq!(log.partition(id).bounds().high_watermark, 15);
     assert_eq!(log.partition(PartitionId(5)).bounds().high_watermark, 0);
     // Its row is there before anything is appended to it.
-    assert_eq!(open(&store).unwrap().partition(id).bounds().high_watermark, 15);
+    assert_eq!(
+        open(&store).unwrap().partition(id).bounds().high_watermark,
+        15
+    );
 }
 
 #[test]
@@ -253,7 +268,9 @@ fn ends(store: &MemoryStore, partition: u64) -> i64 {
     let batches = stored(store, partition);
     let batches = batches.iter().map(|b| BatchFacts::of(b).unwrap().end());
     let entries = store.raft_rows(GROUP, 0, u64::MAX, usize::MAX).unwrap();
-    let entries = entries.iter().map(|(index, row)| rows::decode_entry(*index, row).unwrap());
+    let entries = entries
+        .iter()
+        .map(|(index, row)| rows::decode_entry(*index, row).unwrap());
     let appended = entries.filter_map(|entry| match entry.payload {
         EntryPayload::Normal(payload) => Some(payload),
         _ => None,
