@@ -124,7 +124,11 @@ impl Server {
         registration.register(&controller).await?;
         tokio::spawn(registration.clone().keep_alive(controller.clone()));
 
-        let topics = Arc::new(Topics::new(groups.clone(), clock.clone()));
+        let topics = Arc::new(Topics::new(
+            groups.clone(),
+            clock.clone(),
+            memory.decompressed_bytes,
+        ));
         telemetry.set_board(Board {
             topics: topics.clone(),
             metadata: metadata.clone(),

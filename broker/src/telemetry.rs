@@ -205,6 +205,7 @@ impl Telemetry {
         metrics::gauge!("ottla_log_disk_bytes").set(stats.disk_bytes as f64);
         metrics::gauge!("ottla_log_memtable_bytes").set(stats.memtable_bytes as f64);
         metrics::gauge!("ottla_log_block_cache_bytes").set(stats.block_cache_bytes as f64);
+        metrics::gauge!("ottla_producer_bytes").set(sources.groups.producer_bytes() as f64);
         metrics::gauge!("ottla_tail_cache_bytes").set(sources.groups.tail_cache_bytes() as f64);
         let mut text = self.handle.render();
         if let Some(board) = self.board.get() {

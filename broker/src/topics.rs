@@ -9,8 +9,7 @@ use ottla_log::{BATCH_HEAD_BYTES, StoreError};
 use ottla_proto::config::{self, ServerConfig, TopicConfig};
 use ottla_proto::ids::PartitionId;
 use ottla_proto::limits::{
-    BATCH_INSPECTIONS, DECOMPRESSED_BATCH_BYTES, INSPECTION_IN_PLACE_BYTES, SMALL_INSPECTION_BYTES,
-    SMALL_INSPECTIONS,
+    BATCH_INSPECTIONS, INSPECTION_IN_PLACE_BYTES, SMALL_INSPECTION_BYTES, SMALL_INSPECTIONS,
 };
 use ottla_proto::metadata::{Image, Topic};
 use ottla_raft::{BatchMeta, Command, Group, Groups, Partition, ProducerMeta};
@@ -113,6 +112,8 @@ pub struct Topics {
     /// Places for [`Topics::look_inside`].
     inspections: Semaphore,
     small_inspections: Semaphore,
+    /// What one batch may decompress to.
+    pub decompressed_bytes: usize,
     /// Of all topics, also those that are gone.
     pub counts: TopicCounts,
 }
@@ -128,7 +129,7 @@ pub struct Checked {
 }
 
 impl Topics {
-    pub fn new(groups: Arc<Groups>, clock: ottla_raft::Clock) -> Topics {
+    pub fn new(groups: Arc<Groups>, clock: ottla_raft::Clock, decompressed_bytes: usize) -> Topics {
         Topics {
             groups,
             clock,
@@ -136,6 +137,7 @@ impl Topics {
             changes: watch::Sender::new(()),
             inspections: Semaphore::new(BATCH_INSPECTIONS),
             small_inspections: Semaphore::new(SMALL_INSPECTIONS),
+            decompressed_bytes,
             counts: TopicCounts::default(),
         }
     }
@@ -299,7 +301,7 @@ impl Topics {
         let log_append_time = config.message_timestamp_type == config::TimestampType::LogAppendTime;
         let rules = Rules {
             max_message_bytes: config.max_message_bytes as usize,
-            max_decompressed_bytes: DECOMPRESSED_BATCH_BYTES,
+            max_decompressed_bytes: self.decompressed_bytes,
             timestamp_type: if log_append_time {
                 TimestampType::LogAppendTime
             } else {

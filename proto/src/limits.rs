@@ -13,12 +13,22 @@ pub const WRITE_BATCH_BYTES: usize = 1 << 20;
 pub const SYNC_BYTES: usize = 8 << 20;
 /// A partition's sparse index has about one row per this many bytes of its log.
 pub const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
-/// Idempotent producers one partition remembers; the longest silent goes first.
+/// Idempotent producers one partition remembers. Above it, new ones are refused.
 pub const PRODUCERS_PER_PARTITION: usize = 10_000;
+/// Where there is no room for a new producer, those are forgotten that have been silent for this long:
+/// many times the two minutes of clients' `delivery.timeout.ms`, after which none of them retries.
+pub const PRODUCER_SILENT_MS: i64 = 900_000;
+/// How often expired producers are looked for, and how often at most where new ones are refused.
+pub const PRODUCER_SWEEP_MS: u64 = 60_000;
+pub const PRODUCER_SWEEP_PRESSED_MS: u64 = 1000;
+/// What one producer costs in memory in one partition, with five batches and its places in two maps.
+pub const PRODUCER_MEMORY_BYTES: usize = 320;
 /// Full entries of one group on their way to the disk at a time.
 pub const GROUP_ENTRIES_IN_FLIGHT: usize = 4;
 /// Record bytes handed to replication or apply in one read of a group's log.
 pub const RAFT_READ_BYTES: usize = 4 << 20;
+/// Bytes of rows, or of batches, read at a time where what is stored is examined after a loss.
+pub const MEND_READ_BYTES: usize = 1 << 20;
 /// Entries between two checkpoints of a group: what a start after a crash replays at most.
 pub const CHECKPOINT_ENTRIES: u64 = 1000;
 /// Longest value of a configuration key. Kafka has no such bound, but a string of its older encodings
@@ -56,7 +66,8 @@ pub const PRODUCER_ID_BLOCK: i64 = 1000;
 pub const FETCH_READ_BYTES: usize = 4 << 20;
 /// How long the controller waits to see its own committed change.
 pub const METADATA_COMMIT_WAIT_MS: u64 = 10_000;
-/// What one record batch may decompress to where the broker must look inside.
+/// What one record batch may decompress to where the broker must look inside, at most: on a small
+/// budget it is less.
 pub const DECOMPRESSED_BATCH_BYTES: usize = 64 << 20;
 /// Batches that are decompressed at a time, if one may become as large as that.
 pub const BATCH_INSPECTIONS: usize = 2;

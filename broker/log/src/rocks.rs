@@ -62,6 +62,8 @@ pub struct RocksStore {
     monitoring: Option<Sender<()>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     path: PathBuf,
+    losses: u64,
+    accepts_loss: bool,
 }
 
 /// Sizes for metrics and DescribeLogDirs.
@@ -78,7 +80,12 @@ impl RocksStore {
         let health = Arc::new(Health::new(path));
         let damaged_compactions = Arc::new(AtomicU64::new(0));
         let failed_compactions = Arc::new(AtomicU64::new(0));
-        let Opened { db, durable, syncs } = open::open(path, options, |database| {
+        let Opened {
+            db,
+            durable,
+            syncs,
+            losses,
+        } = open::open(path, options, |database| {
             database.add_event_listener(Listener {
                 health: health.clone(),
                 damaged_compactions: damaged_compactions.clone(),
@@ -126,6 +133,8 @@ impl RocksStore {
             monitoring: Some(monitoring),
             threads: Mutex::new(threads.into()),
             path: path.to_owned(),
+            losses,
+            accepts_loss: options.accept_loss,
         })
     }
 
@@ -281,6 +290,14 @@ impl Store for RocksStore {
 
     fn trouble(&self) -> Option<Trouble> {
         self.health.trouble()
+    }
+
+    fn losses(&self) -> u64 {
+        self.losses
+    }
+
+    fn accepts_loss(&self) -> bool {
+        self.accepts_loss
     }
 
     fn raft_rows(

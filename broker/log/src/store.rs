@@ -170,6 +170,16 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
+    /// How often an operator accepted that acknowledged data is lost.
+    fn losses(&self) -> u64 {
+        0
+    }
+
+    /// Whether the operator accepts it at this start.
+    fn accepts_loss(&self) -> bool {
+        false
+    }
+
     /// Why not every write is taken now.
     fn trouble(&self) -> Option<Trouble> {
         None

@@ -10,6 +10,7 @@ use ottla_log::BATCH_HEAD_BYTES;
 use ottla_proto::ids::{GroupId, PartitionId};
 use tokio::sync::Notify;
 
+use crate::producer_memory::ProducerMemory;
 use crate::sizes::{Cut, Sizes, Sizing};
 use crate::state::PartitionState;
 
@@ -32,6 +33,12 @@ struct Inner {
     waiters: Vec<Arc<Waiter>>,
     reclaimed: Reclaimed,
     compacted: Sizing,
+}
+
+impl Inner {
+    fn producers(&self) -> usize {
+        self.tail.producers.len() + self.applied.producers.len()
+    }
 }
 
 /// How far rows before the log start offset are deleted. Not durable: after a start nobody knows, and
@@ -68,10 +75,24 @@ pub struct Partition {
     log_start_offset: AtomicI64,
     high_watermark: AtomicI64,
     inner: Mutex<Inner>,
+    producers: Arc<ProducerMemory>,
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        let held = self.inner().producers();
+        self.producers.changed(held, 0);
+    }
 }
 
 impl Partition {
-    pub(crate) fn new(id: PartitionId, group: GroupId, state: PartitionState) -> Partition {
+    pub(crate) fn new(
+        id: PartitionId,
+        group: GroupId,
+        state: PartitionState,
+        producers: Arc<ProducerMemory>,
+    ) -> Partition {
+        producers.changed(0, 2 * state.producers.len());
         Partition {
             id,
             group,
@@ -82,6 +103,7 @@ impl Partition {
                 applied: state,
                 ..Default::default()
             }),
+            producers,
         }
     }
 
@@ -107,7 +129,16 @@ impl Partition {
 
     /// The state at the end of the log, to decide the next command by.
     pub(crate) fn stage<T>(&self, change: impl FnOnce(&mut PartitionState) -> T) -> T {
-        change(&mut self.inner().tail)
+        let mut inner = self.inner();
+        let before = inner.producers();
+        let done = change(&mut inner.tail);
+        self.producers.changed(before, inner.producers());
+        done
+    }
+
+    /// Whether the producer has written at the end of the log.
+    pub(crate) fn knows_producer(&self, id: i64) -> bool {
+        self.inner().tail.producers.get(id).is_some()
     }
 
     pub(crate) fn cache(&self, base_offset: i64, last_offset: i64, head: Bytes, body: Bytes) {
@@ -140,10 +171,16 @@ impl Partition {
         }
     }
 
-    /// Takes a committed step into the visible state, and wakes who waits.
-    pub(crate) fn commit(&self, change: impl FnOnce(&mut PartitionState)) {
-        let mut inner = self.inner();
+    /// Takes a committed step into the visible state, and wakes who waits. `producer` wrote it.
+    pub(crate) fn commit(&self, producer: Option<i64>, change: impl FnOnce(&mut PartitionState)) {
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        let before = inner.producers();
         change(&mut inner.applied);
+        self.producers.changed(before, inner.producers());
+        if let Some(id) = producer {
+            inner.applied.producers.share(id, &inner.tail.producers);
+        }
         self.log_start_offset
             .store(inner.applied.log_start_offset, Ordering::Release);
         self.high_watermark
@@ -154,7 +191,9 @@ impl Partition {
     /// Back to the high watermark: what was appended beyond it is being cut off.
     pub(crate) fn rewind(&self) {
         let mut inner = self.inner();
+        let before = inner.producers();
         inner.tail = inner.applied.clone();
+        self.producers.changed(before, inner.producers());
         let end = inner.tail.log_end_offset;
         while inner.cache.back().is_some_and(|b| b.base_offset >= end) {
             inner.cache.pop_back();
@@ -372,7 +411,8 @@ mod tests {
             start_position_bytes,
             ..PartitionState::new()
         };
-        Partition::new(PartitionId(1), GroupId(1), state)
+        let producers = Arc::new(ProducerMemory::new(0));
+        Partition::new(PartitionId(1), GroupId(1), state, producers)
     }
 
     /// Of bytes 0 to 900, offsets 0 to 90, 40 are left: 30 in one batch and 10 in another.
@@ -404,7 +444,7 @@ mod tests {
     fn sizes_follow_the_log_start_offset_into_the_compacted_part() {
         let p = partition(100);
         p.learn_sizes(|| Ok::<_, ()>(compacted())).unwrap();
-        p.commit(|state| state.log_start_offset = 80);
+        p.commit(None, |state| state.log_start_offset = 80);
         let reclaimed = Reclaimed {
             log_start_offset: 80,
             offset: 80,
@@ -413,7 +453,7 @@ mod tests {
         assert_eq!(p.size_bytes(), 110);
         assert_eq!(p.cut_before_last(110), Some(Cut::Offset(80)));
         // It went past what was compacted.
-        p.commit(|state| state.log_start_offset = 95);
+        p.commit(None, |state| state.log_start_offset = 95);
         p.note_reclaimed(reclaimed, 950);
         assert_eq!(p.size_bytes(), 50);
         assert_eq!(p.cut_before_last(20), Some(Cut::PositionBytes(980)));

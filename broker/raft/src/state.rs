@@ -54,6 +54,14 @@ impl PartitionState {
         }
     }
 
+    /// Of a partition that was removed.
+    pub fn gone() -> PartitionState {
+        PartitionState {
+            removed: true,
+            ..PartitionState::new()
+        }
+    }
+
     /// What an append of this batch becomes. Changes nothing.
     pub fn decide_append(&self, meta: &BatchMeta, context: &EntryContext) -> Outcome {
         if self.removed {

@@ -11,7 +11,7 @@ use kafka_protocol::messages::list_offsets_response::{
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use ottla_log::StoreError;
-use ottla_proto::limits::{DECOMPRESSED_BATCH_BYTES, FETCH_READ_BYTES};
+use ottla_proto::limits::FETCH_READ_BYTES;
 use ottla_raft::Bounds;
 use ottla_wire::batch;
 
@@ -254,7 +254,8 @@ async fn look(
 ) -> Result<Found, Refusal> {
     let header = batch::BatchHeader::parse(batch)?;
     let batch = batch.clone();
-    let find = move || batch::find_timestamp(&batch, time, min_offset, DECOMPRESSED_BATCH_BYTES);
+    let most = services.topics.decompressed_bytes;
+    let find = move || batch::find_timestamp(&batch, time, min_offset, most);
     Ok(services.topics.look_inside(find).await.unwrap_or_else(|_| {
         let offset = header.base_offset.max(min_offset);
         Some((offset, header.max_timestamp))

@@ -194,6 +194,12 @@ async fn stage(
         )
         .await?;
     services.topics.groups().admit(checked.bytes)?;
+    if let Command::Append { meta, .. } = &checked.command
+        && let Some(producer) = &meta.producer
+    {
+        let group = &replica.group;
+        group.admit_producer(&replica.partition, producer.id)?;
+    }
     let new = || Share {
         group: replica.group.clone(),
         commands: Vec::new(),
