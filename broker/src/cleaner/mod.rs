@@ -509,6 +509,7 @@ fn extent(replica: &Replica) -> Option<Extent> {
         };
         let extent = Extent {
             log_start_offset: s.log_start_offset,
+            start_position_bytes: s.start_position_bytes,
             end,
             max_timestamp_ms: s.max_timestamp_ms(),
         };

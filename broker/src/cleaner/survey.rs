@@ -23,6 +23,8 @@ use super::state::{CleanerState, Place};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     pub log_start_offset: i64,
+    /// Bytes before it, or less.
+    pub start_position_bytes: u64,
     /// The high watermark.
     pub end: Place,
     /// The highest timestamp up to there, ms.
@@ -58,7 +60,9 @@ pub fn first_dirty(
     let mut place = state.first_dirty;
     if place.offset < log.log_start_offset {
         let row = store.index_at(partition, log.log_start_offset)?;
+        // The rows before it may be gone.
         let position_bytes = row.map_or(0, |row| row.position_bytes);
+        let position_bytes = position_bytes.max(log.start_position_bytes);
         place = Place {
             offset: log.log_start_offset,
             position_bytes: position_bytes.max(place.position_bytes),
