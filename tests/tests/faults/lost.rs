@@ -18,9 +18,13 @@ use crate::support::{TOPIC, batch, connect};
 const PARTITIONS: i32 = 3;
 /// Records of a partition, and bytes of each.
 const LARGE: (u64, usize) = (55, 400_000);
-const SMALL: (u64, usize) = (4_500, 3_000);
+const SMALL: (u64, usize) = (3_000, 4_500);
 /// On the smallest budget a memtable of records has 16 MiB, those of raft rows hold all of them.
-const SETTINGS: [(&str, &str); 1] = [("ottla.memory.bytes", "268435456")];
+/// The records' timestamps are years old.
+const SETTINGS: [(&str, &str); 2] = [
+    ("ottla.memory.bytes", "268435456"),
+    ("log.retention.ms", "-1"),
+];
 
 /// A killed broker with records in blob files, and raft rows of all of them in several logs.
 async fn prepared((count, bytes): (u64, usize)) -> Broker {
