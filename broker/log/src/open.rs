@@ -45,6 +45,8 @@ enum Way {
     Roomy,
     /// Tables are opened later: one that is damaged fails its reads, not the start.
     Later,
+    /// Up to the damage in the logs and no further, where what is behind it cannot be taken.
+    Cut,
 }
 
 /// An open database, with all that was acknowledged or accepted as lost.
@@ -80,9 +82,9 @@ pub(crate) fn open(
     let lost = is_loss_accepted(path, options, &durable, &logs).map_err(failed)?;
     let open = |way: Way| {
         let mut database = options::database(options);
-        if lost {
+        database.set_track_and_verify_wals(!lost);
+        if lost && way != Way::Cut {
             database.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
-            database.set_track_and_verify_wals(false);
         }
         database.set_open_files_async(way == Way::Later)?;
         // Flushing all makes damaged logs needless; where there is no space for it, they stay.
@@ -102,6 +104,10 @@ pub(crate) fn open(
             tracing::error!(%error, "a table is damaged or missing: what is whole is served");
             opened = open(Way::Later);
         }
+    }
+    if let (Err(error), true) = (&opened, lost) {
+        tracing::warn!(%error, "the logs are taken up to their damage only");
+        opened = open(Way::Cut);
     }
     let db = match opened {
         Ok(db) => db,

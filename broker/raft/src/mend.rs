@@ -38,7 +38,10 @@ pub(crate) fn mend(
         time_ms: 0,
         ops: Vec::new(),
     };
+    // Where no entry is left, a vote tells that there were some.
+    let voted = mend.restored.vote.map(|vote| vote.leader_id().term());
     let last = mend.raft_rows()?;
+    let last = last.or(voted.map(|term| types::log_id(term, 0)));
     mend.membership(replica, last)?;
     let ids: Vec<PartitionId> = mend.restored.partitions.keys().copied().collect();
     for partition in ids {
