@@ -73,6 +73,8 @@ pub fn first_dirty(
         return Ok(None);
     };
     let timestamp_ms = header.max_timestamp;
+    // Of a log that was compacted once, the front may be gone.
+    place.offset = place.offset.max(header.base_offset);
     Ok(Some(FirstDirty {
         place,
         timestamp_ms,
