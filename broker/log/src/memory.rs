@@ -16,6 +16,7 @@ struct Tables {
     log: BTreeMap<(PartitionId, i64), Bytes>,
     index: BTreeMap<(PartitionId, i64), IndexRow>,
     state: BTreeMap<StateKey, Bytes>,
+    losses: u64,
 }
 
 /// Writes apply at once and count as durable.
@@ -27,6 +28,15 @@ impl MemoryStore {
         self.0
             .lock()
             .expect("no code panics while it holds the tables")
+    }
+}
+
+impl MemoryStore {
+    /// Does to the rows what a loss of data would, and counts it as accepted.
+    pub fn lose(&self, ops: Vec<Op>) {
+        let mut tables = self.tables();
+        ops.into_iter().for_each(|op| apply(&mut tables, op));
+        tables.losses += 1;
     }
 }
 
@@ -94,6 +104,10 @@ impl Store for MemoryStore {
         write.ops.into_iter().for_each(|op| apply(&mut tables, op));
         drop(tables);
         (write.done)(Ok(()));
+    }
+
+    fn losses(&self) -> u64 {
+        self.tables().losses
     }
 
     fn raft_rows(

@@ -13,6 +13,8 @@ use crate::keys::StateKey;
 pub const BATCH_HEAD_BYTES: usize = 16;
 /// `last_offset_delta` i32 of a record batch v2 stands at this byte.
 const LAST_OFFSET_DELTA_AT: usize = 23;
+/// `max_timestamp` i64.
+const MAX_TIMESTAMP_AT: usize = 35;
 /// The number of records, i32, stands at this byte.
 const RECORDS_AT: usize = 57;
 
@@ -45,8 +47,12 @@ impl From<StoreError> for std::io::Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexRow {
     pub base_offset: i64,
-    /// Highest record timestamp of the partition up to and with this batch, ms.
+    /// Highest record timestamp from the log start offset, as it was then, up to and with this batch, ms.
+    /// Mostly it rises from row to row; it falls where the record that had it was deleted.
     pub max_timestamp_ms: i64,
+    /// Highest record timestamp from the row before up to and with this batch, ms; of the row's own batch
+    /// that one tells.
+    pub interval_timestamp_ms: i64,
     /// Bytes of the partition's log before this batch, since its first record ever.
     pub position_bytes: u64,
 }
@@ -166,6 +172,16 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
+    /// How often an operator accepted that acknowledged data is lost.
+    fn losses(&self) -> u64 {
+        0
+    }
+
+    /// Whether the operator accepts it at this start.
+    fn accepts_loss(&self) -> bool {
+        false
+    }
+
     /// Why not every write is taken now.
     fn trouble(&self) -> Option<Trouble> {
         None
@@ -209,6 +225,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// All `state` rows of a tag and group, by id.
     fn states(&self, tag: crate::Tag, group: GroupId) -> Result<Vec<(u64, Bytes)>, StoreError>;
+}
+
+/// Highest record timestamp of a stored batch, ms; `None` where it is too short to be one.
+pub fn batch_max_timestamp(batch: &[u8]) -> Option<i64> {
+    let ms = batch.get(MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8)?;
+    Some(i64::from_be_bytes(ms.try_into().ok()?))
 }
 
 /// First and last offset of a stored batch; `None` where it is too short to be one.

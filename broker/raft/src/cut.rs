@@ -1,6 +1,7 @@
 //! Letting go of entries: of a tail that was never committed, of rows that nobody needs any more, and of
 //! what another replica id left behind.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -9,8 +10,10 @@ use ottla_proto::ids::{GroupId, PartitionId};
 
 use crate::command::{Command, Outcome};
 use crate::group_log::{GroupLog, REPLAY_READ_BYTES, lock};
-use crate::install;
+use crate::restored::Restored;
 use crate::rows;
+use crate::staged;
+use crate::step::partition_of;
 use crate::types::{Entry, EntryPayload, LogId};
 
 impl GroupLog {
@@ -42,7 +45,7 @@ impl GroupLog {
         // What was written before is on disk then, too, and can be replayed.
         self.write(ops).await?;
         self.written.fetch_min(from, Ordering::AcqRel);
-        let all = self.all_partitions();
+        let all = self.partitions();
         all.iter().for_each(|p| p.rewind());
         self.replay_tail()?;
         all.iter().for_each(|p| p.drop_broken_cache());
@@ -128,67 +131,159 @@ fn delete_data(entry: &Entry, ops: &mut Vec<Op>) {
 
 /// Makes the group's rows this replica's. Rows of another replica id are those of a data directory
 /// that has lost something since: what its checkpoint covers is whole and stays, its vote and the
-/// rest of its log go, and the replica starts as a learner.
+/// rest of its log go, and the replica starts as a learner. Where an operator has accepted that data is
+/// lost, nothing is known to be whole, and all goes.
 pub(crate) fn adopt(id: GroupId, replica: u64, store: &dyn Store) -> Result<(), StoreError> {
     let key = StateKey::group(Tag::Replica, id);
-    let mut ops = vec![Op::PutState {
+    let mut ops = match store.state(key)? {
+        Some(row) if rows::decode_replica(&row)? == replica => return Ok(()),
+        Some(_) if Restored::needs_mending(id, store)? => {
+            let mut ops = wipe(id, store)?;
+            let losses = store.losses().to_be_bytes();
+            ops.push(Op::PutState {
+                key: StateKey::group(Tag::Mended, id),
+                value: losses.to_vec().into(),
+            });
+            ops
+        }
+        Some(_) => beyond_checkpoint(id, store)?,
+        // Rows from before replica ids were kept belong to whoever has the directory.
+        None => Vec::new(),
+    };
+    ops.push(Op::PutState {
         key,
         value: rows::encode_replica(replica),
+    });
+    store.write(ops)
+}
+
+/// Deletes what the group's checkpoint does not cover.
+fn beyond_checkpoint(id: GroupId, store: &dyn Store) -> Result<Vec<Op>, StoreError> {
+    let checkpoint = store.state(StateKey::group(Tag::Checkpoint, id))?;
+    let checkpoint = checkpoint
+        .map(|r| rows::decode_checkpoint(&r))
+        .transpose()?;
+    let applied = checkpoint.and_then(|c| c.applied);
+    let known = store.states(Tag::Partition, id)?;
+    let mut ops = vec![Op::DeleteState {
+        key: StateKey::group(Tag::Vote, id),
     }];
-    match store.state(key)? {
-        Some(row) if rows::decode_replica(&row)? == replica => return Ok(()),
-        Some(_) => {
-            let key = StateKey::group(Tag::Vote, id);
+    let from = applied.map_or(0, |id| id.index + 1);
+    let known_ids: BTreeSet<u64> = known.iter().map(|(number, _)| *number).collect();
+    for partition in appended(id, from, store)? {
+        if !known_ids.contains(&partition.0) {
+            ops.push(all_of(partition));
+        }
+    }
+    ops.push(Op::DeleteRaft {
+        group: id,
+        from: 0,
+        to: u64::MAX,
+    });
+    let key = StateKey::group(Tag::Purged, id);
+    ops.push(match applied {
+        Some(applied) => Op::PutState {
+            key,
+            value: rows::encode_log_id(&applied),
+        },
+        None => Op::DeleteState { key },
+    });
+    for (number, row) in store.states(Tag::Staged, id)? {
+        let staged = staged::decode(&row)?;
+        // An installed snapshot is part of the checkpoint: the start goes on moving it.
+        if !staged.moving {
+            ops.extend(staged::discard(PartitionId(number), &staged));
+            let key = staged::key(id, PartitionId(number));
             ops.push(Op::DeleteState { key });
-            let (from, to) = (0, u64::MAX);
-            ops.push(Op::DeleteRaft {
-                group: id,
-                from,
-                to,
-            });
-            let checkpoint = store.state(StateKey::group(Tag::Checkpoint, id))?;
-            let checkpoint = checkpoint
-                .map(|r| rows::decode_checkpoint(&r))
-                .transpose()?;
-            let key = StateKey::group(Tag::Purged, id);
-            ops.push(match checkpoint.and_then(|c| c.applied) {
-                Some(applied) => Op::PutState {
-                    key,
-                    value: rows::encode_log_id(&applied),
-                },
-                None => Op::DeleteState { key },
-            });
-            for (number, row) in store.states(Tag::Staged, id)? {
-                let key = StateKey {
-                    tag: Tag::Staged,
+        }
+    }
+    for (number, row) in known {
+        let partition = PartitionId(number);
+        ops.push(Op::DeleteBatches {
+            partition,
+            from: rows::decode_partition(&row)?.log_end_offset,
+            to: i64::MAX,
+            bytes: 0,
+        });
+        // How far it was compacted may lie behind that.
+        let key = StateKey::cleaner(id, partition);
+        if store.state(key)?.is_some() {
+            let value = Bytes::new();
+            ops.push(Op::PutState { key, value });
+        }
+    }
+    Ok(ops)
+}
+
+/// Deletes everything of a group: its rows, and all of its partitions.
+pub(crate) fn wipe(id: GroupId, store: &dyn Store) -> Result<Vec<Op>, StoreError> {
+    let mut partitions = appended(id, 0, store)?;
+    let mut ops = Vec::new();
+    for tag in [Tag::Partition, Tag::Staged, Tag::Cleaner] {
+        for (number, _) in store.states(tag, id)? {
+            partitions.insert(PartitionId(number));
+            ops.push(Op::DeleteState {
+                key: StateKey {
+                    tag,
                     group: id,
                     id: number,
-                };
-                let staged = rows::decode_staged(&row)?;
-                // An installed snapshot is part of the checkpoint: the start goes on moving it.
-                if !staged.moving {
-                    ops.extend(install::discard(PartitionId(number), &staged));
-                    ops.push(Op::DeleteState { key });
-                }
-            }
-            for (number, row) in store.states(Tag::Partition, id)? {
-                let partition = PartitionId(number);
-                ops.push(Op::DeleteBatches {
-                    partition,
-                    from: rows::decode_partition(&row)?.log_end_offset,
-                    to: i64::MAX,
-                    bytes: 0,
-                });
-                // How far it was compacted may lie behind that.
-                let key = StateKey::cleaner(id, partition);
-                if store.state(key)?.is_some() {
-                    let value = Bytes::new();
-                    ops.push(Op::PutState { key, value });
-                }
+                },
+            });
+        }
+    }
+    for partition in partitions {
+        ops.push(all_of(partition));
+        ops.push(all_of(staged::beside(partition)));
+    }
+    ops.push(Op::DeleteRaft {
+        group: id,
+        from: 0,
+        to: u64::MAX,
+    });
+    let tags = [
+        Tag::Vote,
+        Tag::Checkpoint,
+        Tag::Purged,
+        Tag::Mended,
+        Tag::Removed,
+        Tag::Replica,
+    ];
+    ops.extend(tags.map(|tag| Op::DeleteState {
+        key: StateKey::group(tag, id),
+    }));
+    Ok(ops)
+}
+
+fn all_of(partition: PartitionId) -> Op {
+    Op::DeleteBatches {
+        partition,
+        from: 0,
+        to: i64::MAX,
+        bytes: 0,
+    }
+}
+
+/// The partitions that entries from `from` on speak of.
+fn appended(
+    id: GroupId,
+    from: u64,
+    store: &dyn Store,
+) -> Result<BTreeSet<PartitionId>, StoreError> {
+    let mut found = BTreeSet::new();
+    let mut next = from;
+    loop {
+        let read = store.raft_rows(id, next, u64::MAX, REPLAY_READ_BYTES)?;
+        let Some((last, _)) = read.last() else {
+            return Ok(found);
+        };
+        next = last + 1;
+        for (index, row) in &read {
+            // What is damaged goes unread.
+            if let Ok(entry) = rows::decode_entry(*index, row)
+                && let EntryPayload::Normal(payload) = &entry.payload
+            {
+                found.extend(payload.0.commands.iter().map(partition_of));
             }
         }
-        // Rows from before replica ids were kept belong to whoever has the directory.
-        None => {}
     }
-    store.write(ops)
 }

@@ -18,6 +18,7 @@ use crate::lease::Lease;
 use crate::members::Followers;
 use crate::partition::Partition;
 use crate::peers::Peers;
+use crate::producer_memory::ProducerMemory;
 use crate::sequencer::Request;
 use crate::storage::StateMachine;
 use crate::types::{LogId, TypeConfig};
@@ -33,6 +34,8 @@ pub enum AppendError {
     Unknown,
     #[error("the group has stopped")]
     Stopped,
+    #[error("there is no room for more idempotent producers")]
+    TooManyProducers,
 }
 
 /// An append whose place in the log order is taken; await its outcome, one per command.
@@ -64,6 +67,7 @@ pub struct Group {
     pub(crate) removed: watch::Sender<Option<LogId>>,
     /// Held while a snapshot is received.
     pub(crate) receiving: tokio::sync::Mutex<()>,
+    pub(crate) producers: Arc<ProducerMemory>,
 }
 
 impl Group {
@@ -151,6 +155,20 @@ impl Group {
             permit,
         });
         Ticket(receiver)
+    }
+
+    /// Asks for room for a batch's producer, before anything is appended: one that is not known finds
+    /// none when all producers of the process together take their share of the memory.
+    pub fn admit_producer(
+        &self,
+        partition: &Partition,
+        producer_id: i64,
+    ) -> Result<(), AppendError> {
+        if self.producers.has_room() || partition.knows_producer(producer_id) {
+            return Ok(());
+        }
+        self.producers.refused("the share of the memory is");
+        Err(AppendError::TooManyProducers)
     }
 
     /// Asks the store for leave to write little.

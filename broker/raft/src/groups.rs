@@ -18,6 +18,7 @@ use ottla_proto::memory::MemoryShares;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
+use crate::cut;
 use crate::group::{Group, Raft};
 use crate::group_log::GroupLog;
 use crate::lease::Lease;
@@ -25,9 +26,11 @@ use crate::network::Network;
 use crate::off_reactor;
 use crate::partition::TailCache;
 use crate::peers::Peers;
+use crate::producer_memory::ProducerMemory;
 use crate::sequencer;
 use crate::serve;
 use crate::storage::{LogStorage, StateMachine};
+use crate::sweep;
 use crate::transport::{Channel, Connection, NoTransport, Transport, node_of};
 use crate::types;
 use crate::watch as group_watch;
@@ -120,6 +123,7 @@ impl Directory {
 pub struct Groups {
     store: Arc<dyn Store>,
     tail_cache: Arc<TailCache>,
+    producers: Arc<ProducerMemory>,
     permits: Arc<Semaphore>,
     append_queue_bytes: usize,
     clock: Clock,
@@ -151,6 +155,7 @@ impl Groups {
         Groups {
             store,
             tail_cache: Arc::new(TailCache::new(memory.tail_cache_bytes)),
+            producers: Arc::new(ProducerMemory::new(memory.producer_bytes)),
             permits: Arc::new(Semaphore::new(memory.append_queue_bytes)),
             append_queue_bytes: memory.append_queue_bytes,
             clock,
@@ -186,6 +191,11 @@ impl Groups {
     /// Bytes of records in the tail cache.
     pub fn tail_cache_bytes(&self) -> usize {
         self.tail_cache.bytes()
+    }
+
+    /// Bytes that idempotent producers take.
+    pub fn producer_bytes(&self) -> usize {
+        self.producers.bytes()
     }
 
     /// Waits for room for `bytes` of records. Taking it before [`Group::append`] bounds what is queued.
@@ -224,7 +234,9 @@ impl Groups {
     ) -> Result<Arc<Group>, GroupError> {
         let fail = |e: String| GroupError::Start(id, e);
         let (store, cache) = (self.store.clone(), self.tail_cache.clone());
-        let opened = off_reactor(move || GroupLog::open(id, replica, store, cache)).await?;
+        let (producers, clustered) = (self.producers.clone(), self.clustered);
+        let open = move || GroupLog::open(id, replica, store, cache, producers, clustered);
+        let opened = off_reactor(open).await?;
         let log = Arc::new(opened);
         let config = self.config(id).map_err(|e| fail(e.to_string()))?;
         let (storage, machine) = (LogStorage(log.clone()), StateMachine(log.clone()));
@@ -268,7 +280,13 @@ impl Groups {
         let (requests, receiver) = mpsc::unbounded_channel();
         let lost = watch::Sender::new(0);
         let (clock, expiration) = (self.clock.clone(), self.producer_expiration_ms.clone());
-        let proposer = sequencer::run(raft.clone(), receiver, clock, expiration, lost.subscribe());
+        let proposer = sequencer::run(
+            raft.clone(),
+            receiver,
+            clock.clone(),
+            expiration.clone(),
+            lost.subscribe(),
+        );
         tokio::spawn(proposer);
         let group = Arc::new(Group {
             id,
@@ -287,7 +305,10 @@ impl Groups {
             lost,
             removed: watch::Sender::new(None),
             receiving: tokio::sync::Mutex::new(()),
+            producers: self.producers.clone(),
         });
+        let (swept, memory) = (Arc::downgrade(&group), self.producers.clone());
+        tokio::spawn(sweep::run(swept, memory, clock, expiration));
         if self.clustered {
             tokio::spawn(group_watch::run(Arc::downgrade(&group)));
         }
@@ -331,6 +352,14 @@ impl Groups {
         }
     }
 
+    /// Stops a group that this node is no member of any more, and deletes its rows and all of its
+    /// partitions' data.
+    pub async fn remove(&self, id: GroupId) -> Result<(), StoreError> {
+        self.stop(id).await;
+        let store = self.store.clone();
+        off_reactor(move || store.write(cut::wipe(id, &*store)?)).await
+    }
+
     /// Stops every group after a last checkpoint, so that the next start replays nothing.
     pub async fn shutdown(&self) {
         let groups: Vec<_> = {
@@ -346,6 +375,7 @@ impl Groups {
 
 impl Group {
     async fn shutdown(&self) {
+        self.log.close();
         self.checkpoint().await;
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, group = %self.id, "a group did not stop cleanly");

@@ -17,37 +17,25 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use ottla_log::{
-    BATCH_HEAD_BYTES, Done, IndexRow, Op, StateKey, Store, StoreError, Tag, Write, batch_span,
+    BATCH_HEAD_BYTES, Done, IndexRow, Op, StateKey, StoreError, Tag, Write, batch_span,
     has_lost_records,
 };
-use ottla_proto::ids::{GroupId, PartitionId};
+use ottla_proto::ids::PartitionId;
 
-use crate::group_log::{GroupLog, lock};
+use crate::group_log::{GroupLog, is_one, lock};
+use crate::id_set::IdSet;
 use crate::off_reactor;
 use crate::partition::Partition;
-use crate::rows::{self, Checkpoint, StagedRow};
+use crate::rows::{self, Checkpoint};
+use crate::staged::{self, StagedRow};
 use crate::state::PartitionState;
 use crate::types::LogId;
-
-/// Bytes moved from beside a partition into it at a time.
-const MOVE_BYTES: usize = 4 << 20;
-
-const BESIDE: u64 = 1 << 63;
-
-/// Where data waits that must not be in its place yet.
-fn beside(partition: PartitionId) -> PartitionId {
-    PartitionId(partition.0 | BESIDE)
-}
-
-/// The partition whose snapshot data waits under this number, if it is such a number.
-pub fn staged_for(id: PartitionId) -> Option<PartitionId> {
-    (id.0 & BESIDE != 0).then_some(PartitionId(id.0 & !BESIDE))
-}
 
 /// What a snapshot says: the group's state after a committed entry.
 pub(crate) struct Image {
     pub checkpoint: Checkpoint,
     pub partitions: Vec<(PartitionId, PartitionState)>,
+    pub removed: IdSet,
 }
 
 /// A snapshot that is being received.
@@ -55,8 +43,15 @@ pub(crate) struct Image {
 pub(crate) struct Staging {
     partitions: BTreeMap<PartitionId, StagedRow>,
     /// Those that the snapshot has: data of no other is taken.
-    /// With the offset up to which this replica has them, committed.
-    announced: BTreeMap<PartitionId, i64>,
+    announced: BTreeMap<PartitionId, Announced>,
+}
+
+/// A partition of the snapshot.
+#[derive(Clone, Copy)]
+struct Announced {
+    /// Up to here this replica has it, committed.
+    from: i64,
+    log_start_offset: i64,
 }
 
 /// What this replica has of a partition, all of it committed.
@@ -71,6 +66,8 @@ pub(crate) enum StageError {
     Superseded,
     #[error("data came out of order")]
     Order,
+    #[error("the group has stopped")]
+    Stopped,
     #[error("data of partition {0}, which the snapshot does not have")]
     Unannounced(PartitionId),
     #[error(transparent)]
@@ -81,10 +78,12 @@ impl GroupLog {
     /// The group's applied state, to be sent.
     pub(crate) fn image(&self) -> Image {
         let applied = lock(&self.applied);
-        let mut partitions = self.all_partitions();
+        let mut partitions = self.partitions();
         partitions.sort_by_key(|p| p.id);
+        let all = self.partitions.read().expect("never poisoned");
         Image {
             checkpoint: applied.checkpoint.clone(),
+            removed: all.removed.clone(),
             partitions: partitions
                 .iter()
                 .map(|p| (p.id, p.with_state(PartitionState::clone)))
@@ -95,10 +94,10 @@ impl GroupLog {
     pub(crate) fn restore_staging(&self) -> Result<(), StoreError> {
         let mut staging = Staging::default();
         for (number, row) in self.store.states(Tag::Staged, self.id)? {
-            let row = rows::decode_staged(&row)?;
+            let row = staged::decode(&row)?;
             let id = PartitionId(number);
             if row.moving {
-                while let Some(ops) = next_move(&*self.store, self.id, id)? {
+                while let Some(ops) = staged::next_move(&*self.store, self.id, id)? {
                     self.store.write(ops)?;
                 }
             } else {
@@ -111,19 +110,24 @@ impl GroupLog {
         Ok(())
     }
 
-    /// Begins to receive a snapshot, or goes on: what this replica has of these partitions.
-    pub(crate) fn stage(&self, partitions: &[PartitionId]) -> Result<Vec<Have>, StoreError> {
+    /// Begins to receive a snapshot, or goes on: what this replica has of these partitions, which come
+    /// with their log start offsets.
+    pub(crate) fn stage(&self, partitions: &[(PartitionId, i64)]) -> Vec<Have> {
         let mut guard = lock(&self.staging);
         let staging = guard.get_or_insert_default();
         staging.announced.clear();
         let mut haves = Vec::with_capacity(partitions.len());
-        for id in partitions {
+        for (id, log_start_offset) in partitions {
             let partition = self.partition(*id);
             let (end_offset, leader_epoch) = partition.with_state(|s| {
                 let end = s.log_end_offset;
                 (end, if end > 0 { s.epoch_at(end - 1) } else { -1 })
             });
-            staging.announced.insert(*id, end_offset);
+            let announced = Announced {
+                from: end_offset,
+                log_start_offset: *log_start_offset,
+            };
+            staging.announced.insert(*id, announced);
             let mut have = Have {
                 end_offset,
                 leader_epoch,
@@ -135,7 +139,7 @@ impl GroupLog {
             }
             haves.push(have);
         }
-        Ok(haves)
+        haves
     }
 
     /// Takes in batches of one partition, and rows of its index. `replace`: what is here of the
@@ -149,8 +153,11 @@ impl GroupLog {
         done: Done,
     ) -> Result<(), StageError> {
         let mut guard = lock(&self.staging);
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(StageError::Stopped);
+        }
         let staging = guard.as_mut().ok_or(StageError::Superseded)?;
-        let Some(&from) = staging.announced.get(&partition) else {
+        let Some(&announced) = staging.announced.get(&partition) else {
             return Err(StageError::Unannounced(partition));
         };
         if batches.is_empty() && index.is_empty() && !replace {
@@ -160,9 +167,9 @@ impl GroupLog {
         let mut ops = Vec::new();
         let here = self.partition(partition);
         let fresh = || StagedRow {
-            from,
+            from: announced.from,
             tail_end: here.tail_end(),
-            next_offset: from,
+            next_offset: announced.from,
             leader_epoch: -1,
             replace: false,
             holes: false,
@@ -173,23 +180,30 @@ impl GroupLog {
             None => fresh(),
         };
         if replace {
-            ops.extend(discard(partition, &staged));
-            (staged.replace, staged.from, staged.next_offset) = (true, 0, 0);
+            ops.extend(staged::discard(partition, &staged));
+            staged = StagedRow {
+                replace: true,
+                from: 0,
+                next_offset: 0,
+                holes: false,
+                ..staged
+            };
         }
         let beside_all = staged.replace;
         let place = |offset: i64| match beside_all || offset < staged.tail_end {
-            true => beside(partition),
+            true => staged::beside(partition),
             false => partition,
         };
         let (first, mut next) = (staged.next_offset, staged.next_offset);
         for batch in batches {
             let (base_offset, last) = batch_span(&batch).ok_or(StageError::Order)?;
-            if base_offset < next || !is_as_long_as_it_says(&batch) {
+            if base_offset < next || !staged::is_as_long_as_it_says(&batch) {
                 return Err(StageError::Order);
             }
-            staged.holes |= base_offset > next || has_lost_records(&batch) == Some(true);
+            let follows = base_offset <= next.max(announced.log_start_offset);
+            staged.holes |= !follows || has_lost_records(&batch) == Some(true);
             next = last.checked_add(1).ok_or(StageError::Order)?;
-            staged.leader_epoch = batch_epoch(&batch);
+            staged.leader_epoch = staged::batch_epoch(&batch);
             ops.push(Op::PutBatch {
                 partition: place(base_offset),
                 base_offset,
@@ -210,13 +224,19 @@ impl GroupLog {
         staged.next_offset = next;
         staging.partitions.insert(partition, staged);
         ops.push(Op::PutState {
-            key: staged_key(self.id, partition),
-            value: rows::encode_staged(&staged),
+            key: staged::key(self.id, partition),
+            value: staged::encode(&staged),
         });
         // The write that installs the snapshot syncs this, too.
         let sync = false;
         self.store.submit(Write { ops, sync, done });
         Ok(())
+    }
+
+    /// Takes no more data: whoever runs the group next must not find it come from elsewhere.
+    pub(crate) fn close(&self) {
+        let _no_data_now = lock(&self.staging);
+        self.is_closed.store(true, Ordering::Release);
     }
 
     /// Forgets what was staged; the operations that delete it.
@@ -226,8 +246,8 @@ impl GroupLog {
         };
         let mut ops = Vec::new();
         for (partition, staged) in &staging.partitions {
-            ops.extend(discard(*partition, staged));
-            let key = staged_key(self.id, *partition);
+            ops.extend(staged::discard(*partition, staged));
+            let key = staged::key(self.id, *partition);
             ops.push(Op::DeleteState { key });
         }
         ops
@@ -239,21 +259,21 @@ impl GroupLog {
         let last = last.expect("a snapshot covers an entry");
         let (log, planned) = (self.clone(), image.clone());
         let plan = off_reactor(move || log.plan(&planned, last)).await?;
-        for id in &plan.replaced {
+        for id in &plan.renewed {
             self.partition(*id).begin_life();
         }
         self.write(plan.ops).await?;
         for id in plan.moving {
             loop {
                 let (store, group) = (self.store.clone(), self.id);
-                match off_reactor(move || next_move(&*store, group, id)).await? {
+                match off_reactor(move || staged::next_move(&*store, group, id)).await? {
                     Some(ops) => self.write(ops).await?,
                     None => break,
                 }
             }
         }
         *lock(&self.staging) = None;
-        self.become_what(&image, last, &plan.replaced)?;
+        self.become_what(&image, last, &plan.renewed)?;
         self.installing.send_replace(None);
         Ok(())
     }
@@ -263,17 +283,29 @@ impl GroupLog {
         &self,
         image: &Image,
         last: LogId,
-        replaced: &BTreeSet<PartitionId>,
+        renewed: &BTreeSet<PartitionId>,
     ) -> Result<(), StoreError> {
         let mut applied = lock(&self.applied);
         applied.checkpoint = image.checkpoint.clone();
         // What the log's end had made of others, the snapshot does not know.
-        self.all_partitions().iter().for_each(|p| p.rewind());
+        self.partitions().iter().for_each(|p| p.rewind());
         for (id, state) in &image.partitions {
             self.partition(*id)
-                .install(state.clone(), replaced.contains(id));
-            applied.dirty.remove(id);
+                .install(state.clone(), renewed.contains(id));
         }
+        for gone in self.partitions() {
+            if image.removed.contains(gone.id.0) {
+                gone.install(PartitionState::gone(), true);
+            }
+        }
+        {
+            let mut all = self.partitions.write().expect("never poisoned");
+            all.live.retain(|id, _| !image.removed.contains(id.0));
+            all.removed = image.removed.clone();
+        }
+        (applied.dirty, applied.removed) = Default::default();
+        let alone = is_one(image.checkpoint.membership.membership());
+        self.is_alone.store(alone, Ordering::Release);
         *lock(&self.stored_checkpoint) = image.checkpoint.clone();
         self.applied_term
             .store(last.leader_id.term, Ordering::Release);
@@ -293,9 +325,7 @@ impl GroupLog {
         if goes_on {
             // The log goes on behind the snapshot and fits it.
             self.replay_tail()?;
-            self.all_partitions()
-                .iter()
-                .for_each(|p| p.drop_broken_cache());
+            self.partitions().iter().for_each(|p| p.drop_broken_cache());
         }
         Ok(())
     }
@@ -311,25 +341,31 @@ impl GroupLog {
         for (id, state) in &image.partitions {
             let here = self.partition(*id);
             let staged = staged.remove(id);
-            self.plan_data(&here, state, staged.as_ref(), log_goes_on, &mut plan)?;
+            self.plan_data(&here, state, staged.as_ref(), log_goes_on, &mut plan);
             plan.ops.push(Op::PutState {
                 key: StateKey::partition(self.id, *id),
                 value: rows::encode_partition(state),
             });
         }
         for (id, row) in staged {
-            plan.ops.extend(discard(id, &row));
-            let key = staged_key(self.id, id);
+            plan.ops.extend(staged::discard(id, &row));
+            let key = staged::key(self.id, id);
             plan.ops.push(Op::DeleteState { key });
         }
-        if !log_goes_on {
-            let in_image: BTreeSet<_> = image.partitions.iter().map(|(id, _)| *id).collect();
-            let others = self.all_partitions().into_iter();
-            for other in others.filter(|p| !in_image.contains(&p.id)) {
+        let in_image: BTreeSet<_> = image.partitions.iter().map(|(id, _)| *id).collect();
+        let others = self.partitions().into_iter();
+        for other in others.filter(|p| !in_image.contains(&p.id)) {
+            if image.removed.contains(other.id.0) {
+                self.plan_removal(&other, &mut plan);
+            } else if !log_goes_on {
                 let from = other.bounds().high_watermark;
                 plan.ops.extend(tail_of(&other, from, i64::MAX));
             }
         }
+        plan.ops.push(Op::PutState {
+            key: StateKey::group(Tag::Removed, self.id),
+            value: rows::encode_removed(&image.removed),
+        });
         plan.ops.push(Op::PutState {
             key: StateKey::group(Tag::Checkpoint, self.id),
             value: rows::encode_checkpoint(&image.checkpoint),
@@ -355,38 +391,39 @@ impl GroupLog {
         staged: Option<&StagedRow>,
         log_goes_on: bool,
         plan: &mut Plan,
-    ) -> Result<(), StoreError> {
+    ) {
         let id = here.id;
         let covered_end = match log_goes_on {
             true => state.log_end_offset,
             false => i64::MAX,
         };
-        if state.removed {
-            self.plan_removal(here, staged, plan);
-            return Ok(());
-        }
         let replace = staged.is_some_and(|s| s.replace);
-        let key = StateKey::cleaner(self.id, id);
+        let holes = staged.is_some_and(|s| s.holes);
         if replace {
-            plan.replaced.insert(id);
             plan.ops.push(Op::DeleteBatches {
                 partition: id,
                 from: 0,
                 to: covered_end,
                 bytes: here.size_bytes(),
             });
-            plan.ops.push(Op::DeleteState { key });
         } else {
             let from = staged.map_or(here.bounds().high_watermark, |s| s.from);
             plan.ops.extend(tail_of(here, from, covered_end));
         }
-        if staged.is_some_and(|s| s.holes) && (replace || self.store.state(key)?.is_none()) {
-            // Says no more than that something was compacted.
-            let value = Bytes::new();
-            plan.ops.push(Op::PutState { key, value });
+        if replace || holes {
+            plan.renewed.insert(id);
+            let key = StateKey::cleaner(self.id, id);
+            plan.ops.push(match holes {
+                // Says no more than that something was compacted.
+                true => Op::PutState {
+                    key,
+                    value: Bytes::new(),
+                },
+                false => Op::DeleteState { key },
+            });
         }
-        let Some(staged) = staged else { return Ok(()) };
-        let key = staged_key(self.id, id);
+        let Some(staged) = staged else { return };
+        let key = staged::key(self.id, id);
         let waits_beside = staged.replace || staged.tail_end > staged.from;
         plan.ops.push(match waits_beside {
             true => {
@@ -395,33 +432,25 @@ impl GroupLog {
                     moving: true,
                     ..*staged
                 };
-                let value = rows::encode_staged(&moving);
+                let value = staged::encode(&moving);
                 Op::PutState { key, value }
             }
             false => Op::DeleteState { key },
         });
-        Ok(())
     }
 
     /// A partition that the group has removed.
-    fn plan_removal(&self, here: &Partition, staged: Option<&StagedRow>, plan: &mut Plan) {
+    fn plan_removal(&self, here: &Partition, plan: &mut Plan) {
         let (group, id) = (self.id, here.id);
-        if !here.with_state(|s| s.removed) {
-            plan.replaced.insert(id);
-            plan.ops.push(Op::DeleteBatches {
-                partition: id,
-                from: 0,
-                to: i64::MAX,
-                bytes: here.size_bytes(),
-            });
-            let key = StateKey::cleaner(group, id);
-            plan.ops.push(Op::DeleteState { key });
-        }
-        if let Some(staged) = staged {
-            plan.ops.extend(discard(id, staged));
-            let key = staged_key(group, id);
-            plan.ops.push(Op::DeleteState { key });
-        }
+        plan.renewed.insert(id);
+        plan.ops.push(Op::DeleteBatches {
+            partition: id,
+            from: 0,
+            to: i64::MAX,
+            bytes: here.size_bytes(),
+        });
+        let rows = [StateKey::cleaner(group, id), StateKey::partition(group, id)];
+        plan.ops.extend(rows.map(|key| Op::DeleteState { key }));
     }
 
     /// Waits until a snapshot that the log is already purged for is installed: what is appended next is
@@ -440,8 +469,8 @@ struct Plan {
     ops: Vec<Op>,
     /// What waits beside these has to be moved into them.
     moving: Vec<PartitionId>,
-    /// Their data is not what it was.
-    replaced: BTreeSet<PartitionId>,
+    /// Their data is not what it was, or has been compacted elsewhere.
+    renewed: BTreeSet<PartitionId>,
 }
 
 /// Deletes a partition's batches from `from`, where the committed ones end, up to `to`.
@@ -453,102 +482,6 @@ fn tail_of(partition: &Partition, from: i64, to: i64) -> Option<Op> {
         to,
         bytes: 0,
     })
-}
-
-/// The next piece of what waits beside a partition, on its way into it. The last one deletes the row that
-/// says so; `None` if it is gone. Blocks on the disk.
-fn next_move(
-    store: &dyn Store,
-    group: GroupId,
-    id: PartitionId,
-) -> Result<Option<Vec<Op>>, StoreError> {
-    let key = staged_key(group, id);
-    if store.state(key)?.is_none() {
-        return Ok(None);
-    }
-    let batches = store.batches(beside(id), 0, i64::MAX, MOVE_BYTES)?;
-    let end = batches.last().and_then(|b| batch_span(b));
-    let end = end.map_or(i64::MAX, |(_, last)| last.saturating_add(1));
-    let mut ops = Vec::with_capacity(batches.len() + 2);
-    let mut bytes = 0;
-    for batch in &batches {
-        let Some((base_offset, _)) = batch_span(batch) else {
-            continue;
-        };
-        bytes += batch.len() as u64;
-        ops.push(Op::PutBatch {
-            partition: id,
-            base_offset,
-            head: batch.slice(..BATCH_HEAD_BYTES),
-            body: batch.slice(BATCH_HEAD_BYTES..),
-        });
-    }
-    let mut from = 0;
-    loop {
-        let rows = store.index_rows(beside(id), from, 1024)?;
-        let within = rows.into_iter().take_while(|r| r.base_offset < end);
-        let before = ops.len();
-        ops.extend(within.map(|row| {
-            from = row.base_offset + 1;
-            Op::PutIndex { partition: id, row }
-        }));
-        if ops.len() == before {
-            break;
-        }
-    }
-    ops.push(Op::DeleteBatches {
-        partition: beside(id),
-        from: 0,
-        to: end,
-        bytes,
-    });
-    if batches.is_empty() {
-        ops.push(Op::DeleteState { key });
-    }
-    Ok(Some(ops))
-}
-
-/// The length in a batch's head, which leaves itself and the offset before it out.
-fn is_as_long_as_it_says(batch: &[u8]) -> bool {
-    let length = batch.get(8..12).and_then(|l| l.try_into().ok());
-    let length = length.map(i32::from_be_bytes);
-    batch.len() > BATCH_HEAD_BYTES && length.is_some_and(|l| l as usize == batch.len() - 12)
-}
-
-fn staged_key(group: GroupId, partition: PartitionId) -> StateKey {
-    StateKey {
-        tag: Tag::Staged,
-        group,
-        id: partition.0,
-    }
-}
-
-pub(crate) fn discard(partition: PartitionId, staged: &StagedRow) -> [Op; 2] {
-    let in_place = match staged.replace {
-        // Everything waits beside.
-        true => i64::MAX,
-        false => staged.tail_end,
-    };
-    [
-        Op::DeleteBatches {
-            partition,
-            from: in_place,
-            to: i64::MAX,
-            bytes: 0,
-        },
-        Op::DeleteBatches {
-            partition: beside(partition),
-            from: 0,
-            to: i64::MAX,
-            bytes: 0,
-        },
-    ]
-}
-
-/// The leader epoch that a batch's head carries.
-fn batch_epoch(batch: &[u8]) -> i32 {
-    let epoch = batch.get(12..16).and_then(|e| e.try_into().ok());
-    epoch.map_or(-1, i32::from_be_bytes)
 }
 
 #[cfg(test)]

@@ -6,15 +6,24 @@ use ottla_proto::ids::GroupId;
 use super::*;
 use crate::command::{BatchMeta, Command, GroupEntry, Outcome, Payload};
 use crate::partition::TailCache;
+use crate::producer_memory::ProducerMemory;
 use crate::types::{Entry, EntryPayload, log_id};
 
 const GROUP: GroupId = GroupId(4);
 const P: PartitionId = PartitionId(1);
 
-fn open(store: &Arc<MemoryStore>) -> Arc<GroupLog> {
+fn try_open(store: &Arc<MemoryStore>, replica: u64) -> Result<Arc<GroupLog>, StoreError> {
     let cache = Arc::new(TailCache::new(1 << 20));
-    let log = GroupLog::open(GROUP, 7, store.clone(), cache);
-    Arc::new(log.expect("it opens"))
+    let producers = Arc::new(ProducerMemory::new(1 << 20));
+    GroupLog::open(GROUP, replica, store.clone(), cache, producers, true).map(Arc::new)
+}
+
+fn open_as(store: &Arc<MemoryStore>, replica: u64) -> Arc<GroupLog> {
+    try_open(store, replica).expect("it opens")
+}
+
+fn open(store: &Arc<MemoryStore>) -> Arc<GroupLog> {
+    open_as(store, 7)
 }
 
 fn batch(partition: PartitionId, offsets: i32, fill: u8, size: usize) -> Command {
@@ -81,7 +90,7 @@ async fn an_uncommitted_tail_stays_until_the_snapshot_is_installed() {
     // An old leader's entry: three records where the group has two and two.
     append(&log, 2, 1, 3, b'x');
     let before = data(&store);
-    let have = log.stage(&[P]).unwrap();
+    let have = log.stage(&[(P, 0)]);
     assert_eq!((have[0].end_offset, have[0].leader_epoch), (2, 3));
     stage_from(&log, &leader_store, 2, 12, false);
     let visible: Vec<_> = data(&store).into_iter().take(2).collect();
@@ -96,7 +105,7 @@ async fn an_uncommitted_tail_stays_until_the_snapshot_is_installed() {
         "nothing was checkpointed"
     );
     assert_eq!(log.partition(P).tail_end(), 5);
-    let have = log.stage(&[P]).unwrap();
+    let have = log.stage(&[(P, 0)]);
     assert_eq!((have[0].end_offset, have[0].leader_epoch), (12, 3));
     stage_from(&log, &leader_store, 12, 20, false);
     log.truncate_after(Some(log_id(3, 0))).await.unwrap();
@@ -121,7 +130,7 @@ async fn entries_that_come_meanwhile_take_the_place_of_what_was_staged() {
     let log = open(&store);
     let first = append(&log, 3, 0, 2, b'L');
     log.apply(&first);
-    log.stage(&[P]).unwrap();
+    log.stage(&[(P, 0)]);
     stage_from(&log, &leader_store, 2, 20, false);
     append(&log, 3, 1, 2, b'L');
     assert_eq!(data(&store), data(&leader_store)[..2]);
@@ -145,11 +154,11 @@ async fn a_partition_that_differs_is_replaced() {
     };
     store.write(vec![row]).unwrap();
     let life = log.partition(P).life();
-    let have = log.stage(&[P]).unwrap();
+    let have = log.stage(&[(P, 0)]);
     assert_eq!((have[0].end_offset, have[0].leader_epoch), (15, 2));
     stage_from(&log, &leader_store, 0, 6, true);
     // It goes on where it was, although less has come than there was before.
-    let have = log.stage(&[P]).unwrap();
+    let have = log.stage(&[(P, 0)]);
     assert_eq!((have[0].end_offset, have[0].leader_epoch), (6, 3));
     stage_from(&log, &leader_store, 6, 8, false);
     // Or begins again.
@@ -167,7 +176,9 @@ async fn a_partition_that_differs_is_replaced() {
 }
 
 fn assert_nothing_staged(store: &MemoryStore) {
-    let beside = store.batches(beside(P), 0, i64::MAX, usize::MAX).unwrap();
+    let beside = store
+        .batches(staged::beside(P), 0, i64::MAX, usize::MAX)
+        .unwrap();
     assert!(beside.is_empty());
     assert!(store.states(Tag::Staged, GROUP).unwrap().is_empty());
 }
@@ -191,7 +202,7 @@ async fn a_tail_that_ends_before_the_snapshot_goes() {
     let stale = |partition| batch(partition, 2, b'x', 100);
     put(&log, 2, 1, vec![stale(P), stale(Q)]);
     put(&log, 2, 2, vec![stale(P), stale(R)]);
-    log.stage(&[P, R]).unwrap();
+    log.stage(&[(P, 0), (R, 0)]);
     stage_from(&log, &leader_store, 2, 3, false);
     let batches = leader_store.batches(R, 0, 2, usize::MAX).unwrap();
     log.stage_data(R, false, batches, Vec::new(), Box::new(|_| ()))
@@ -199,7 +210,6 @@ async fn a_tail_that_ends_before_the_snapshot_goes() {
     log.install(Arc::new(leader.image()))
         .await
         .expect("installed");
-    let all = |store: &MemoryStore, id| store.batches(id, 0, i64::MAX, usize::MAX).unwrap();
     for id in [P, Q, R] {
         assert_eq!(all(&store, id), all(&leader_store, id), "{id}");
     }
@@ -224,13 +234,13 @@ async fn a_tail_that_is_committed_meanwhile_is_whole() {
     let log = open(&store);
     let entries: Vec<_> = (0..6).map(|i| append(&log, 3, i, 2, b'L')).collect();
     log.apply(&entries[0]);
-    log.stage(&[P]).unwrap();
+    log.stage(&[(P, 0)]);
     log.apply(&entries[1]);
     stage_from(&log, &leader_store, 2, 4, false);
     for entry in &entries[2..5] {
         log.apply(entry);
     }
-    let have = log.stage(&[P]).unwrap();
+    let have = log.stage(&[(P, 0)]);
     assert_eq!((have[0].end_offset, have[0].leader_epoch), (4, 3));
     stage_from(&log, &leader_store, 4, 20, false);
     log.install(Arc::new(leader.image()))
@@ -245,7 +255,7 @@ async fn a_start_finishes_an_installed_snapshot() {
     let leader_store = Arc::new(MemoryStore::default());
     let leader = open(&leader_store);
     for index in 0..10 {
-        let commands = vec![batch(P, 2, b'L', MOVE_BYTES / 4)];
+        let commands = vec![batch(P, 2, b'L', staged::MOVE_BYTES / 4)];
         leader.apply(&put(&leader, 3, index, commands));
     }
     let store = Arc::new(MemoryStore::default());
@@ -253,7 +263,7 @@ async fn a_start_finishes_an_installed_snapshot() {
     for index in 0..3 {
         log.apply(&append(&log, 2, index, 5, b'x'));
     }
-    log.stage(&[P]).unwrap();
+    log.stage(&[(P, 0)]);
     stage_from(&log, &leader_store, 0, 20, true);
     let image = leader.image();
     let last = image.checkpoint.applied.unwrap();
@@ -275,7 +285,7 @@ async fn a_removed_partition_leaves_nothing() {
     for index in 0..3 {
         log.apply(&append(&log, 3, index, 2, b'L'));
     }
-    log.stage(&[P]).unwrap();
+    log.stage(&[(P, 0)]);
     // From a snapshot that was taken before.
     let batches = data(&store);
     log.stage_data(P, true, batches, Vec::new(), Box::new(|_| ()))
@@ -285,6 +295,8 @@ async fn a_removed_partition_leaves_nothing() {
         .expect("installed");
     assert_eq!((data(&store), data(&leader_store)), (vec![], vec![]));
     assert_nothing_staged(&store);
+    let row = store.state(StateKey::partition(GROUP, P)).unwrap();
+    assert_eq!(row, None);
     let refused = put(&log, 3, 11, vec![batch(P, 1, b'L', 100)]);
     assert_eq!(log.apply(&refused), [Outcome::UnknownPartition]);
 }
@@ -314,11 +326,11 @@ async fn compacted_data_leaves_a_row() {
             .unwrap();
         let store = Arc::new(MemoryStore::default());
         let log = open(&store);
-        log.stage(&[P]).unwrap();
+        log.stage(&[(P, 0)]);
         stage_from(&log, &leader_store, 0, 4, false);
         drop(log);
         let log = open(&store);
-        log.stage(&[P]).unwrap();
+        log.stage(&[(P, 0)]);
         stage_from(&log, &leader_store, 4, 20, false);
         log.install(Arc::new(leader.image()))
             .await
@@ -341,7 +353,7 @@ async fn data_out_of_order_is_refused() {
     let (leader_store, _) = leader(10, 3);
     let store = Arc::new(MemoryStore::default());
     let log = open(&store);
-    log.stage(&[P]).unwrap();
+    log.stage(&[(P, 0)]);
     stage_from(&log, &leader_store, 4, 8, false);
     let again = leader_store.batches(P, 2, 6, usize::MAX).unwrap();
     let refused = log.stage_data(P, false, again, Vec::new(), Box::new(|_| ()));
@@ -357,6 +369,7 @@ async fn data_out_of_order_is_refused() {
     let row = IndexRow {
         base_offset: 9,
         max_timestamp_ms: 0,
+        interval_timestamp_ms: 0,
         position_bytes: 0,
     };
     let foreign = log.stage_data(P, false, Vec::new(), vec![row], Box::new(|_| ()));
@@ -368,4 +381,94 @@ async fn data_out_of_order_is_refused() {
     let short = vec![Bytes::from_static(b"short")];
     let refused = log.stage_data(P, false, short, Vec::new(), Box::new(|_| ()));
     assert!(matches!(refused, Err(StageError::Order)));
+}
+
+fn all(store: &MemoryStore, id: PartitionId) -> Vec<Bytes> {
+    store.batches(id, 0, i64::MAX, usize::MAX).unwrap()
+}
+
+/// Under another replica id: the checkpoint stays, what was appended behind it goes, also of partitions
+/// that the checkpoint does not know.
+#[tokio::test]
+async fn a_new_replica_id_keeps_the_checkpoint() {
+    const Q: PartitionId = PartitionId(2);
+    let store = Arc::new(MemoryStore::default());
+    let log = open(&store);
+    log.apply(&append(&log, 3, 0, 2, b'L'));
+    let (checkpoint, ops) = log.checkpoint_ops();
+    log.write(ops).await.unwrap();
+    log.checkpoint_stored(checkpoint);
+    put(
+        &log,
+        3,
+        1,
+        vec![batch(P, 2, b'x', 100), batch(Q, 2, b'x', 100)],
+    );
+    let vote = crate::types::Vote::new_committed(3, 7);
+    log.save_vote(&vote).await.unwrap();
+    drop(log);
+    let other = open_as(&store, 8);
+    assert_eq!(other.vote(), None);
+    assert_eq!(other.log_state(), (Some(log_id(3, 0)), Some(log_id(3, 0))));
+    assert_eq!((data(&store).len(), all(&store, Q).len()), (1, 0));
+    assert_eq!(other.partition(P).tail_end(), 2);
+    append(&other, 4, 1, 3, b'L');
+    drop(other);
+    assert_eq!(open_as(&store, 8).partition(P).tail_end(), 5);
+}
+
+/// Where data is lost, a replica of a cluster does not guess what is left. Under another id it begins
+/// with nothing.
+#[tokio::test]
+async fn lost_data_is_not_mended_where_others_may_have_it() {
+    let store = Arc::new(MemoryStore::default());
+    let log = open(&store);
+    for index in 0..3 {
+        log.apply(&append(&log, 3, index, 2, b'L'));
+    }
+    drop(log);
+    store.lose(vec![Op::DeleteRaft {
+        group: GROUP,
+        from: 0,
+        to: 2,
+    }]);
+    let refused = try_open(&store, 7);
+    assert!(matches!(refused, Err(StoreError::Lost(_))));
+    let other = open_as(&store, 8);
+    assert_eq!(other.log_state(), (None, None));
+    assert_eq!((data(&store).len(), other.partition(P).tail_end()), (0, 0));
+    drop(other);
+    assert_eq!(open_as(&store, 8).log_state(), (None, None));
+}
+
+#[tokio::test]
+async fn a_wiped_group_leaves_nothing() {
+    let (leader_store, _) = leader(10, 3);
+    let store = Arc::new(MemoryStore::default());
+    let log = open(&store);
+    log.apply(&append(&log, 3, 0, 2, b'L'));
+    let (_, ops) = log.checkpoint_ops();
+    log.write(ops).await.unwrap();
+    append(&log, 3, 1, 2, b'x');
+    log.stage(&[(P, 0)]);
+    stage_from(&log, &leader_store, 2, 8, false);
+    log.close();
+    let late = log.stage_data(P, true, data(&leader_store), Vec::new(), Box::new(|_| ()));
+    assert!(matches!(late, Err(StageError::Stopped)));
+    store
+        .write(crate::cut::wipe(GROUP, &*store).unwrap())
+        .unwrap();
+    assert_nothing_staged(&store);
+    assert_eq!(data(&store), Vec::<Bytes>::new());
+    assert_eq!(store.last_raft_row(GROUP).unwrap(), None);
+    for tag in [
+        Tag::Vote,
+        Tag::Checkpoint,
+        Tag::Purged,
+        Tag::Replica,
+        Tag::Partition,
+    ] {
+        assert!(store.states(tag, GROUP).unwrap().is_empty(), "{tag:?}");
+    }
+    assert_eq!(open(&store).log_state(), (None, None));
 }

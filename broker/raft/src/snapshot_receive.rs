@@ -12,9 +12,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::group::Group;
 use crate::groups::Directory;
-use crate::install::{Image, StageError, staged_for};
+use crate::install::{Image, StageError};
 use crate::rows;
 use crate::snapshot_send::{TransferError, get, put};
+use crate::staged;
 use crate::storage::SnapshotData;
 use crate::transport::Connection;
 use crate::types::{TypeConfig, Vote};
@@ -73,7 +74,10 @@ async fn transfer(
         ));
     };
     let image = receive_states(receiver, &begin).await?;
-    let ids: Vec<PartitionId> = image.partitions.iter().map(|(id, _)| *id).collect();
+    let ids = image.partitions.iter();
+    let ids: Vec<_> = ids
+        .map(|(id, state)| (*id, state.log_start_offset))
+        .collect();
     send_haves(&group, &ids, sender).await?;
     receive_data(&group, receiver).await?;
     install(&group, wire::vote(&begin.vote)?, image).await
@@ -87,6 +91,7 @@ async fn receive_states(
     if checkpoint.applied.is_none() {
         return Err(TransferError::Empty.into());
     }
+    let removed = rows::decode_removed(&begin.removed)?;
     let mut partitions = Vec::new();
     let mut bytes = 0;
     loop {
@@ -99,7 +104,7 @@ async fn receive_states(
                 return Err(TransferError::Unexpected("more states than fit").into());
             }
             let id = PartitionId(state.partition);
-            if staged_for(id).is_some() {
+            if staged::staged_for(id).is_some() {
                 return Err(TransferError::Unexpected("a partition number that is kept").into());
             }
             partitions.push((id, rows::decode_partition(&state.row)?));
@@ -108,6 +113,7 @@ async fn receive_states(
             return Ok(Image {
                 checkpoint,
                 partitions,
+                removed,
             });
         }
     }
@@ -115,11 +121,11 @@ async fn receive_states(
 
 async fn send_haves(
     group: &Group,
-    ids: &[PartitionId],
+    ids: &[(PartitionId, i64)],
     sender: &mpsc::Sender<Frame>,
 ) -> Result<(), ReceiveError> {
-    let found = group.log.stage(ids)?;
-    let mut haves = ids.iter().zip(found).map(|(id, have)| SnapshotHave {
+    let found = group.log.stage(ids);
+    let mut haves = ids.iter().zip(found).map(|((id, _), have)| SnapshotHave {
         partition: id.0,
         end_offset: have.end_offset,
         leader_epoch: have.leader_epoch,
@@ -167,6 +173,7 @@ async fn receive_data(
         let index = data.index.into_iter().map(|row| IndexRow {
             base_offset: row.base_offset,
             max_timestamp_ms: row.max_timestamp_ms,
+            interval_timestamp_ms: row.interval_timestamp_ms,
             position_bytes: row.position_bytes,
         });
         let partition = PartitionId(data.partition);

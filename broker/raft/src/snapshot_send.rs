@@ -122,14 +122,13 @@ pub(crate) async fn send(
         to: client.to,
         vote: Some(wire::put_vote(&vote)),
         checkpoint: rows::encode_checkpoint(&image.checkpoint),
+        removed: rows::encode_removed(&image.removed),
     };
     put(&sender, Kind::Begin(begin)).await?;
     send_states(&image, &sender).await?;
     let haves = receive_haves(&mut receiver, image.partitions.len()).await?;
     for (index, (id, state)) in image.partitions.iter().enumerate() {
-        if !state.removed {
-            send_data(client, *id, state, haves.get(&id.0), &sender).await?;
-        }
+        send_data(client, *id, state, haves.get(&id.0), &sender).await?;
         // A receiver that has failed says so while data is still on its way.
         if index % 64 == 0
             && let Ok(frame) = receiver.try_recv()
@@ -269,6 +268,7 @@ fn data(id: PartitionId, replace: bool, (batches, index): Read) -> Data {
     let row = |row: IndexRow| SnapshotIndexRow {
         base_offset: row.base_offset,
         max_timestamp_ms: row.max_timestamp_ms,
+        interval_timestamp_ms: row.interval_timestamp_ms,
         position_bytes: row.position_bytes,
     };
     Data {

@@ -13,10 +13,11 @@ use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::limits::{DOCTOR_FINDINGS, INDEX_INTERVAL_BYTES};
 
 use crate::command::{Command, Outcome};
-use crate::group_log::partition_of;
-pub use crate::install::staged_for;
 use crate::rows;
+use crate::staged;
+pub use crate::staged::staged_for;
 use crate::state::{EpochStart, PartitionState};
+use crate::step::partition_of;
 use crate::types::{Entry, EntryPayload, LogId};
 
 /// Something wrong with a group's rows.
@@ -131,12 +132,17 @@ impl GroupCheck {
                 Ok(purged) => self.purged = purged,
                 Err(error) => self.broken(error.to_string()),
             },
+            Tag::Removed => {
+                if let Err(error) = rows::decode_removed(row) {
+                    self.problem(None, error.to_string());
+                }
+            }
             Tag::Replica => {
                 if let Err(error) = rows::decode_replica(row) {
                     self.problem(None, error.to_string());
                 }
             }
-            Tag::Staged => match rows::decode_staged(row) {
+            Tag::Staged => match staged::decode(row) {
                 Ok(staged) => {
                     let end = self.end.partitions.entry(partition).or_default();
                     end.staged_end = Some(staged.next_offset);
@@ -364,10 +370,10 @@ fn contradictions(state: &PartitionState) -> Vec<String> {
         format!("indexed behind its {position} bytes"),
     );
     check(
-        state.max_timestamp_offset < end.max(1),
+        state.max_timestamp_offset() < end.max(1),
         format!(
             "its latest timestamp at offset {}",
-            state.max_timestamp_offset
+            state.max_timestamp_offset()
         ),
     );
     for (id, producer) in state.producers.iter() {

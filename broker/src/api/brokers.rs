@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::errors::NONE;
 use crate::services::Services;
+use crate::topics::Replica;
 
 /// Kafka's number for "nobody", where a leader or a controller is named.
 const NOBODY: NodeId = -1;
@@ -155,6 +156,22 @@ impl<'a> ClusterView<'a> {
         });
         all_led && topic.partitions.len() >= partitions
     }
+}
+
+/// Whether fewer than `min_insync_replicas` replicas are there. As in Kafka 4, no more are asked for
+/// than the partition has.
+pub(super) fn lacks_replicas(
+    services: &Services,
+    replica: &Replica,
+    min_insync_replicas: usize,
+) -> bool {
+    let image = services.metadata.current();
+    let Some(group) = image.group(replica.group.id) else {
+        return true;
+    };
+    let is_there = |id: &&NodeId| image.broker(**id).is_some_and(|broker| !broker.fenced);
+    let in_sync = group.members.iter().filter(is_there).count();
+    in_sync < min_insync_replicas.min(group.members.len())
 }
 
 /// This broker knows best whether it leads; of others it knows what they reported. The only member

@@ -281,6 +281,7 @@ async fn data_of_a_snapshot_under_way_is_no_damage() {
         row: IndexRow {
             base_offset: END,
             max_timestamp_ms: 5000,
+            interval_timestamp_ms: 5000,
             position_bytes: 1,
         },
     });

@@ -83,7 +83,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Files of the database that have an ending, or a name, like this.
-fn files(broker: &Broker, like: &str) -> Vec<PathBuf> {
+pub fn files(broker: &Broker, like: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(broker.data().join("db")).expect("a database");
     let paths = entries.map(|e| e.expect("an entry").path());
     let fits = |p: &PathBuf| p.is_file() && p.to_string_lossy().contains(like);
@@ -92,7 +92,7 @@ fn files(broker: &Broker, like: &str) -> Vec<PathBuf> {
     found
 }
 
-fn flip(file: &Path, at: u64, bit: u32) {
+pub fn flip(file: &Path, at: u64, bit: u32) {
     let opened = OpenOptions::new().read(true).write(true).open(file);
     let opened = opened.expect("the file opens");
     let mut byte = [0];
