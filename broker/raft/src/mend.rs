@@ -93,7 +93,7 @@ struct Mend<'a> {
 impl Mend<'_> {
     fn take(&mut self, partition: PartitionId) -> PartitionState {
         let found = self.restored.partitions.remove(&partition);
-        found.unwrap_or_else(PartitionState::new)
+        found.unwrap_or_default()
     }
 
     /// Takes in what is left of the rows behind the checkpoint; the end of the log.

@@ -48,10 +48,6 @@ impl ProducerState {
 
 /// All producers of one partition. Empty costs eight bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(
-    clippy::box_collection,
-    reason = "most partitions have none, and every partition pays for the field"
-)]
 pub struct Producers(Option<Box<Known>>);
 
 /// A state is shared by the two copies of a partition's state where it is the same.

@@ -26,7 +26,7 @@ pub struct EntryContext {
     pub producer_expiration_ms: i64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionState {
     pub log_start_offset: i64,
     pub log_end_offset: i64,
@@ -46,12 +46,27 @@ pub struct PartitionState {
     pub removed: bool,
 }
 
+impl Default for PartitionState {
+    /// An empty partition.
+    fn default() -> PartitionState {
+        PartitionState {
+            log_start_offset: 0,
+            log_end_offset: 0,
+            epochs: Vec::new(),
+            producers: Producers::default(),
+            maxima: Maxima::default(),
+            unindexed_timestamp_ms: -1,
+            position_bytes: 0,
+            start_position_bytes: 0,
+            indexed_position_bytes: None,
+            removed: false,
+        }
+    }
+}
+
 impl PartitionState {
     pub fn new() -> PartitionState {
-        PartitionState {
-            unindexed_timestamp_ms: -1,
-            ..Default::default()
-        }
+        PartitionState::default()
     }
 
     /// Of a partition that was removed.

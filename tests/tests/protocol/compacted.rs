@@ -126,14 +126,12 @@ async fn the_latest_timestamp_is_that_of_a_record_that_is_there() {
         bench.append(&keyed(key, 10, now - age_ms)).await;
     }
     assert_eq!(bench.edge(MAX_TIMESTAMP).await, 0);
-    let mut expected = 1;
-    for key in ["a", "b"] {
+    for (expected, key) in [(1, "a"), (2, "b")] {
         bench.append(&keyed(key, 10, now - 5000)).await;
         let end = format!("after {key}");
         bench.append(&keyed(&end, 10, now - 5000)).await;
         bench.wait_for_compaction(3 + expected as usize).await;
         assert_eq!(bench.edge(MAX_TIMESTAMP).await, expected);
         assert_eq!(bench.edge(MAX_TIMESTAMP).await, expected);
-        expected += 1;
     }
 }
