@@ -126,7 +126,7 @@ impl GroupLog {
             tail_cache,
             partitions: RwLock::new(Partitions { live, removed }),
             producers,
-            is_alone: AtomicBool::new(is_one(checkpoint.membership.membership())),
+            is_alone: AtomicBool::new(!clustered || is_one(checkpoint.membership.membership())),
             tail: Mutex::new(Tail {
                 last,
                 purged,
