@@ -76,6 +76,7 @@ const COUNTERS: &[&str] = &[
     "ottla_log_reclaim_failed_passes_total",
     "ottla_log_reclaim_passes_total",
     "ottla_log_write_bytes_total",
+    "ottla_producers_refused_total",
 ];
 
 /// Gauges that something sets only once it has happened.

@@ -96,10 +96,13 @@ impl Mend<'_> {
         found.unwrap_or_default()
     }
 
-    /// Takes in what is left of the rows behind the checkpoint; the end of the log.
+    /// Takes in what is left of the rows; the end of the log. Rows before the checkpoint count, too: a
+    /// partition's own row may be older than that, and nothing else may tell of its last offsets.
     fn raft_rows(&mut self) -> Result<Option<LogId>, StoreError> {
         let applied = self.restored.checkpoint.applied;
-        let mut next = applied.map_or(0, |id| id.index + 1);
+        let behind = |id: Option<LogId>| id.map_or(0, |id| id.index + 1);
+        let checkpointed = behind(applied);
+        let mut next = behind(self.restored.purged);
         let mut last = applied.max(self.restored.purged);
         loop {
             let found = self
@@ -108,8 +111,9 @@ impl Mend<'_> {
             let Some((end, _)) = found.last() else { break };
             let end = *end;
             for (index, row) in found {
-                if index > next {
-                    self.lost_entries(next..index);
+                let lost = next.max(checkpointed)..index;
+                if !lost.is_empty() {
+                    self.lost_entries(lost);
                 }
                 next = index + 1;
                 match rows::decode_entry(index, &row) {
@@ -135,6 +139,8 @@ impl Mend<'_> {
     fn entry(&mut self, entry: &Entry) -> Result<(), StoreError> {
         match &entry.payload {
             EntryPayload::Blank => {}
+            EntryPayload::Membership(_)
+                if Some(entry.log_id) <= self.restored.checkpoint.applied => {}
             EntryPayload::Membership(membership) => {
                 self.restored.checkpoint.membership =
                     StoredMembership::new(Some(entry.log_id), membership.clone());

@@ -99,8 +99,6 @@ async fn deleting_small_batches_gives_a_full_disk_space() {
             produce(&mut connection, "stays", &batch).await
         })
         .await;
-        let log = broker.log();
-        assert!(!log.contains("writes wait until there is space"));
         broker.terminate().await;
     })
     .await;

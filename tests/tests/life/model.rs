@@ -200,6 +200,13 @@ impl Model {
         let limit = now_ms() - RETENTION_MS;
         let gone = self.records().take_while(|(offset, _)| *offset < start);
         let gone = gone.filter(|(offset, _)| *offset >= self.deleted_before);
+        // What a later record of its key outdates may have gone before, and is not waited for.
+        let latest = self.latest_from(0);
+        let is_latest = |(offset, record): &(i64, &Record)| {
+            let newest = record.key.as_ref().and_then(|key| latest.get(key));
+            !self.policy.compact || newest == Some(offset)
+        };
+        let gone = gone.filter(is_latest);
         let by_age = self.policy.by_age && gone.map(|(_, r)| r.timestamp_ms).all(|ms| ms < limit);
         let by_size = self.policy.by_size && self.bytes_from(start) >= RETENTION_BYTES;
         assert!(
