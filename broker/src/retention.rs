@@ -131,6 +131,9 @@ impl Retention {
             let replicas = (0..topic.partitions()).filter_map(|i| topic.replica(i).ok());
             unknown.extend(replicas.filter(|r| !r.partition.knows_sizes()).cloned());
         }
+        if unknown.is_empty() {
+            return;
+        }
         let store = self.store.clone();
         let learn = move || {
             for replica in unknown {

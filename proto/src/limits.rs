@@ -80,12 +80,12 @@ pub const INSPECTION_IN_PLACE_BYTES: usize = 32 << 10;
 pub const PRODUCE_WAIT_MS_MIN: u64 = 1000;
 /// Answers that can be much larger than their requests and are made at a time.
 pub const LARGE_ANSWERS: usize = 2;
+/// The largest of them; a part that does not fit gets POLICY_VIOLATION.
+pub const LARGE_ANSWER_BYTES: usize = 32 << 20;
 /// What is asked for by name and is not more than this never counts as one of them.
 pub const SMALL_ANSWER_PARTS: usize = 100;
 /// How long an answer waits for room in memory before its connection is closed.
 pub const ANSWER_ROOM_WAIT_MS: u64 = 10_000;
-/// The largest of them; a part that does not fit gets POLICY_VIOLATION.
-pub const LARGE_ANSWER_BYTES: usize = 32 << 20;
 /// Requests of one connection that are read but not answered. Above it the client is not read.
 pub const REQUESTS_IN_FLIGHT_PER_CONNECTION: usize = 64;
 /// Requests that one connection may have in memory, unanswered, without asking for room. A larger one

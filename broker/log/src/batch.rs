@@ -26,12 +26,12 @@ pub struct BatchFacts {
 impl BatchFacts {
     /// `None` where it is too short to be a batch, or takes no offsets.
     pub fn of(batch: &[u8]) -> Option<BatchFacts> {
-        let delta = i32::from_be_bytes(field(batch, 23)?);
+        let delta = last_offset_delta(batch)?;
         Some(BatchFacts {
-            base_offset: i64::from_be_bytes(field(batch, 0)?),
+            base_offset: base_offset(batch)?,
             offsets: delta.checked_add(1).filter(|offsets| *offsets > 0)?,
             leader_epoch: i32::from_be_bytes(field(batch, 12)?),
-            max_timestamp_ms: i64::from_be_bytes(field(batch, 35)?),
+            max_timestamp_ms: batch_max_timestamp(batch)?,
             producer_id: i64::from_be_bytes(field(batch, 43)?),
             producer_epoch: i16::from_be_bytes(field(batch, 51)?),
             base_sequence: i32::from_be_bytes(field(batch, 53)?),
@@ -47,6 +47,33 @@ impl BatchFacts {
 
 fn field<const N: usize>(batch: &[u8], at: usize) -> Option<[u8; N]> {
     batch.get(at..at + N)?.try_into().ok()
+}
+
+fn base_offset(batch: &[u8]) -> Option<i64> {
+    field(batch, 0).map(i64::from_be_bytes)
+}
+
+fn last_offset_delta(batch: &[u8]) -> Option<i32> {
+    field(batch, 23).map(i32::from_be_bytes)
+}
+
+/// Highest record timestamp of a stored batch, ms; `None` where it is too short to be one.
+pub fn batch_max_timestamp(batch: &[u8]) -> Option<i64> {
+    field(batch, 35).map(i64::from_be_bytes)
+}
+
+/// First and last offset of a stored batch; `None` where it is too short to be one.
+pub fn batch_span(batch: &[u8]) -> Option<(i64, i64)> {
+    let (base, delta) = (base_offset(batch)?, last_offset_delta(batch)?);
+    Some((base, base.checked_add(delta.max(0).into())?))
+}
+
+/// Whether a stored batch has lost records to compaction, which keeps its offsets: as it was appended, it
+/// had a record for each. `None` where it is too short to be one.
+pub fn has_lost_records(batch: &[u8]) -> Option<bool> {
+    let records = field(batch, 57).map(i32::from_be_bytes)?;
+    let (base, last) = batch_span(batch)?;
+    Some(last - base != i64::from(records) - 1)
 }
 
 /// A batch without records that takes `offsets` offsets, as compaction leaves them, too. Nothing else

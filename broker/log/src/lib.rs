@@ -28,13 +28,10 @@ pub mod verify;
 mod wal;
 mod writer;
 
-pub use batch::{BatchFacts, lost_batch};
+pub use batch::{BatchFacts, batch_max_timestamp, batch_span, has_lost_records, lost_batch};
 pub use health::{FAILURE_KINDS, Trouble};
 pub use keys::{StateKey, Tag};
 pub use memory::MemoryStore;
 pub use options::StoreOptions;
 pub use rocks::{RocksStore, StoreStats};
-pub use store::{
-    BATCH_HEAD_BYTES, Done, IndexRow, Op, Store, StoreError, Write, batch_max_timestamp,
-    batch_span, has_lost_records,
-};
+pub use store::{BATCH_HEAD_BYTES, Done, IndexRow, Op, Store, StoreError, Write};

@@ -12,13 +12,12 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use rocksdb::{DBWithThreadMode, MultiThreaded, WriteOptions};
+use rocksdb::WriteOptions;
 
 use crate::keys::{self, StateKey, Tag};
 use crate::options::{self, StoreOptions};
+use crate::rocks::{Db, family, number};
 use crate::store::StoreError;
-
-type Db = DBWithThreadMode<MultiThreaded>;
 
 const ANNOUNCED: &str = "loss-accepted";
 
@@ -26,25 +25,14 @@ fn io(error: impl std::fmt::Display) -> StoreError {
     StoreError::Io(error.to_string().into())
 }
 
-fn number(db: &Db, tag: Tag) -> Result<u64, StoreError> {
-    let state = db
-        .cf_handle(keys::STATE)
-        .expect("every column family was opened with the database");
-    let row = db.get_cf(&state, StateKey::node(tag).encode());
-    let number = row
-        .map_err(io)?
-        .and_then(|r| Some(u64::from_be_bytes(r.try_into().ok()?)));
-    Ok(number.unwrap_or(0))
-}
-
 /// How many syncs the database knows of.
 pub(crate) fn syncs(db: &Db) -> Result<u64, StoreError> {
-    number(db, Tag::Synced)
+    number(db, Tag::Synced).map_err(io)
 }
 
 /// How many losses were accepted.
 pub(crate) fn count(db: &Db) -> Result<u64, StoreError> {
-    number(db, Tag::Losses)
+    number(db, Tag::Losses).map_err(io)
 }
 
 /// What keeps the logs from bringing all that was synced. Changes nothing.
@@ -92,9 +80,7 @@ pub(crate) fn announce(path: &Path) -> io::Result<()> {
 /// Counts an accepted loss, durably; the new number.
 pub(crate) fn record(db: &Db, path: &Path) -> Result<u64, StoreError> {
     let losses = count(db)? + 1;
-    let state = db
-        .cf_handle(keys::STATE)
-        .expect("every column family was opened with the database");
+    let state = family(db, keys::STATE);
     let mut options = WriteOptions::default();
     options.set_sync(true);
     let key = StateKey::node(Tag::Losses).encode();

@@ -7,8 +7,9 @@ use bytes::{Bytes, BytesMut};
 use ottla_proto::ids::{GroupId, PartitionId};
 
 use crate::Tag;
+use crate::batch::batch_span;
 use crate::keys::StateKey;
-use crate::store::{IndexRow, Op, Store, StoreError, Write, batch_span};
+use crate::store::{IndexRow, Op, Store, StoreError, Write};
 
 #[derive(Default)]
 struct Tables {
@@ -29,9 +30,7 @@ impl MemoryStore {
             .lock()
             .expect("no code panics while it holds the tables")
     }
-}
 
-impl MemoryStore {
     /// Does to the rows what a loss of data would, and counts it as accepted.
     pub fn lose(&self, ops: Vec<Op>) {
         let mut tables = self.tables();

@@ -15,18 +15,17 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rocksdb::{DBRecoveryMode, DBWithThreadMode, MultiThreaded};
+use rocksdb::DBRecoveryMode;
 
 use crate::durable::{Durable, Mark};
 use crate::health;
 use crate::listener::{is_no_space, is_of_a_read};
 use crate::loss;
 use crate::options::{self, StoreOptions};
+use crate::rocks::{Db, family};
 use crate::space;
 use crate::store::StoreError;
 use crate::wal;
-
-type Db = DBWithThreadMode<MultiThreaded>;
 
 /// Links to the logs as they were before the database was opened.
 const ASIDE: &str = "logs-before-open";
@@ -160,9 +159,7 @@ fn is_loss_accepted(
 /// Gives memtables their ordinary size again; the next writes flush what exceeds it.
 fn narrow(db: Db, options: &StoreOptions) -> Result<Db, rocksdb::Error> {
     for (name, bytes) in options.memtables() {
-        let family = db
-            .cf_handle(name)
-            .expect("every column family was opened with the database");
+        let family = family(&db, name);
         db.set_options_cf(&family, &[("write_buffer_size", &bytes.to_string())])?;
     }
     Ok(db)

@@ -23,8 +23,8 @@ use ottla_proto::limits::{
 use rocksdb::{BottommostLevelCompaction, CompactOptions};
 
 use crate::health::{Health, Trouble};
-use crate::keys::{StateKey, Tag};
-use crate::rocks::{Database, io};
+use crate::keys::Tag;
+use crate::rocks::{Database, io, number};
 use crate::store::StoreError;
 
 pub(crate) const BLOB_FILE_BYTES: u64 = 256 << 20;
@@ -108,10 +108,7 @@ impl Freed {
 
 /// What the last run deleted and did not give back.
 pub(crate) fn left_by_last_run(db: &Database) -> Result<u64, StoreError> {
-    let key = StateKey::node(Tag::Freed).encode();
-    let row = db.inner.get_cf(&db.state(), key).map_err(io)?;
-    let bytes = row.and_then(|row| Some(u64::from_be_bytes(row.try_into().ok()?)));
-    Ok(bytes.unwrap_or(0))
+    number(&db.inner, Tag::Freed).map_err(io)
 }
 
 /// Bytes on disk.

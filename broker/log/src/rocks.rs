@@ -12,28 +12,40 @@ use rocksdb::{
     BoundColumnFamily, DBWithThreadMode, Direction, IteratorMode, MultiThreaded, ReadOptions,
 };
 
-use crate::Tag;
+use crate::batch::batch_span;
 use crate::health::{Health, Trouble};
-use crate::keys::{self, StateKey};
+use crate::keys::{self, StateKey, Tag};
 use crate::listener::Listener;
 use crate::open::{self, Opened};
 use crate::options::StoreOptions;
 use crate::reclaim::{self, Freed, Reclaimer};
 use crate::space::Monitor;
-use crate::store::{IndexRow, Store, StoreError, Write, batch_span};
+use crate::store::{IndexRow, Store, StoreError, Write};
 use crate::writer::Writer;
 
 type KeyValue = (Box<[u8]>, Box<[u8]>);
 
+pub(crate) type Db = DBWithThreadMode<MultiThreaded>;
+
 pub(crate) struct Database {
-    pub(crate) inner: DBWithThreadMode<MultiThreaded>,
+    pub(crate) inner: Db,
+}
+
+pub(crate) fn family<'a>(db: &'a Db, name: &str) -> Arc<BoundColumnFamily<'a>> {
+    db.cf_handle(name)
+        .expect("every column family was opened with the database")
+}
+
+/// A row of the node that is a number, 0 where there is none.
+pub(crate) fn number(db: &Db, tag: Tag) -> Result<u64, rocksdb::Error> {
+    let row = db.get_cf(&family(db, keys::STATE), StateKey::node(tag).encode())?;
+    let number = row.and_then(|row| Some(u64::from_be_bytes(row.try_into().ok()?)));
+    Ok(number.unwrap_or(0))
 }
 
 impl Database {
     fn family(&self, name: &str) -> Arc<BoundColumnFamily<'_>> {
-        self.inner
-            .cf_handle(name)
-            .expect("every column family was opened with the database")
+        family(&self.inner, name)
     }
     pub(crate) fn raft(&self) -> Arc<BoundColumnFamily<'_>> {
         self.family(keys::RAFT)

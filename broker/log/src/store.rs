@@ -11,12 +11,6 @@ use crate::keys::StateKey;
 /// The part of a record batch that the broker sets: base offset i64, length i32, leader epoch i32.
 /// It lies outside the batch's CRC (KIP-98).
 pub const BATCH_HEAD_BYTES: usize = 16;
-/// `last_offset_delta` i32 of a record batch v2 stands at this byte.
-const LAST_OFFSET_DELTA_AT: usize = 23;
-/// `max_timestamp` i64.
-const MAX_TIMESTAMP_AT: usize = 35;
-/// The number of records, i32, stands at this byte.
-const RECORDS_AT: usize = 57;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -225,27 +219,4 @@ pub trait Store: Send + Sync + 'static {
 
     /// All `state` rows of a tag and group, by id.
     fn states(&self, tag: crate::Tag, group: GroupId) -> Result<Vec<(u64, Bytes)>, StoreError>;
-}
-
-/// Highest record timestamp of a stored batch, ms; `None` where it is too short to be one.
-pub fn batch_max_timestamp(batch: &[u8]) -> Option<i64> {
-    let ms = batch.get(MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8)?;
-    Some(i64::from_be_bytes(ms.try_into().ok()?))
-}
-
-/// First and last offset of a stored batch; `None` where it is too short to be one.
-pub fn batch_span(batch: &[u8]) -> Option<(i64, i64)> {
-    let base = i64::from_be_bytes(batch.get(..8)?.try_into().ok()?);
-    let delta = batch.get(LAST_OFFSET_DELTA_AT..LAST_OFFSET_DELTA_AT + 4)?;
-    let delta = i32::from_be_bytes(delta.try_into().ok()?);
-    Some((base, base.checked_add(delta.max(0) as i64)?))
-}
-
-/// Whether a stored batch has lost records to compaction, which keeps its offsets: as it was appended, it
-/// had a record for each. `None` where it is too short to be one.
-pub fn has_lost_records(batch: &[u8]) -> Option<bool> {
-    let records = batch.get(RECORDS_AT..RECORDS_AT + 4)?;
-    let records = i32::from_be_bytes(records.try_into().ok()?);
-    let (base, last) = batch_span(batch)?;
-    Some(last - base != i64::from(records) - 1)
 }

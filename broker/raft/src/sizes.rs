@@ -2,7 +2,7 @@
 //!
 //! The index knows at which byte a batch was appended, not how much of what was before it is still
 //! there. Compaction sees every batch it leaves, and notes some of them with their place in what is
-//! left. Sizes are exact at these points, which are at most a sixtieth or so of the whole apart.
+//! left. Sizes are exact at these points, which are at most a thirty-second of the whole and a batch apart.
 
 use std::sync::Arc;
 
@@ -85,7 +85,10 @@ impl Sizes {
         let own = self.points.iter();
         let mut points: Vec<_> = own.map(|(at, bytes)| (*at, bytes + more)).collect();
         points.extend_from_slice(behind);
-        thin_out(&mut points);
+        if points.len() > SIZE_POINTS {
+            let apart_bytes = apart_bytes(points[0].1);
+            thin_out(&mut points, apart_bytes);
+        }
         Sizes {
             end_offset: known.end_offset,
             end_position_bytes: known.end_position_bytes,
@@ -94,14 +97,23 @@ impl Sizes {
     }
 }
 
-fn thin_out(points: &mut Vec<(i64, u64)>) {
-    while points.len() > SIZE_POINTS {
-        let mut number = 0;
-        points.retain(|_| {
-            number += 1;
-            number % 2 == 1
-        });
+/// How far apart points may be among so many bytes: half as many points as there may be, so that two
+/// neighbours that are further apart together are never too many.
+fn apart_bytes(bytes: u64) -> u64 {
+    bytes / (SIZE_POINTS as u64 / 4)
+}
+
+/// Takes out every point whose neighbours are then not further apart than this.
+fn thin_out(points: &mut Vec<(i64, u64)>, apart_bytes: u64) {
+    let mut kept = 0;
+    for index in 1..points.len() {
+        let next = points.get(index + 1);
+        if next.is_none_or(|next| next.1.abs_diff(points[kept].1) > apart_bytes) {
+            kept += 1;
+            points[kept] = points[index];
+        }
     }
+    points.truncate(kept + 1);
 }
 
 /// Measures what is left, batch by batch.
@@ -130,15 +142,11 @@ impl Measure {
         if self.points.last().is_none_or(due) {
             self.points.push((base_offset, self.bytes));
             if self.points.len() > SIZE_POINTS {
-                thin_out(&mut self.points);
-                self.apart_bytes *= 2;
+                self.apart_bytes = apart_bytes(self.bytes);
+                thin_out(&mut self.points, self.apart_bytes);
             }
         }
         self.bytes += bytes;
-    }
-
-    pub fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// The part measured ends before `end_offset`, where the log had `end_position_bytes`.
@@ -211,8 +219,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the batches: a cut leaves at least what is to be kept, and at most a sixtieth and
-        /// a batch more; and cutting again at once cuts nothing.
+        /// Whatever the batches: a cut leaves at least what is to be kept, and at most a point's distance
+        /// and a batch more; and cutting again at once cuts nothing.
         #[test]
         fn a_cut_keeps_the_limit_and_stays(
             sizes in prop::collection::vec(1u64..100_000, 1..2000), rest in 0u64..3_000_000, part in 0.0f64..1.1,
@@ -235,7 +243,7 @@ mod tests {
                     let kept = left(offset) + rest;
                     prop_assert_eq!(sizes.bytes_from(offset), left(offset));
                     prop_assert!(kept >= keep, "{kept} of {keep}");
-                    prop_assert!(kept - keep <= total / 60 + 200_000, "{kept} of {keep}");
+                    prop_assert!(kept - keep <= total / 32 + 200_000, "{kept} of {keep}");
                     prop_assert_eq!(sizes.cut(position, keep), Some(Cut::Offset(offset)));
                 }
                 None => prop_assert!(keep > total + rest),
@@ -257,7 +265,7 @@ mod tests {
             for offset in [0, middle / 2, middle] {
                 let left: u64 = all[offset as usize..].iter().map(|(_, b)| b).sum();
                 let told = sizes.bytes_from(offset);
-                let apart = all.iter().map(|(_, b)| b).sum::<u64>() / 60 + 200_000;
+                let apart = all.iter().map(|(_, b)| b).sum::<u64>() / 32 + 200_000;
                 prop_assert!(told + apart >= left && told <= left + apart, "{told} for {left}");
             }
             for (offset, told) in sizes.points.iter() {

@@ -169,7 +169,7 @@ pub(super) fn lacks_replicas(
     let Some(group) = image.group(replica.group.id) else {
         return true;
     };
-    let is_there = |id: &&NodeId| image.broker(**id).is_some_and(|broker| !broker.fenced);
+    let is_there = |id: &&NodeId| image.live_broker(**id).is_some();
     let in_sync = group.members.iter().filter(is_there).count();
     in_sync < min_insync_replicas.min(group.members.len())
 }
@@ -198,7 +198,7 @@ fn place(
     listener: &str,
     no_listener: ResponseError,
 ) -> Placement {
-    let alive = |id: NodeId| image.broker(id).filter(|broker| !broker.fenced);
+    let alive = |id: NodeId| image.live_broker(id);
     let error = match leader.id.map(alive) {
         None | Some(None) => Some(ResponseError::LeaderNotAvailable),
         Some(Some(broker)) if endpoint(broker, listener).is_none() => Some(no_listener),
@@ -265,7 +265,7 @@ pub(super) fn controller_id(services: &Services, image: &Image) -> BrokerId {
 }
 
 fn controller_of(image: &Image, own: Option<NodeId>) -> NodeId {
-    let alive = |id: &NodeId| image.broker(*id).is_some_and(|broker| !broker.fenced);
+    let alive = |id: &NodeId| image.live_broker(*id).is_some();
     let reported = || image.group(METADATA_GROUP).and_then(|group| group.leader);
     let any = || {
         image

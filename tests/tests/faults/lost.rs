@@ -9,10 +9,10 @@ use std::process::Command;
 use ottla_tests::batch::read_all;
 use ottla_tests::broker::{Broker, binary};
 use ottla_tests::client::{FetchAsk, Topic};
+use ottla_tests::damage::{files, flip};
 use ottla_tests::history::name_of;
 use ottla_tests::within;
 
-use crate::damage::{files, flip};
 use crate::support::{TOPIC, batch, connect};
 
 const PARTITIONS: i32 = 3;
@@ -44,7 +44,7 @@ async fn prepared((count, bytes): (u64, usize)) -> Broker {
         }
     }
     broker.kill9();
-    assert!(files(&broker, ".log").len() >= 3, "several logs");
+    assert!(files(&broker.data(), ".log").len() >= 3, "several logs");
     broker
 }
 
@@ -143,7 +143,7 @@ async fn accept(broker: &mut Broker, count: u64, most_lost: usize) {
 async fn a_missing_log_costs_what_was_only_in_it() {
     within(240, "a missing log", async {
         let mut broker = prepared(LARGE).await;
-        let logs = files(&broker, ".log");
+        let logs = files(&broker.data(), ".log");
         fs::remove_file(&logs[1]).expect("it is removed");
         assert_refused(&mut broker).await;
         accept(&mut broker, LARGE.0, 0).await;
@@ -155,7 +155,7 @@ async fn a_missing_log_costs_what_was_only_in_it() {
 async fn a_damaged_old_log_is_accepted_once() {
     within(240, "a damaged log", async {
         let mut broker = prepared(SMALL).await;
-        let logs = files(&broker, ".log");
+        let logs = files(&broker.data(), ".log");
         let middle = fs::metadata(&logs[1]).expect("a file").len() / 2;
         flip(&logs[1], middle, 2);
         flip(&logs[1], middle + 1, 5);
@@ -171,7 +171,7 @@ async fn a_damaged_old_log_is_accepted_once() {
 async fn damage_in_the_newest_log_costs_only_what_it_hits() {
     within(240, "a damaged newest log", async {
         let mut broker = prepared(LARGE).await;
-        let logs = files(&broker, ".log");
+        let logs = files(&broker.data(), ".log");
         let newest = logs.last().expect("a log");
         let bytes = fs::read(newest).expect("a file");
         let used = bytes.iter().rposition(|b| *b != 0).expect("records");
