@@ -15,9 +15,10 @@ SOAK_MEMORY_SECONDS ?= 3600
 SOAK_POWER_LOSSES ?= 500
 SOAK_DAMAGES ?= 2000
 FUZZ_SECONDS ?= 600
-FUZZ_TOOLS := $(OTTLA_TEST_CACHE)/tools
+TOOLS := $(OTTLA_TEST_CACHE)/tools
+DEB := $(CARGO_TARGET_DIR)/debian/ottla.deb
 
-.PHONY: run test unit clients verify fix build setup setup-tests fuzz fuzz-short soak bench
+.PHONY: run test test-deploy unit clients deploy deb verify fix build setup setup-tests fuzz fuzz-short soak bench
 
 run: build ## builds, starts Ottla, shows its main job on real input, stays up
 	@deploy/demo $(OTTLA)
@@ -31,13 +32,25 @@ setup: ## what the build needs from Debian, and a Rust compiler
 setup-tests: ## and what the tests need
 	@.ci/setup --tests
 
-test: verify build unit fuzz-short clients ## everything CI runs
+test: verify build unit fuzz-short clients deploy ## everything CI runs
 
 unit: setup-tests
 	OTTLA_BIN=$(OTTLA) OTTLA_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) --no-fail-fast
 
 clients: setup-tests build ## the daily Kafka clients, against a broker of their own
 	OTTLA_BIN=$(OTTLA) tests/clients/run
+
+deploy: setup-tests build ## the chart, dashboards, alerts, image and unit; no cluster needed
+	OTTLA_BIN=$(OTTLA) tests/deploy/run -m "not full"
+
+test-deploy: setup-tests deb ## that, and the Debian package installed and started on a copy of this machine; needs root
+	OTTLA_BIN=$(OTTLA) OTTLA_DEB=$(DEB) tests/deploy/run
+
+deb: build ## a Debian package, at $(DEB)
+	@command -v $(TOOLS)/bin/cargo-deb > /dev/null || \
+		CARGO_TARGET_DIR=$(TOOLS)/target cargo install --locked --root $(TOOLS) cargo-deb@3.8.0
+	mkdir -p $(dir $(DEB))
+	$(TOOLS)/bin/cargo-deb -p ottla-broker --no-build --strip -o $(DEB)
 
 verify: setup-tests ## never writes
 	cargo fmt --all --check
@@ -52,10 +65,10 @@ fix: setup
 fuzz: FUZZ = $(FUZZ_SECONDS)
 fuzz-short: FUZZ = 20
 fuzz fuzz-short: setup-tests
-	@command -v $(FUZZ_TOOLS)/bin/cargo-fuzz > /dev/null || \
-		CARGO_TARGET_DIR=$(FUZZ_TOOLS)/target cargo install --locked --root $(FUZZ_TOOLS) cargo-fuzz@0.13.2
+	@command -v $(TOOLS)/bin/cargo-fuzz > /dev/null || \
+		CARGO_TARGET_DIR=$(TOOLS)/target cargo install --locked --root $(TOOLS) cargo-fuzz@0.13.2
 	for target in request batch; do \
-		RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(OTTLA_TEST_CACHE)/fuzz-target PATH=$(FUZZ_TOOLS)/bin:$$PATH \
+		RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(OTTLA_TEST_CACHE)/fuzz-target PATH=$(TOOLS)/bin:$$PATH \
 		cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target -- -max_total_time=$(FUZZ) || exit 1; \
 	done
 

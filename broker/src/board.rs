@@ -131,7 +131,7 @@ impl Board {
     fn write_partitions(&self, text: &mut String) {
         let image = self.metadata.current();
         let topics = self.topics.all();
-        let lives = |id: &NodeId| image.broker(*id).is_some_and(|broker| !broker.fenced);
+        let lives = |id: &NodeId| image.live_broker(*id).is_some();
         let is_whole = |id| image.group(id).is_some_and(|g| g.members.iter().all(lives));
         let (mut led, mut offline, mut under_replicated) = (0, 0, 0);
         for topic in &topics {

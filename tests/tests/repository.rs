@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("broker/coordinator", &[]),
     ("broker/log", &["ottla-proto"]),
     ("broker/raft", &["ottla-proto", "ottla-log"]),
+    ("broker/peer", &["ottla-proto", "ottla-raft", "ottla-log"]),
     ("controller", &["ottla-proto"]),
     ("broker/connect", &["ottla-proto"]),
     (
@@ -23,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ottla-proto",
             "ottla-log",
             "ottla-raft",
+            "ottla-peer",
             "ottla-controller",
             "ottla-coordinator",
             "ottla-wire",
@@ -44,6 +46,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         &["tokio", "tonic", "kafka-protocol", "openraft"],
     ),
     ("broker/raft", &["rocksdb", "tonic", "kafka-protocol"]),
+    ("broker/peer", &["rocksdb", "openraft", "kafka-protocol"]),
     (
         "broker/connect",
         &["tokio", "rocksdb", "tonic", "kafka-protocol", "openraft"],

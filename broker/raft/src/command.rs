@@ -37,6 +37,11 @@ pub enum Command {
         partition: PartitionId,
         log_start_offset: i64,
     },
+    /// Forgets producers that have written nothing since `silent_since_ms`, by the times of entries.
+    ForgetProducers {
+        partition: PartitionId,
+        silent_since_ms: i64,
+    },
     /// Forgets the partition and its data.
     Remove { partition: PartitionId },
 }
@@ -57,6 +62,9 @@ pub enum Outcome {
     InvalidProducerEpoch {
         current: i16,
     },
+    /// A producer that is not known, and there is no room for more.
+    TooManyProducers,
+    ProducersForgotten,
     Trimmed {
         log_start_offset: i64,
     },
@@ -76,6 +84,10 @@ pub struct GroupEntry {
     pub commands: Vec<Command>,
     /// Set once, when the entry is appended to this replica's log.
     outcomes: OnceLock<Vec<Outcome>>,
+    /// What another replica decided, if the entry came from one. This replica decides the same.
+    expected: Option<Vec<Outcome>>,
+    /// Its bodies can't be had any more: only for who has the entry already.
+    pub(crate) without_data: bool,
 }
 
 impl GroupEntry {
@@ -85,6 +97,8 @@ impl GroupEntry {
             producer_expiration_ms,
             commands,
             outcomes: OnceLock::new(),
+            expected: None,
+            without_data: false,
         }
     }
 
@@ -95,11 +109,39 @@ impl GroupEntry {
         }
     }
 
-    pub(crate) fn set_outcomes(&self, outcomes: Vec<Outcome>) {
-        // A second append of the same entry (after a truncation) decides the same: the log before
-        // it is the same. Otherwise Raft's log matching would be broken.
-        let first = self.outcomes.get_or_init(|| outcomes.clone());
-        assert_eq!(*first, outcomes, "one entry was decided in two ways");
+    pub(crate) fn stripped(self) -> GroupEntry {
+        GroupEntry {
+            without_data: true,
+            ..self
+        }
+    }
+
+    /// As it comes from another replica: to be decided here, and to the same.
+    pub(crate) fn undecided(self) -> GroupEntry {
+        GroupEntry {
+            expected: self.outcomes.into_inner(),
+            outcomes: OnceLock::new(),
+            ..self
+        }
+    }
+
+    /// False if this replica decides otherwise than another one did, or than it did before: the log
+    /// before the entry is the same, so one of them is damaged.
+    #[must_use]
+    pub(crate) fn set_outcomes(&self, outcomes: Vec<Outcome>) -> bool {
+        if self.expected.as_ref().is_some_and(|e| *e != outcomes) {
+            return false;
+        }
+        *self.outcomes.get_or_init(|| outcomes.clone()) == outcomes
+    }
+
+    /// Bytes of record data.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let size = |command: &Command| match command {
+            Command::Append { meta, .. } => meta.size_bytes as usize,
+            _ => 32,
+        };
+        self.commands.iter().map(size).sum()
     }
 
     pub(crate) fn outcomes(&self) -> &[Outcome] {

@@ -1,116 +1,157 @@
 //! One group's log and partitions on this replica: what openraft's storage traits act upon.
-//! Hot path: `append` and `apply`.
+//! Hot path: `append` and `apply`. Reading entries back is in `read_back.rs`, letting go of
+//! them in `cut.rs`, snapshots in `install.rs`.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::BytesMut;
 use ottla_log::{BATCH_HEAD_BYTES, Done, Op, StateKey, Store, StoreError, Tag, Write};
 use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::limits::BATCH_OVERHEAD_BYTES;
+use tokio::sync::watch;
 
-use crate::command::{BatchMeta, Command, GroupEntry, Outcome};
+use crate::command::{Command, GroupEntry, Outcome};
+use crate::cut;
+use crate::id_set::IdSet;
+use crate::install::Staging;
+use crate::mend;
 use crate::partition::{CachedAt, Partition, TailCache};
+use crate::producer_memory::ProducerMemory;
+use crate::restored::Restored;
 use crate::rows::{self, Checkpoint};
-use crate::state::{EntryContext, PartitionState};
-use crate::types::{Entry, EntryPayload, LogId, StoredMembership, Vote};
+use crate::state::PartitionState;
+use crate::step::{advance, context, decide, partition_of, producer_of, put_head};
+use crate::types::{Entry, EntryPayload, LogId, Membership, StoredMembership, Vote};
 
 /// Bytes of rows read at a time when the log is replayed.
-const REPLAY_READ_BYTES: usize = 1 << 20;
+pub(crate) const REPLAY_READ_BYTES: usize = 1 << 20;
+
+/// Entries between two marks of how many bytes of rows there were.
+const ROW_MARK_ENTRIES: u64 = 16;
 
 /// The log's ends, and the entries that are not applied yet.
 #[derive(Default)]
-struct Tail {
-    last: Option<LogId>,
-    purged: Option<LogId>,
+pub(crate) struct Tail {
+    pub(crate) last: Option<LogId>,
+    pub(crate) purged: Option<LogId>,
     /// Contiguous, ending at `last`; those before are read from their rows.
-    recent: VecDeque<Entry>,
+    pub(crate) recent: VecDeque<Entry>,
+    /// Bytes of rows appended since the start, and how many there were before some of the entries.
+    pub(crate) row_bytes: u64,
+    pub(crate) row_marks: VecDeque<(u64, u64)>,
 }
 
 #[derive(Default)]
-struct Applied {
-    checkpoint: Checkpoint,
+pub(crate) struct Applied {
+    pub(crate) checkpoint: Checkpoint,
     /// Changed since the last checkpoint.
-    dirty: HashSet<PartitionId>,
+    pub(crate) dirty: HashSet<PartitionId>,
+    /// Whether partitions were removed since the last checkpoint.
+    pub(crate) removed: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct Partitions {
+    pub(crate) live: HashMap<PartitionId, Arc<Partition>>,
+    /// Removed at the high watermark. Their ids are never given again, and nothing is appended to them.
+    pub(crate) removed: IdSet,
 }
 
 pub(crate) struct GroupLog {
     pub(crate) id: GroupId,
-    store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Store>,
     tail_cache: Arc<TailCache>,
-    partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
-    tail: Mutex<Tail>,
-    applied: Mutex<Applied>,
+    pub(crate) partitions: RwLock<Partitions>,
+    producers: Arc<ProducerMemory>,
+    pub(crate) tail: Mutex<Tail>,
+    pub(crate) applied: Mutex<Applied>,
+    /// This replica is the group's only member.
+    pub(crate) is_alone: AtomicBool,
     vote: Mutex<Option<Vote>>,
     /// Term of the last applied entry: a leader serves once it has applied one of its own.
-    applied_term: AtomicU64,
+    pub(crate) applied_term: AtomicU64,
     /// What the last checkpoint on disk covers.
-    stored_checkpoint: Mutex<Checkpoint>,
+    pub(crate) stored_checkpoint: Mutex<Checkpoint>,
+    /// Entries below this index are in the store: what was submitted can't be read until then.
+    pub(crate) written: Arc<AtomicU64>,
+    pub(crate) is_closed: AtomicBool,
+    /// A snapshot that is being received.
+    pub(crate) staging: Mutex<Option<Staging>>,
+    /// Index up to which the log is purged for a snapshot whose installation is not finished.
+    pub(crate) installing: watch::Sender<Option<u64>>,
+    /// The highest entry that could not be read back with its record data, plus one; 0: none.
+    pub(crate) unreadable: AtomicU64,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex
         .lock()
         .expect("no code panics while it holds a group's lock")
 }
 
 impl GroupLog {
-    /// Restores the group from its checkpoint and the rows after it. Blocks on the disk.
+    /// Restores the group from its checkpoint and the rows after it. Blocks on the disk. `replica` is
+    /// this replica's id; `clustered`, whether other nodes may have replicas.
     pub(crate) fn open(
         id: GroupId,
+        replica: u64,
         store: Arc<dyn Store>,
         tail_cache: Arc<TailCache>,
+        producers: Arc<ProducerMemory>,
+        clustered: bool,
     ) -> Result<GroupLog, StoreError> {
-        let read = |tag| store.state(StateKey::group(tag, id));
-        let checkpoint = read(Tag::Checkpoint)?
-            .map(|r| rows::decode_checkpoint(&r))
-            .transpose()?
-            .unwrap_or_default();
-        let vote = read(Tag::Vote)?
-            .map(|r| rows::decode_vote(&r))
-            .transpose()?;
-        let purged = read(Tag::Purged)?
-            .map(|r| rows::decode_purged(&r))
-            .transpose()?
-            .flatten();
-        let mut partitions = HashMap::new();
-        for (number, row) in store.states(Tag::Partition, id)? {
-            let partition = PartitionId(number);
-            partitions.insert(
-                partition,
-                Arc::new(Partition::new(partition, id, rows::decode_partition(&row)?)),
-            );
+        cut::adopt(id, replica, &*store)?;
+        let mut restored = Restored::read(id, &*store)?;
+        let is_broken = store.accepts_loss() && restored.hole(id, &*store)?.is_some();
+        if is_broken || Restored::needs_mending(id, &*store)? {
+            restored = mend::mend(id, replica, &*store, restored, clustered)?;
         }
-        let last = match store.last_raft_row(id)? {
-            Some((index, row)) => Some(rows::decode_log_id(index, &row)?),
-            None => purged,
-        };
+        let Restored {
+            checkpoint,
+            vote,
+            purged,
+            last,
+            partitions,
+            removed,
+        } = restored;
+        let new = |p, state| Arc::new(Partition::new(p, id, state, producers.clone()));
+        let live = partitions.into_iter().map(|(p, state)| (p, new(p, state)));
+        let live = live.collect();
         let applied_term = checkpoint.applied.map_or(0, |id| id.leader_id.term);
         let log = GroupLog {
             id,
             store,
             tail_cache,
-            partitions: RwLock::new(partitions),
+            partitions: RwLock::new(Partitions { live, removed }),
+            producers,
+            is_alone: AtomicBool::new(!clustered || is_one(checkpoint.membership.membership())),
             tail: Mutex::new(Tail {
                 last,
                 purged,
-                recent: VecDeque::new(),
+                ..Tail::default()
             }),
             applied: Mutex::new(Applied {
                 checkpoint: checkpoint.clone(),
-                dirty: HashSet::new(),
+                ..Applied::default()
             }),
             vote: Mutex::new(vote),
             applied_term: AtomicU64::new(applied_term),
             stored_checkpoint: Mutex::new(checkpoint),
+            written: Arc::new(AtomicU64::new(last.map_or(0, |id| id.index + 1))),
+            is_closed: AtomicBool::new(false),
+            staging: Mutex::new(None),
+            installing: watch::Sender::new(None),
+            unreadable: AtomicU64::new(0),
         };
         log.replay_tail()?;
+        log.restore_staging()?;
         Ok(log)
     }
 
     /// Brings every partition's tail from the high watermark to the end of the log.
-    fn replay_tail(&self) -> Result<(), StoreError> {
+    pub(crate) fn replay_tail(&self) -> Result<(), StoreError> {
         let (applied, last) = (
             lock(&self.applied).checkpoint.applied,
             lock(&self.tail).last,
@@ -126,17 +167,24 @@ impl GroupLog {
                     break;
                 }
                 let entry = rows::decode_entry(*index, row)?;
+                self.note_members(&entry);
                 if let EntryPayload::Normal(payload) = &entry.payload {
                     let context = context(&entry, &payload.0);
                     for (command, outcome) in payload.0.commands.iter().zip(payload.0.outcomes()) {
-                        self.partition(partition_of(command))
+                        // Its rows begin here, so nothing of it is stored that they do not tell of.
+                        let new = PartitionState::new;
+                        self.partition_or(partition_of(command), new)
                             .stage(|s| advance(s, command, outcome, &context));
                     }
                 }
                 next += 1;
             }
             if found.is_empty() || next < found.last().map_or(0, |(i, _)| *i) {
-                let detail = format!("entry {next} is missing, the log ends at {}", end - 1);
+                let detail = format!(
+                    "entry {next} is missing, the log ends at {}. To start with what is whole: ottla \
+                     server --override ottla.storage.accept.loss=true",
+                    end - 1
+                );
                 return Err(StoreError::Damaged {
                     what: format!("the log of group {}", self.id),
                     detail,
@@ -148,21 +196,66 @@ impl GroupLog {
 
     /// The partition, made empty if the log has not seen it.
     pub(crate) fn partition(&self, id: PartitionId) -> Arc<Partition> {
-        if let Some(found) = self.partitions.read().expect("never poisoned").get(&id) {
-            return found.clone();
+        self.partition_or(id, || self.new_partition(id))
+    }
+
+    fn partition_or(
+        &self,
+        id: PartitionId,
+        state: impl FnOnce() -> PartitionState,
+    ) -> Arc<Partition> {
+        let new = |state| Arc::new(Partition::new(id, self.id, state, self.producers.clone()));
+        {
+            let partitions = self.partitions.read().expect("never poisoned");
+            if let Some(found) = partitions.live.get(&id) {
+                return found.clone();
+            }
+            if partitions.removed.contains(id.0) {
+                return new(PartitionState::gone());
+            }
         }
         let mut partitions = self.partitions.write().expect("never poisoned");
-        let new = || Arc::new(Partition::new(id, self.id, PartitionState::new()));
-        partitions.entry(id).or_insert_with(new).clone()
+        // Removed a moment ago.
+        if partitions.removed.contains(id.0) {
+            return new(PartitionState::gone());
+        }
+        let live = &mut partitions.live;
+        live.entry(id).or_insert_with(|| new(state())).clone()
+    }
+
+    /// The state of a partition that no row knows: empty, unless its rows are among what was lost.
+    fn new_partition(&self, id: PartitionId) -> PartitionState {
+        // With others, what is stored and not known is of a snapshot that is being received.
+        if self.store.losses() == 0 || !self.is_alone.load(Ordering::Acquire) {
+            return PartitionState::new();
+        }
+        match mend::unknown_partition(self.id, id, &*self.store) {
+            Ok((state, ops)) => {
+                if !ops.is_empty() {
+                    self.store.submit(Write {
+                        ops,
+                        sync: true,
+                        done: Box::new(|_| ()),
+                    });
+                }
+                state
+            }
+            Err(error) => {
+                tracing::error!(partition = %id, %error, "begun empty");
+                PartitionState::new()
+            }
+        }
     }
 
     pub(crate) fn partition_ids(&self) -> Vec<PartitionId> {
-        self.partitions
-            .read()
-            .expect("never poisoned")
-            .keys()
-            .copied()
-            .collect()
+        let partitions = self.partitions.read().expect("never poisoned");
+        partitions.live.keys().copied().collect()
+    }
+
+    /// Every partition that is not removed.
+    pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
+        let partitions = self.partitions.read().expect("never poisoned");
+        partitions.live.values().cloned().collect()
     }
 
     pub(crate) fn applied_term(&self) -> u64 {
@@ -173,14 +266,22 @@ impl GroupLog {
         *lock(&self.vote)
     }
 
-    pub(crate) fn save_vote(&self, vote: &Vote) -> Result<(), StoreError> {
+    /// The vote is on disk when this returns.
+    pub(crate) async fn save_vote(&self, vote: &Vote) -> Result<(), StoreError> {
         let key = StateKey::group(Tag::Vote, self.id);
-        self.store.write(vec![Op::PutState {
-            key,
-            value: rows::encode_vote(vote),
-        }])?;
+        let value = rows::encode_vote(vote);
+        self.write(vec![Op::PutState { key, value }]).await?;
         *lock(&self.vote) = Some(*vote);
         Ok(())
+    }
+
+    /// Writes and waits until it is on disk.
+    pub(crate) async fn write(&self, ops: Vec<Op>) -> Result<(), StoreError> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let done = Box::new(move |result| drop(sender.send(result)));
+        let sync = true;
+        self.store.submit(Write { ops, sync, done });
+        receiver.await.map_err(|_| StoreError::Closed)?
     }
 
     /// (last purged, last)
@@ -191,15 +292,22 @@ impl GroupLog {
 
     /// Decides and queues entries. They can be read when this returns; `done` tells when they are
     /// on disk.
-    pub(crate) fn append(&self, entries: impl IntoIterator<Item = Entry>, done: Done) {
-        let mut ops = Vec::new();
+    pub(crate) fn append(
+        &self,
+        entries: impl IntoIterator<Item = Entry>,
+        done: Done,
+    ) -> Result<(), StoreError> {
+        // What is appended now takes the place of what was staged.
+        let mut ops = self.discard_staging();
         let mut cached = Vec::new();
         let mut tail = lock(&self.tail);
         for entry in entries {
+            self.note_members(&entry);
             if let EntryPayload::Normal(payload) = &entry.payload {
-                self.decide(&entry, &payload.0, &mut ops, &mut cached);
+                self.decide(&entry, &payload.0, &mut ops, &mut cached)?;
             }
             let row = rows::encode_entry(&entry);
+            tail.count(entry.log_id.index, row.len());
             ops.push(Op::PutRaft {
                 group: self.id,
                 index: entry.log_id.index,
@@ -208,13 +316,22 @@ impl GroupLog {
             tail.last = Some(entry.log_id);
             tail.recent.push_back(entry);
         }
+        let end = tail.last.map_or(0, |id| id.index + 1);
         drop(tail);
         self.tail_cache.added(cached.into_iter());
+        let written = self.written.clone();
+        let done: Done = Box::new(move |result: Result<(), StoreError>| {
+            if result.is_ok() {
+                written.fetch_max(end, Ordering::AcqRel);
+            }
+            done(result);
+        });
         self.store.submit(Write {
             ops,
             sync: true,
             done,
         });
+        Ok(())
     }
 
     fn decide(
@@ -223,7 +340,7 @@ impl GroupLog {
         group_entry: &GroupEntry,
         ops: &mut Vec<Op>,
         cached: &mut Vec<CachedAt>,
-    ) {
+    ) -> Result<(), StoreError> {
         let context = context(entry, group_entry);
         // One allocation holds the heads of all batches of the entry.
         let mut heads = BytesMut::with_capacity(group_entry.commands.len() * BATCH_HEAD_BYTES);
@@ -235,6 +352,9 @@ impl GroupLog {
                 let outcome = decide(state, command, &context);
                 (outcome, advance(state, command, &outcome, &context))
             });
+            if outcome == Outcome::TooManyProducers {
+                self.producers.refused("a partition is");
+            }
             outcomes.push(outcome);
             if let (Command::Append { meta, body }, Outcome::Appended { base_offset }) =
                 (command, outcome)
@@ -253,102 +373,14 @@ impl GroupLog {
             }
             ops.extend(index_row.map(|row| Op::PutIndex { partition: id, row }));
         }
-        group_entry.set_outcomes(outcomes);
-    }
-
-    /// Entries `from..to` as far as the log has them. Those read from disk come without bodies.
-    pub(crate) fn entries(
-        &self,
-        from: u64,
-        to: u64,
-        max_bytes: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
-        let first_recent = {
-            let tail = lock(&self.tail);
-            let first = tail.recent.front().map_or(u64::MAX, |e| e.log_id.index);
-            if from >= first {
-                let skip = (from - first) as usize;
-                let wanted = to.saturating_sub(from) as usize;
-                return Ok(within(
-                    tail.recent.iter().skip(skip).take(wanted).cloned(),
-                    max_bytes,
-                ));
-            }
-            first
-        };
-        let found = self
-            .store
-            .raft_rows(self.id, from, to.min(first_recent), max_bytes)?;
-        found
-            .iter()
-            .map(|(index, row)| rows::decode_entry(*index, row))
-            .collect()
-    }
-
-    /// Cuts off everything after `last`. Blocks on the disk.
-    pub(crate) fn truncate_after(&self, last: Option<LogId>) -> Result<(), StoreError> {
-        let from = last.map_or(0, |id| id.index + 1);
-        let mut ops = vec![Op::DeleteRaft {
-            group: self.id,
-            from,
-            to: u64::MAX,
-        }];
-        for entry in self.entries(from, u64::MAX, usize::MAX)? {
-            let EntryPayload::Normal(payload) = entry.payload else {
-                continue;
-            };
-            for (command, outcome) in payload.0.commands.iter().zip(payload.0.outcomes()) {
-                if let Outcome::Appended { base_offset } = outcome {
-                    let partition = partition_of(command);
-                    ops.push(Op::DeleteBatches {
-                        partition,
-                        from: *base_offset,
-                        to: i64::MAX,
-                        bytes: 0,
-                    });
-                }
-            }
+        // An entry without data is in the log already, and is not appended again.
+        match group_entry.set_outcomes(outcomes) && !group_entry.without_data {
+            true => Ok(()),
+            false => Err(StoreError::Damaged {
+                what: format!("the log of group {}", self.id),
+                detail: format!("entry {} was decided in two ways", entry.log_id.index),
+            }),
         }
-        {
-            let mut tail = lock(&self.tail);
-            tail.last = last;
-            while tail.recent.back().is_some_and(|e| e.log_id.index >= from) {
-                tail.recent.pop_back();
-            }
-        }
-        self.store.write(ops)?;
-        let all: Vec<_> = self
-            .partitions
-            .read()
-            .expect("never poisoned")
-            .values()
-            .cloned()
-            .collect();
-        all.iter().for_each(|p| p.rewind());
-        self.replay_tail()
-    }
-
-    /// Forgets rows up to and with `upto`; a checkpoint covers them.
-    pub(crate) fn purge(&self, upto: LogId) {
-        lock(&self.tail).purged = Some(upto);
-        let key = StateKey::group(Tag::Purged, self.id);
-        let ops = vec![
-            Op::DeleteRaft {
-                group: self.id,
-                from: 0,
-                to: upto.index + 1,
-            },
-            Op::PutState {
-                key,
-                value: rows::encode_log_id(&upto),
-            },
-        ];
-        // Losing this write leaves rows that the next purge removes.
-        self.store.submit(Write {
-            ops,
-            sync: false,
-            done: Box::new(|_| ()),
-        });
     }
 
     /// Takes a committed entry into what clients see.
@@ -368,12 +400,15 @@ impl GroupLog {
                     let partition = self.partition(partition_of(command));
                     let removed = *outcome == Outcome::Removed;
                     let bytes = removed.then(|| partition.with_state(|s| s.size_bytes()));
-                    partition.commit(|state| {
+                    partition.commit(producer_of(command), |state| {
                         advance(state, command, outcome, &context);
                     });
                     // Only now: whoever writes later can see that the partition is gone.
                     if let Some(bytes) = bytes {
                         self.drop_data(&partition, bytes);
+                        let mut all = self.partitions.write().expect("never poisoned");
+                        all.live.remove(&partition.id);
+                        applied.removed |= all.removed.insert(partition.id.0);
                     }
                     applied.dirty.insert(partition.id);
                 }
@@ -383,11 +418,9 @@ impl GroupLog {
         self.applied_term
             .store(entry.log_id.leader_id.term, Ordering::Release);
         drop(applied);
+        let kept_from = (entry.log_id.index + 1).min(self.written.load(Ordering::Acquire));
         let recent = &mut lock(&self.tail).recent;
-        while recent
-            .front()
-            .is_some_and(|e| e.log_id.index <= entry.log_id.index)
-        {
+        while recent.front().is_some_and(|e| e.log_id.index < kept_from) {
             recent.pop_front();
         }
         outcomes
@@ -413,6 +446,12 @@ impl GroupLog {
         });
     }
 
+    fn note_members(&self, entry: &Entry) {
+        if let EntryPayload::Membership(membership) = &entry.payload {
+            self.is_alone.store(is_one(membership), Ordering::Release);
+        }
+    }
+
     pub(crate) fn applied(&self) -> Checkpoint {
         lock(&self.applied).checkpoint.clone()
     }
@@ -430,6 +469,13 @@ impl GroupLog {
             key,
             value: rows::encode_checkpoint(&checkpoint),
         }];
+        if std::mem::take(&mut applied.removed) {
+            let partitions = self.partitions.read().expect("never poisoned");
+            ops.push(Op::PutState {
+                key: StateKey::group(Tag::Removed, self.id),
+                value: rows::encode_removed(&partitions.removed),
+            });
+        }
         for id in applied.dirty.drain() {
             let key = StateKey::partition(self.id, id);
             ops.push(self.partition(id).with_state(|state| match state.removed {
@@ -452,92 +498,19 @@ impl GroupLog {
     }
 }
 
-fn within(entries: impl Iterator<Item = Entry>, max_bytes: usize) -> Vec<Entry> {
-    let mut bytes = 0usize;
-    let size = |entry: &Entry| match &entry.payload {
-        EntryPayload::Normal(p) => {
-            p.0.commands
-                .iter()
-                .map(|c| {
-                    if let Command::Append { body, .. } = c {
-                        body.len()
-                    } else {
-                        0
-                    }
-                })
-                .sum()
+pub(crate) fn is_one(membership: &Membership) -> bool {
+    membership.nodes().count() == 1
+}
+
+impl Tail {
+    fn count(&mut self, index: u64, bytes: usize) {
+        if self
+            .row_marks
+            .back()
+            .is_none_or(|(last, _)| index >= last + ROW_MARK_ENTRIES)
+        {
+            self.row_marks.push_back((index, self.row_bytes));
         }
-        _ => 0usize,
-    };
-    let fits = |entry: &Entry| {
-        let first = bytes == 0;
-        bytes = bytes.saturating_add(size(entry)).max(1);
-        first || bytes <= max_bytes
-    };
-    let mut fits = fits;
-    entries.take_while(|e| fits(e)).collect()
-}
-
-pub(crate) fn partition_of(command: &Command) -> PartitionId {
-    match command {
-        Command::Append { meta, .. } => meta.partition,
-        Command::Trim { partition, .. } | Command::Remove { partition } => *partition,
+        self.row_bytes += bytes as u64;
     }
-}
-
-fn context(entry: &Entry, group_entry: &GroupEntry) -> EntryContext {
-    EntryContext {
-        leader_epoch: entry.log_id.leader_id.term as i32,
-        time_ms: group_entry.time_ms,
-        producer_expiration_ms: group_entry.producer_expiration_ms,
-    }
-}
-
-fn decide(state: &PartitionState, command: &Command, context: &EntryContext) -> Outcome {
-    match command {
-        Command::Append { meta, .. } => state.decide_append(meta, context),
-        Command::Trim {
-            log_start_offset, ..
-        } => state.decide_trim(*log_start_offset),
-        Command::Remove { .. } => Outcome::Removed,
-    }
-}
-
-/// Takes a decided command into a state; returns the index row it brings.
-fn advance(
-    state: &mut PartitionState,
-    command: &Command,
-    outcome: &Outcome,
-    context: &EntryContext,
-) -> Option<ottla_log::IndexRow> {
-    match (command, outcome) {
-        (Command::Append { meta, .. }, Outcome::Appended { base_offset }) => {
-            let position_bytes = state.position_bytes;
-            let indexed = state.append(meta, *base_offset, context);
-            let max_timestamp_ms = state.max_timestamp_ms;
-            return indexed.then_some(ottla_log::IndexRow {
-                base_offset: *base_offset,
-                max_timestamp_ms,
-                position_bytes,
-            });
-        }
-        (Command::Trim { .. }, Outcome::Trimmed { log_start_offset }) => {
-            state.trim(*log_start_offset)
-        }
-        (Command::Remove { .. }, Outcome::Removed) => {
-            *state = PartitionState {
-                removed: true,
-                ..PartitionState::new()
-            };
-        }
-        _ => {}
-    }
-    None
-}
-
-fn put_head(heads: &mut BytesMut, base_offset: i64, meta: &BatchMeta, leader_epoch: i32) -> Bytes {
-    heads.put_i64(base_offset);
-    heads.put_i32(meta.size_bytes as i32 - 12);
-    heads.put_i32(leader_epoch);
-    heads.split().freeze()
 }

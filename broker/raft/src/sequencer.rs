@@ -11,13 +11,19 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
+use openraft::errors::ClientWriteError;
+use openraft::impls::ProgressResponder;
 use ottla_proto::limits::{GROUP_ENTRIES_IN_FLIGHT, GROUP_ENTRY_BATCHES, GROUP_ENTRY_BYTES};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use crate::command::{Command, GroupEntry, Outcome, Payload};
-use crate::group::{AppendError, Clock, Raft};
+use crate::group::{AppendError, Raft};
+use crate::groups::Clock;
+use crate::types;
 
 pub(crate) struct Request {
+    /// The leader epoch that the request is for; under another one it is refused.
+    pub epoch: i32,
     pub commands: Vec<Command>,
     pub bytes: usize,
     pub reply: oneshot::Sender<Result<Vec<Outcome>, AppendError>>,
@@ -38,6 +44,7 @@ pub(crate) async fn run(
     mut requests: mpsc::UnboundedReceiver<Request>,
     clock: Clock,
     producer_expiration_ms: Arc<AtomicI64>,
+    lost: watch::Receiver<u64>,
 ) {
     let mut waiting = VecDeque::new();
     let mut waiting_bytes = 0;
@@ -45,6 +52,7 @@ pub(crate) async fn run(
     let mut open = true;
     while open || !in_flight.is_empty() || !waiting.is_empty() {
         tokio::select! {
+            biased;
             Some((replies, result)) = in_flight.next() => answer(replies, result),
             request = requests.recv(), if open => match request {
                 None => open = false,
@@ -59,10 +67,11 @@ pub(crate) async fn run(
                 || (bytes >= GROUP_ENTRY_BYTES && in_flight.len() < GROUP_ENTRIES_IN_FLIGHT)
         };
         while !waiting.is_empty() && may_send(&in_flight, waiting_bytes) {
-            let (commands, replies) = take_entry(&mut waiting, &mut waiting_bytes);
+            let (epoch, commands, replies) = take_entry(&mut waiting, &mut waiting_bytes);
             let expiration_ms = producer_expiration_ms.load(Ordering::Relaxed);
             let payload = Payload(Arc::new(GroupEntry::new(clock(), expiration_ms, commands)));
-            in_flight.push_back(Box::pin(propose(raft.clone(), payload, replies).await));
+            let outcome = propose(&raft, payload, epoch, lost.clone()).await;
+            in_flight.push_back(Box::pin(async { (replies, outcome.await) }));
         }
     }
 }
@@ -72,18 +81,19 @@ fn push(waiting: &mut VecDeque<Request>, waiting_bytes: &mut usize, request: Req
     waiting.push_back(request);
 }
 
-/// Whole requests from the front, up to the size of an entry, at least one.
+/// Whole requests from the front, up to the size of an entry, at least one, all for one leader epoch.
 fn take_entry(
     waiting: &mut VecDeque<Request>,
     waiting_bytes: &mut usize,
-) -> (Vec<Command>, Replies) {
+) -> (i32, Vec<Command>, Replies) {
+    let epoch = waiting.front().map_or(0, |request| request.epoch);
     let mut commands = Vec::new();
     let mut replies = Vec::new();
     let mut bytes = 0;
     while let Some(next) = waiting.front() {
         let full = bytes + next.bytes > GROUP_ENTRY_BYTES
             || commands.len() + next.commands.len() > GROUP_ENTRY_BATCHES;
-        if full && !commands.is_empty() {
+        if (full && !commands.is_empty()) || next.epoch != epoch {
             break;
         }
         let Some(request) = waiting.pop_front() else {
@@ -94,29 +104,38 @@ fn take_entry(
         commands.extend(request.commands);
     }
     *waiting_bytes -= bytes;
-    (commands, replies)
+    (epoch, commands, replies)
 }
 
-/// Hands the entry to Raft now, in order; the returned future waits for its outcome.
+/// Hands the entry to Raft now, in order, for the leader epoch alone; the returned future waits for its
+/// outcome, or until this replica has been without a majority for so long that nobody knows.
 async fn propose(
-    raft: Raft,
+    raft: &Raft,
     payload: Payload,
-    replies: Replies,
-) -> impl Future<Output = (Replies, Result<Vec<Outcome>, AppendError>)> + Send + 'static {
-    let submitted = raft.client_write_many([payload]).await;
+    epoch: i32,
+    mut lost: watch::Receiver<u64>,
+) -> impl Future<Output = Result<Vec<Outcome>, AppendError>> + Send + 'static {
+    let (responder, outcome) = ProgressResponder::complete_only();
+    let leader = types::leader(epoch);
+    let sent = raft
+        .write(payload)
+        .with_leader(leader)
+        .responder(responder)
+        .await;
+    lost.mark_unchanged();
     async move {
-        let result = match submitted {
-            Err(_) => Err(AppendError::Stopped),
-            Ok(mut results) => match results.next().await {
-                Some(Ok(Ok(written))) => Ok(written.response),
-                Some(Ok(Err(openraft::errors::ClientWriteError::ForwardToLeader(_)))) => {
-                    Err(AppendError::NotLeader)
-                }
-                Some(Ok(Err(_))) => Err(AppendError::Unknown),
-                Some(Err(_)) | None => Err(AppendError::Stopped),
-            },
+        sent.map_err(|_| AppendError::Stopped)?;
+        let result = tokio::select! {
+            biased;
+            result = outcome => result,
+            Ok(()) = lost.changed() => return Err(AppendError::Unknown),
         };
-        (replies, result)
+        match result {
+            Ok(Ok(written)) => Ok(written.data),
+            Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(AppendError::NotLeader),
+            Ok(Err(_)) => Err(AppendError::Unknown),
+            Err(_) => Err(AppendError::Stopped),
+        }
     }
 }
 

@@ -9,10 +9,12 @@ use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
-use ottla_log::{Op, Write};
-use ottla_proto::limits::RAFT_READ_BYTES;
+use ottla_log::Op;
+use ottla_proto::limits::{GROUP_ENTRY_BYTES, RAFT_READ_BYTES};
 
 use crate::group_log::GroupLog;
+use crate::install::Image;
+use crate::off_reactor;
 use crate::rows::Checkpoint;
 use crate::types::{Entry, LogId, StoredMembership, TypeConfig, Vote};
 
@@ -55,7 +57,13 @@ impl RaftLogReader<TypeConfig> for LogStorage {
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
-        Ok(self.0.entries(start, end, RAFT_READ_BYTES)?)
+        // What a follower is sent: about one entry at a time.
+        if let Ok(recent) = self.0.recent_entries(start, end, GROUP_ENTRY_BYTES) {
+            return Ok(recent);
+        }
+        let log = self.0.clone();
+        let read = move || log.entries_with_data(start, end, GROUP_ENTRY_BYTES);
+        Ok(off_reactor(read).await?)
     }
 }
 
@@ -75,8 +83,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        let (log, vote) = (self.0.clone(), *vote);
-        blocking(move || log.save_vote(&vote)).await
+        Ok(self.0.save_vote(vote).await?)
     }
 
     async fn append<I>(
@@ -88,16 +95,15 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
+        self.0.installed().await;
         let done = Box::new(move |result: Result<(), _>| {
             callback.io_completed(result.map_err(io::Error::from))
         });
-        self.0.append(entries, done);
-        Ok(())
+        Ok(self.0.append(entries, done)?)
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
-        let log = self.0.clone();
-        blocking(move || log.truncate_after(last_log_id)).await
+        Ok(self.0.truncate_after(last_log_id).await?)
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
@@ -106,20 +112,11 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     }
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ottla_log::StoreError> + Send + 'static,
-) -> Result<T, io::Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
-        .map_err(io::Error::from)
-}
-
 /// The state machine: applying moves high watermarks. Its snapshot is the group's checkpoint.
 pub(crate) struct StateMachine(pub Arc<GroupLog>);
 
-/// What a checkpoint carries to another replica. The rows it stands for lie in the store.
-pub(crate) type SnapshotData = ();
+/// What a snapshot carries to another replica; nothing where it stays here.
+pub(crate) struct SnapshotData(pub Option<Arc<Image>>);
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
     type SnapshotData = SnapshotData;
@@ -156,19 +153,23 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn install_snapshot(
         &mut self,
         _meta: &SnapshotMetaOf<TypeConfig>,
-        _snapshot: SnapshotData,
+        snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "a group of one replica receives no snapshot",
-        ))
+        let empty = || io::Error::new(io::ErrorKind::InvalidData, "a snapshot without data");
+        Ok(self.0.install(snapshot.0.ok_or_else(empty)?).await?)
     }
 
     async fn get_current_snapshot(
         &mut self,
     ) -> Result<Option<SnapshotOf<TypeConfig, SnapshotData>>, io::Error> {
-        let checkpoint = self.0.stored_checkpoint();
-        Ok(checkpoint.applied.is_some().then(|| snapshot(&checkpoint)))
+        // Of what is applied now: a follower that needs it gets the newest there is.
+        let image = self.0.image();
+        let checkpoint = image.checkpoint.clone();
+        let data = SnapshotData(Some(Arc::new(image)));
+        Ok(checkpoint
+            .applied
+            .is_some()
+            .then(|| snapshot(&checkpoint, data)))
     }
 }
 
@@ -183,23 +184,19 @@ impl RaftSnapshotBuilder<TypeConfig> for CheckpointBuilder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<SnapshotOf<TypeConfig, SnapshotData>, io::Error> {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        let done = Box::new(move |result| drop(sender.send(result)));
-        self.log.store().submit(Write {
-            ops: std::mem::take(&mut self.ops),
-            sync: true,
-            done,
-        });
-        receiver.await.map_err(io::Error::other)??;
+        self.log.write(std::mem::take(&mut self.ops)).await?;
         self.log.checkpoint_stored(self.checkpoint.clone());
-        Ok(snapshot(&self.checkpoint))
+        Ok(snapshot(&self.checkpoint, SnapshotData(None)))
     }
 }
 
-fn snapshot(checkpoint: &Checkpoint) -> SnapshotOf<TypeConfig, SnapshotData> {
+fn snapshot(
+    checkpoint: &Checkpoint,
+    snapshot: SnapshotData,
+) -> SnapshotOf<TypeConfig, SnapshotData> {
     let meta = SnapshotMetaOf::<TypeConfig> {
         last_log_id: checkpoint.applied,
         last_membership: checkpoint.membership.clone(),
     };
-    SnapshotOf::<TypeConfig, SnapshotData> { meta, snapshot: () }
+    SnapshotOf::<TypeConfig, SnapshotData> { meta, snapshot }
 }

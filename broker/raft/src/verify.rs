@@ -13,9 +13,11 @@ use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::limits::{DOCTOR_FINDINGS, INDEX_INTERVAL_BYTES};
 
 use crate::command::{Command, Outcome};
-use crate::group_log::partition_of;
 use crate::rows;
+use crate::staged;
+pub use crate::staged::staged_for;
 use crate::state::{EpochStart, PartitionState};
+use crate::step::partition_of;
 use crate::types::{Entry, EntryPayload, LogId};
 
 /// Something wrong with a group's rows.
@@ -38,6 +40,8 @@ pub struct PartitionEnd {
     pub removed: bool,
     /// Its own rows are missing or damaged, so that it may end elsewhere.
     pub is_unclear: bool,
+    /// A snapshot that is being received has put batches behind the end, up to here.
+    pub staged_end: Option<i64>,
 }
 
 impl PartitionEnd {
@@ -57,7 +61,7 @@ pub struct GroupEnd {
     pub last_index: Option<u64>,
     pub applied_index: Option<u64>,
     pub vote_term: Option<u64>,
-    /// Replica ids of the membership at the checkpoint.
+    /// Replica ids of the membership at the checkpoint, learners among them.
     pub members: Vec<u64>,
     pub partitions: BTreeMap<PartitionId, PartitionEnd>,
     /// False where rows are missing or damaged, so that the partitions' ends are not known.
@@ -119,14 +123,33 @@ impl GroupCheck {
             Tag::Checkpoint => match rows::decode_checkpoint(row) {
                 Ok(checkpoint) => {
                     self.applied = checkpoint.applied;
-                    let voters = checkpoint.membership.membership().voter_ids();
-                    self.end.members = voters.collect();
+                    let nodes = checkpoint.membership.membership().nodes();
+                    self.end.members = nodes.map(|(id, _)| *id).collect();
                 }
                 Err(error) => self.broken(error.to_string()),
             },
             Tag::Purged => match rows::decode_purged(row) {
                 Ok(purged) => self.purged = purged,
                 Err(error) => self.broken(error.to_string()),
+            },
+            Tag::Removed => {
+                if let Err(error) = rows::decode_removed(row) {
+                    self.problem(None, error.to_string());
+                }
+            }
+            Tag::Replica => {
+                if let Err(error) = rows::decode_replica(row) {
+                    self.problem(None, error.to_string());
+                }
+            }
+            Tag::Staged => match staged::decode(row) {
+                Ok(staged) => {
+                    let end = self.end.partitions.entry(partition).or_default();
+                    end.staged_end = Some(staged.next_offset);
+                    // The next start goes on: until then its data is in two places.
+                    end.is_unclear |= staged.moving;
+                }
+                Err(error) => self.problem(Some(partition), error.to_string()),
             },
             Tag::Partition => match rows::decode_partition(row) {
                 Ok(state) => self.partition_row(partition, state),
@@ -162,8 +185,9 @@ impl GroupCheck {
             epochs: state.epochs,
             position_bytes: state.position_bytes,
             indexed_position_bytes: state.indexed_position_bytes,
-            removed: false,
-            is_unclear: false,
+            removed: state.removed,
+            // Of rows of staged data, which come before.
+            ..self.end.partitions.remove(&id).unwrap_or_default()
         };
         self.end.partitions.insert(id, end);
     }
@@ -277,8 +301,10 @@ impl GroupCheck {
             );
             self.broken(detail);
         }
+        // A replica under a new id has no vote yet, and of its log what its checkpoint covers.
+        let renewed = self.end.vote_term.is_none() && self.last.is_none();
         let voted = self.end.vote_term.unwrap_or(0);
-        if let Some(last) = last.filter(|id| id.leader_id.term > voted) {
+        if let Some(last) = last.filter(|id| !renewed && id.leader_id.term > voted) {
             let detail = format!("its log has term {}, its vote {voted}", last.leader_id.term);
             self.problem(None, detail);
         }
@@ -344,10 +370,10 @@ fn contradictions(state: &PartitionState) -> Vec<String> {
         format!("indexed behind its {position} bytes"),
     );
     check(
-        state.max_timestamp_offset < end.max(1),
+        state.max_timestamp_offset() < end.max(1),
         format!(
             "its latest timestamp at offset {}",
-            state.max_timestamp_offset
+            state.max_timestamp_offset()
         ),
     );
     for (id, producer) in state.producers.iter() {

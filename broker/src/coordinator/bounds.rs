@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
+use metrics::Gauge;
 use ottla_coordinator::{States, Usage};
 use ottla_proto::limits::{GROUP_MEMORY_BYTES, MEMBER_MEMORY_BYTES, OFFSET_MEMORY_BYTES};
 
 pub struct Bounds {
     most: Usage,
     used: Mutex<Usage>,
+    gauges: Gauges,
 }
 
 impl Bounds {
@@ -25,6 +27,7 @@ impl Bounds {
         Arc::new(Bounds {
             most,
             used: Mutex::default(),
+            gauges: Gauges::new(),
         })
     }
 }
@@ -48,26 +51,53 @@ impl Part {
         let mut used = self.bounds.used.lock().expect("never poisoned");
         *used = used.less(self.own).plus(own);
         self.own = own;
-        show(&used);
+        self.bounds.gauges.show(&used);
         self.bounds.most.less(*used)
     }
 }
 
-fn show(used: &Usage) {
-    macro_rules! gauge {
-        ($name:literal, $value:expr) => {
-            let name = concat!("kafka_coordinator_group_groupmetadatamanager_", $name);
-            metrics::gauge!(name).set($value as f64);
-        };
+/// Looked up once: a shard tells what it holds with each command.
+struct Gauges {
+    offsets: Gauge,
+    groups: Gauge,
+    empty: Gauge,
+    preparing_rebalance: Gauge,
+    completing_rebalance: Gauge,
+    stable: Gauge,
+}
+
+impl Gauges {
+    fn new() -> Gauges {
+        macro_rules! gauge {
+            ($name:literal) => {
+                metrics::gauge!(concat!(
+                    "kafka_coordinator_group_groupmetadatamanager_",
+                    $name
+                ))
+            };
+        }
+        Gauges {
+            offsets: gauge!("numoffsets"),
+            groups: gauge!("numgroups"),
+            empty: gauge!("numgroupsempty"),
+            preparing_rebalance: gauge!("numgroupspreparingrebalance"),
+            completing_rebalance: gauge!("numgroupscompletingrebalance"),
+            stable: gauge!("numgroupsstable"),
+        }
     }
-    let states = used.states;
-    let busy = states.preparing_rebalance + states.completing_rebalance + states.stable;
-    gauge!("numoffsets", used.offsets);
-    gauge!("numgroups", used.groups);
-    gauge!("numgroupsempty", used.groups.saturating_sub(busy));
-    gauge!("numgroupspreparingrebalance", states.preparing_rebalance);
-    gauge!("numgroupscompletingrebalance", states.completing_rebalance);
-    gauge!("numgroupsstable", states.stable);
+
+    fn show(&self, used: &Usage) {
+        let states = used.states;
+        let busy = states.preparing_rebalance + states.completing_rebalance + states.stable;
+        self.offsets.set(used.offsets as f64);
+        self.groups.set(used.groups as f64);
+        self.empty.set(used.groups.saturating_sub(busy) as f64);
+        self.preparing_rebalance
+            .set(states.preparing_rebalance as f64);
+        self.completing_rebalance
+            .set(states.completing_rebalance as f64);
+        self.stable.set(states.stable as f64);
+    }
 }
 
 impl Drop for Part {

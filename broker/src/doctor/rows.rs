@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use ottla_log::Tag;
 use ottla_log::verify::Offline;
 use ottla_proto::ids::{GroupId, PartitionId};
-use ottla_raft::verify::{GroupCheck, GroupEnd, PartitionEnd};
+use ottla_raft::verify::{self, GroupCheck, GroupEnd, PartitionEnd};
 
 use super::catalog::{Catalog, Standing};
 use super::report::{Check, Finding, Report};
@@ -30,10 +30,15 @@ impl Stored {
         let mut cleaners: Vec<(PartitionId, String)> = Vec::new();
         let states = store.state_rows(|key, row| match key {
             None => bad.push(format!("a row of state has an unknown key {row:02x?}")),
-            Some(key) if matches!(key.tag, Tag::Identity | Tag::Synced) => {}
+            Some(key)
+                if matches!(
+                    key.tag,
+                    Tag::Identity | Tag::Synced | Tag::Freed | Tag::Losses
+                ) => {}
             Some(key) if key.tag == Tag::Cleaner => {
                 compacted.insert(PartitionId(key.id));
-                if let Err(error) = CleanerState::decode(row) {
+                // It comes empty with a snapshot of compacted data.
+                if let Some(Err(error)) = (!row.is_empty()).then(|| CleanerState::decode(row)) {
                     cleaners.push((PartitionId(key.id), error.to_string()));
                 }
             }
@@ -161,7 +166,8 @@ impl Stored {
         }
     }
 
-    /// Every partition that has rows, is in the metadata, or has batches without either; ascending.
+    /// Every partition that has rows, is in the metadata, or has batches without either; ascending. Data
+    /// that waits beside a partition until a snapshot is whole is not among them.
     pub fn partitions(
         &self,
         store: &Offline,
@@ -181,7 +187,9 @@ impl Stored {
                 match store.partition_between(PartitionId(from), below) {
                     Ok(None) => break,
                     Ok(Some(stray)) => {
-                        all.insert(stray);
+                        if !self.is_staged(stray) {
+                            all.insert(stray);
+                        }
                         let Some(next) = stray.0.checked_add(1) else {
                             return all.into_iter().collect();
                         };
@@ -196,6 +204,11 @@ impl Stored {
             from = below.map_or(from, |below| below.0.saturating_add(1));
         }
         all.into_iter().collect()
+    }
+
+    fn is_staged(&self, id: PartitionId) -> bool {
+        let end = verify::staged_for(id).and_then(|of| self.ends.get(&of));
+        end.is_some_and(|(_, end)| end.staged_end.is_some())
     }
 
     /// Where a partition ends by the rows of its group, and whether that can be relied on.

@@ -266,6 +266,50 @@ async fn trimmed_and_removed_partitions_are_whole() {
     world.assert_whole();
 }
 
+/// What waits for the end of a snapshot, behind the log and beside it, is neither damage nor data.
+#[tokio::test(flavor = "multi_thread")]
+async fn data_of_a_snapshot_under_way_is_no_damage() {
+    let world = World::new().await;
+    let before = world.assert_whole().rows.len();
+    let beside = PartitionId(PLAIN.0 | 1 << 63);
+    let whole = world.stored(PLAIN, 0);
+    world.put(beside, 0, &whole);
+    let mut behind = whole.clone();
+    behind[..8].copy_from_slice(&END.to_be_bytes());
+    world.put(PLAIN, END, &behind);
+    world.plant(Op::PutIndex {
+        partition: PLAIN,
+        row: IndexRow {
+            base_offset: END,
+            max_timestamp_ms: 5000,
+            interval_timestamp_ms: 5000,
+            position_bytes: 1,
+        },
+    });
+    let key = StateKey {
+        tag: Tag::Staged,
+        ..StateKey::partition(GROUP, PLAIN)
+    };
+    // Where it began, where the replica's log ended, how far it has come, its leader epoch, no flags.
+    let mut row = RowWriter::new(1, 29);
+    row.i64(END).i64(END).i64(END + 2).i32(1).u8(0);
+    let value = row.finish();
+    world.plant(Op::PutState { key, value });
+    assert_eq!(world.assert_whole().rows.len(), before);
+    let mut torn = whole;
+    torn[80] ^= 1;
+    torn[..8].copy_from_slice(&END.to_be_bytes());
+    world.put(PLAIN, END, &torn);
+    world.assert_damaged(&["plain-0, offset 40: "]);
+    world.put(PLAIN, END, &behind);
+    world.plant(Op::DeleteState { key });
+    world.assert_damaged(&[
+        "metadata does not know",
+        "plain-0, offsets 40 to 41: stored behind the end of its group's log, 40",
+        "plain-0, offset 40: 1 bytes before it",
+    ]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_and_foreign_batches_are_found() {
     let world = World::new().await;

@@ -5,14 +5,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ottla_peer::PeerServer;
 use ottla_proto::config::Connections;
 use ottla_proto::limits::{ACCEPT_RETRY_MS, CONNECTIONS, PREFACE_WAIT_MS};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::connection;
 use super::limits::{ConnectionLimits, CreationRate, Place};
-use super::{connection, peers};
 use crate::services::Services;
 
 /// A listener that holds its port but does not accept yet.
@@ -100,7 +101,7 @@ impl Network {
     pub fn start(
         listeners: Vec<Bound>,
         services: Arc<Services>,
-        peer_server: peers::PeerServer,
+        peer_server: PeerServer,
     ) -> Network {
         let (stop, stopped) = watch::channel(false);
         let limits = Arc::new(ConnectionLimits::default());
@@ -135,7 +136,7 @@ struct Listener {
     services: Arc<Services>,
     limits: Arc<ConnectionLimits>,
     rate: Arc<CreationRate>,
-    peers: peers::PeerServer,
+    peers: PeerServer,
     stopped: watch::Receiver<bool>,
 }
 

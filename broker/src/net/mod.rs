@@ -4,7 +4,5 @@ mod answers;
 mod connection;
 mod limits;
 mod listener;
-mod peers;
 
 pub use listener::{Bound, Network};
-pub use peers::PeerServer;

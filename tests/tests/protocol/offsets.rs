@@ -33,7 +33,7 @@ impl Bench {
     }
 
     /// Error code and low watermark.
-    async fn delete_records(&mut self, partition: i32, before: i64) -> (i16, i64) {
+    pub async fn delete_records(&mut self, partition: i32, before: i64) -> (i16, i64) {
         let partition = DeleteRecordsPartition::default()
             .with_partition_index(partition)
             .with_offset(before);
@@ -253,6 +253,13 @@ async fn end_offsets_of_epochs() {
             bench.end_of_epoch(first, first).await.error_code,
             code::FENCED_LEADER_EPOCH
         );
+        // A consumer that had read up to 5 in the first epoch goes on at 5.
+        assert_eq!(bench.delete_records(0, 5).await, (0, 5));
+        let gone = bench.end_of_epoch(second, first).await;
+        assert_eq!(
+            (gone.error_code, gone.leader_epoch, gone.end_offset),
+            (0, first, 5)
+        );
         let ask = FetchAsk {
             leader_epoch: first,
             ..FetchAsk::of(&bench.topic, 0, 0)
@@ -413,6 +420,31 @@ async fn records_of_a_partition_that_is_named_twice_are_deleted_once() {
             [vec![(0, 9), (0, 9), unknown], vec![(0, 9)], vec![beyond]]
         );
         assert_eq!((bench.offset(-2).await, bench.offset(-1).await), (9, 20));
+    })
+    .await;
+}
+
+/// Each kind of question is known from a version on (KIP-734, KIP-405, KIP-1005).
+#[tokio::test]
+async fn questions_without_a_time_have_their_versions() {
+    within(TEST_SECONDS, "ListOffsets versions", async {
+        let mut bench = Bench::start().await;
+        bench.append(&small(3)).await;
+        for (timestamp, first) in [(-1, 1), (-2, 1), (-3, 7), (-4, 8), (-5, 9)] {
+            for version in 1..=10 {
+                let topic = bench.topic.clone();
+                let asked = bench
+                    .connection
+                    .list_offset_at(version, &topic, 0, timestamp);
+                let error_code = asked.await.unwrap().error_code;
+                let expected = if version < first {
+                    code::UNSUPPORTED_VERSION
+                } else {
+                    0
+                };
+                assert_eq!(error_code, expected, "{timestamp} in v{version}");
+            }
+        }
     })
     .await;
 }
