@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use ottla_proto::ids::NodeId;
+use ottla_proto::metadata::Group;
 
 use crate::api::APIS;
 use crate::metadata::Metadata;
@@ -132,11 +133,14 @@ impl Board {
         let image = self.metadata.current();
         let topics = self.topics.all();
         let lives = |id: &NodeId| image.live_broker(*id).is_some();
-        let is_whole = |id| image.group(id).is_some_and(|g| g.members.iter().all(lives));
+        let follows = |group: &Group, id: &NodeId| group.in_sync.contains(id) && lives(id);
+        let is_whole = |id| {
+            let group = image.group(id);
+            group.is_some_and(|g| g.members.len() == 1 || g.members.iter().all(|id| follows(g, id)))
+        };
         let (mut led, mut offline, mut under_replicated) = (0, 0, 0);
         for topic in &topics {
-            let replicas = (0..topic.partitions()).filter_map(|i| topic.replica(i).ok());
-            for replica in replicas.filter(|r| r.lead(-1).is_ok()) {
+            for (_, replica) in topic.replicas().filter(|(_, r)| r.lead(-1).is_ok()) {
                 led += 1;
                 under_replicated += usize::from(!is_whole(replica.partition.group));
             }

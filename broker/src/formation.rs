@@ -12,7 +12,9 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, join_all};
 use ottla_proto::config::QuorumVoter;
 use ottla_proto::ids::NodeId;
-use ottla_proto::limits::{CLUSTER_ID_BYTES, FORMATION_CALL_WAIT_MS, FORMATION_PAUSE_MS, GROUP_MEMBERS};
+use ottla_proto::limits::{
+    CLUSTER_ID_BYTES, FORMATION_CALL_WAIT_MS, FORMATION_PAUSE_MS, GROUP_MEMBERS,
+};
 use ottla_proto::peer::IntroduceReply;
 
 use crate::identity::{Identity, IdentityError, Prepared, random_cluster_id};
@@ -71,7 +73,10 @@ pub async fn form(
                 return Ok(prepared.join(cluster_id, founders)?);
             }
             Next::Wait(missing) if round % ROUNDS_PER_LINE == ROUNDS_PER_LINE - 1 => {
-                tracing::info!(?missing, "waiting for the other voters to found the cluster");
+                tracing::info!(
+                    ?missing,
+                    "waiting for the other voters to found the cluster"
+                );
             }
             Next::Wait(_) => {}
         }
@@ -95,7 +100,8 @@ fn decide(
     let sound = || answers.iter().filter(|(id, reply)| is_sound(**id, reply));
     let mut formed = sound().filter(|(_, reply)| !reply.cluster_id.is_empty());
     if let Some((id, first)) = formed.next() {
-        if let Some((other, reply)) = formed.find(|(_, reply)| reply.cluster_id != first.cluster_id) {
+        if let Some((other, reply)) = formed.find(|(_, reply)| reply.cluster_id != first.cluster_id)
+        {
             let told = |id: &NodeId, reply: &IntroduceReply| (*id, reply.cluster_id.clone());
             return Err(FormationError::Torn(told(id, first), told(other, reply)));
         }
@@ -109,7 +115,9 @@ fn decide(
     }
     let replica_of = |voter: &QuorumVoter| match voter.id == me.0 {
         true => Some(me.1),
-        false => sound().find(|(id, _)| **id == voter.id).map(|(_, reply)| reply.replica),
+        false => sound()
+            .find(|(id, _)| **id == voter.id)
+            .map(|(_, reply)| reply.replica),
     };
     let missing: Vec<NodeId> = {
         let missing = voters.iter().filter(|voter| replica_of(voter).is_none());
@@ -178,14 +186,20 @@ mod tests {
     fn who_comes_later_joins_and_founds_nothing() {
         let founders = [1, 2, 3].map(replica);
         let formed = says(3, "c", &founders);
-        assert_eq!(next(1, &[formed.clone()]), Next::Join("c".into(), founders.to_vec()));
+        assert_eq!(
+            next(1, &[formed.clone()]),
+            Next::Join("c".into(), founders.to_vec())
+        );
         assert_eq!(
             next(1, &[says(2, "", &[]), formed]),
             Next::Join("c".into(), founders.to_vec())
         );
         // It founded the cluster with another disk.
         let before = [(1 << 32) | 4, replica(2), replica(3)];
-        assert_eq!(next(1, &[says(2, "c", &before)]), Next::Join("c".into(), vec![]));
+        assert_eq!(
+            next(1, &[says(2, "c", &before)]),
+            Next::Join("c".into(), vec![])
+        );
     }
 
     #[test]
@@ -194,7 +208,10 @@ mod tests {
         let torn = decide((1, replica(1)), &voters(&[1, 2, 3]), &answers);
         assert!(matches!(torn, Err(FormationError::Torn(..))), "{torn:?}");
         let (_, stranger) = says(7, "c", &[]);
-        assert_eq!(next(1, &[(2, stranger), says(3, "", &[])]), Next::Wait(vec![2]));
+        assert_eq!(
+            next(1, &[(2, stranger), says(3, "", &[])]),
+            Next::Wait(vec![2])
+        );
         let long = says(2, &"c".repeat(CLUSTER_ID_BYTES + 1), &[]);
         assert_eq!(next(1, &[long, says(3, "", &[])]), Next::Wait(vec![2]));
     }

@@ -95,8 +95,17 @@ impl Prepared {
 
     /// The node belongs to a cluster from now on.
     pub fn join(self, cluster_id: String, founders: Vec<u64>) -> Result<Identity, IdentityError> {
-        let text = |replicas: &[u64]| replicas.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
-        let more = format!("cluster.id={cluster_id}\nottla.founders={}\n", text(&founders));
+        let text = |replicas: &[u64]| {
+            replicas
+                .iter()
+                .map(u64::to_string)
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        let more = format!(
+            "cluster.id={cluster_id}\nottla.founders={}\n",
+            text(&founders)
+        );
         self.write(&more)?;
         Ok(Identity {
             cluster_id,
@@ -125,7 +134,10 @@ impl Prepared {
             }
             Ok(())
         };
-        write().map_err(|source| IdentityError::Io { path: file.clone(), source })
+        write().map_err(|source| IdentityError::Io {
+            path: file.clone(),
+            source,
+        })
     }
 }
 
@@ -134,7 +146,10 @@ impl Identity {
     pub fn read(folder: &Path) -> Result<Identity, IdentityError> {
         let path = folder.join(FILE);
         let text = fs::read_to_string(&path);
-        let text = text.map_err(|source| IdentityError::Io { path: path.clone(), source })?;
+        let text = text.map_err(|source| IdentityError::Io {
+            path: path.clone(),
+            source,
+        })?;
         match Folder::parse(folder, &text, None)? {
             Folder::Formed(identity) => Ok(identity),
             Folder::Prepared(_) => {
@@ -278,7 +293,10 @@ mod tests {
         assert!(Identity::read(&folder).is_err());
         let replica = first.replica_id();
         let joined = first.join("c".into(), vec![replica, 7]).unwrap();
-        assert_eq!(Folder::open(&folder, 1).unwrap(), Folder::Formed(joined.clone()));
+        assert_eq!(
+            Folder::open(&folder, 1).unwrap(),
+            Folder::Formed(joined.clone())
+        );
         assert_eq!((joined.replica_id(), joined.founders[1]), (replica, 7));
         assert!(matches!(
             Folder::open(&folder, 2),

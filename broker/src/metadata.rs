@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use ottla_controller::{AppendError, MetadataLog};
 use ottla_proto::config::ServerConfig;
-use ottla_proto::ids::METADATA_PARTITION;
+use ottla_proto::ids::{METADATA_PARTITION, NodeId};
 use ottla_proto::limits::{FETCH_READ_BYTES, METADATA_COMMIT_WAIT_MS};
 use ottla_proto::metadata::{self, Image, MetadataRecord};
-use ottla_raft::{Command, Group, Outcome, Partition, Waiter};
+use ottla_raft::{Command, Group, Outcome, Partition, Waiter, node_of};
 use ottla_wire::batch::{self, BatchBuilder, BatchHeader};
 use tokio::sync::watch;
 
@@ -71,8 +71,29 @@ impl Metadata {
         self.0.static_config.node_id
     }
 
+    /// Whether this node is the active controller.
     pub fn is_leader(&self) -> bool {
         self.0.group.leader_epoch().is_some()
+    }
+
+    /// The node that leads the metadata quorum, as far as this one knows.
+    pub fn leader_node(&self) -> Option<NodeId> {
+        match self.is_leader() {
+            true => Some(self.node_id()),
+            false => self
+                .0
+                .group
+                .leader()
+                .map(node_of)
+                .filter(|id| *id != self.node_id()),
+        }
+    }
+
+    /// Waits until the image has this node's registration.
+    pub async fn wait_for_broker(&self, epoch: i64) {
+        let id = self.node_id();
+        let is_here = |image: &Arc<Image>| image.broker(id).is_some_and(|b| b.epoch >= epoch);
+        let _ = self.watch().wait_for(is_here).await;
     }
 
     /// Replays what is committed so far, then follows for ever. `caught_up` is told once the image
@@ -180,7 +201,7 @@ impl MetadataLog for Metadata {
         };
         self.0
             .group
-            .append(vec![nothing], 0, None)
+            .append_in_epoch(leader_epoch, vec![nothing], 0, None)
             .outcome()
             .await
             .map_err(not_appended)?;
@@ -202,10 +223,9 @@ impl MetadataLog for Metadata {
         let header = BatchHeader::parse(&batch).expect("the broker builds whole batches");
         let checked = append_command(METADATA_PARTITION, &batch, &header);
         self.check_leader(leader_epoch)?;
-        let ticket = self
-            .0
-            .group
-            .append(vec![checked.command], checked.bytes, None);
+        let group = &self.0.group;
+        let ticket =
+            group.append_in_epoch(leader_epoch, vec![checked.command], checked.bytes, None);
         let outcomes = ticket.outcome().await.map_err(not_appended)?;
         let Some(Outcome::Appended { base_offset }) = outcomes.first() else {
             return Err(AppendError::Storage(format!("{outcomes:?}")));

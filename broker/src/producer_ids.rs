@@ -4,44 +4,31 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use ottla_controller::producer_ids::AllocateError;
-use ottla_controller::{Controller, ControllerError};
 use tokio::sync::Mutex;
 
-use crate::metadata::Metadata;
+use crate::controllers::{ControlError, Controllers};
 use crate::registration::Registration;
 
-#[derive(Debug, thiserror::Error)]
-pub enum ProducerIdError {
-    #[error(transparent)]
-    Controller(#[from] ControllerError),
-    #[error(transparent)]
-    Allocate(#[from] AllocateError),
-}
-
 pub struct ProducerIds {
-    controller: Arc<Controller<Metadata>>,
+    controllers: Arc<Controllers>,
     registration: Arc<Registration>,
     block: Mutex<Range<i64>>,
 }
 
 impl ProducerIds {
-    pub fn new(
-        controller: Arc<Controller<Metadata>>,
-        registration: Arc<Registration>,
-    ) -> ProducerIds {
+    pub fn new(controllers: Arc<Controllers>, registration: Arc<Registration>) -> ProducerIds {
         ProducerIds {
-            controller,
+            controllers,
             registration,
             block: Mutex::new(0..0),
         }
     }
 
-    pub async fn next(&self) -> Result<i64, ProducerIdError> {
+    pub async fn next(&self) -> Result<i64, ControlError> {
         let mut block = self.block.lock().await;
         if block.is_empty() {
-            let (id, epoch) = (self.registration.node_id, self.registration.epoch());
-            let allocated = self.controller.allocate_producer_ids(id, epoch).await??;
+            let epoch = self.registration.epoch();
+            let allocated = self.controllers.allocate_producer_ids(epoch).await?;
             *block = allocated.first..allocated.first + allocated.len;
         }
         Ok(block.next().expect("the controller's blocks are not empty"))

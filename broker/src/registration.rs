@@ -1,29 +1,22 @@
 //! This broker's place in the cluster: it registers, then keeps its session alive (KIP-631).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
-use ottla_controller::brokers::{self, Heartbeat, RegisterBroker};
-use ottla_controller::{Controller, ControllerError};
+use ottla_controller::brokers::{self, Heartbeat, HeartbeatReply, RegisterBroker};
 use ottla_proto::config::{SecurityProtocol, ServerConfig};
 use ottla_proto::metadata::{Listener, records};
 use uuid::Uuid;
 
+use crate::controllers::{ControlError, Controllers};
 use crate::identity::Identity;
-use crate::metadata::Metadata;
-
-#[derive(Debug, thiserror::Error)]
-pub enum RegistrationError {
-    #[error(transparent)]
-    Controller(#[from] ControllerError),
-    #[error(transparent)]
-    Refused(#[from] brokers::RegisterError),
-}
 
 pub struct Registration {
     pub node_id: i32,
     epoch: AtomicI64,
+    /// What the metadata says is served: until then the broker stays fenced.
+    ready: AtomicBool,
     request: RegisterBroker,
     interval: Duration,
 }
@@ -54,6 +47,7 @@ impl Registration {
         Registration {
             node_id: config.node_id,
             epoch: AtomicI64::new(-1),
+            ready: AtomicBool::new(false),
             request,
             interval,
         }
@@ -64,39 +58,71 @@ impl Registration {
         self.epoch.load(Ordering::Acquire)
     }
 
-    pub async fn register(
-        &self,
-        controller: &Controller<Metadata>,
-    ) -> Result<(), RegistrationError> {
-        let epoch = controller
-            .register_broker(&self.request, Instant::now())
-            .await??;
-        self.epoch.store(epoch, Ordering::Release);
-        self.beat(controller).await;
-        Ok(())
+    /// Registers, however long the quorum takes to elect its leader.
+    pub async fn register(&self, controllers: &Controllers) -> Result<(), ControlError> {
+        loop {
+            match controllers.register(&self.request).await {
+                Ok(epoch) => {
+                    self.epoch.store(epoch, Ordering::Release);
+                    return Ok(());
+                }
+                Err(error @ ControlError::Refused(_)) => return Err(error),
+                Err(error) => tracing::warn!(%error, "not registered yet"),
+            }
+        }
+    }
+
+    /// Asks to be unfenced: clients may be sent here.
+    pub async fn ready(&self, controllers: &Controllers) {
+        self.ready.store(true, Ordering::Release);
+        self.beat(controllers).await;
     }
 
     /// Keeps the session alive for as long as the process runs.
-    pub async fn keep_alive(self: Arc<Self>, controller: Arc<Controller<Metadata>>) {
+    pub async fn keep_alive(self: Arc<Self>, controllers: Arc<Controllers>) {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.beat(&controller).await;
+            self.beat(&controllers).await;
         }
     }
 
-    async fn beat(&self, controller: &Controller<Metadata>) {
+    async fn beat(&self, controllers: &Controllers) {
+        match self.heartbeat(controllers, false, self.interval * 2).await {
+            Ok(_) => {}
+            Err(ControlError::Refused(why)) => {
+                tracing::error!(
+                    why,
+                    "the controller does not know this broker as what it is: registering anew"
+                );
+                if let Err(error) = self.register(controllers).await {
+                    tracing::error!(%error, "this broker is not registered");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a heartbeat did not reach the controller"),
+        }
+    }
+
+    /// Says that this broker is about to stop: nothing new is placed on it.
+    pub async fn leave(&self, controllers: &Controllers) {
+        if let Err(error) = self.heartbeat(controllers, true, self.interval).await {
+            tracing::warn!(%error, "the controller does not know that this broker stops");
+        }
+    }
+
+    async fn heartbeat(
+        &self,
+        controllers: &Controllers,
+        want_shut_down: bool,
+        wait: Duration,
+    ) -> Result<HeartbeatReply, ControlError> {
         let heartbeat = Heartbeat {
             broker_id: self.node_id,
             broker_epoch: self.epoch(),
-            want_fence: false,
-            want_shut_down: false,
+            want_fence: !self.ready.load(Ordering::Acquire),
+            want_shut_down,
         };
-        match controller.heartbeat(&heartbeat, Instant::now()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the controller does not know this broker"),
-            Err(error) => tracing::warn!(%error, "a heartbeat did not reach the controller"),
-        }
+        controllers.heartbeat(&heartbeat, wait).await
     }
 }

@@ -128,7 +128,7 @@ impl Retention {
     async fn learn_sizes(&self) {
         let mut unknown = Vec::new();
         for topic in self.topics.all() {
-            let replicas = (0..topic.partitions()).filter_map(|i| topic.replica(i).ok());
+            let replicas = topic.replicas().map(|(_, replica)| replica);
             unknown.extend(replicas.filter(|r| !r.partition.knows_sizes()).cloned());
         }
         if unknown.is_empty() {
@@ -149,7 +149,7 @@ impl Retention {
     async fn reclaim_all(&self) {
         let mut due = Vec::new();
         for topic in self.topics.all() {
-            let replicas = (0..topic.partitions()).filter_map(|i| topic.replica(i).ok());
+            let replicas = topic.replicas().map(|(_, replica)| replica);
             due.extend(replicas.filter(|r| r.partition.needs_reclaim()).cloned());
         }
         let reclaim_all = move || due.iter().for_each(reclaim);
@@ -161,10 +161,7 @@ impl Retention {
         let now_ms = self.topics.now_ms();
         let mut candidates = Vec::new();
         for topic in self.topics.all() {
-            for index in 0..topic.partitions() {
-                let Ok(replica) = topic.replica(index) else {
-                    continue;
-                };
+            for (index, replica) in topic.replicas() {
                 let id = replica.partition.id;
                 let bounds = replica.partition.bounds();
                 let hint = self.hints.get(&id).copied();

@@ -5,29 +5,37 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use ottla_controller::Controller;
 use ottla_log::{RocksStore, StoreOptions};
-use ottla_peer::PeerServer;
-use ottla_proto::config::{HostPort, ServerConfig};
+use ottla_peer::{Addresses, GrpcTransport, PeerServer};
+use ottla_proto::config::{HostPort, QuorumVoter, ServerConfig};
 use ottla_proto::ids::METADATA_GROUP;
 use ottla_proto::limits::{GROUP_START_WAIT_MS, OPEN_FILES, SHUTDOWN_WAIT_MS};
 use ottla_proto::memory::MemoryShares;
-use ottla_proto::peer::PeerInfo;
-use ottla_raft::Groups;
+use ottla_proto::peer::{IntroduceReply, IntroduceRequest, PeerInfo};
+use ottla_raft::{Groups, Tuning};
 use ottla_wire::guard::GuardLimits;
 use tokio::sync::{oneshot, watch};
 
 use crate::board::Board;
 use crate::cleaner::Cleaner;
+use crate::control::ControlService;
+use crate::controllers::{ControlError, Controllers, LateMetadata};
 use crate::coordinator::Coordinators;
-use crate::identity::{Identity, IdentityError};
+use crate::duty;
+use crate::formation::{self, FormationError};
+use crate::identity::{Folder, Identity, IdentityError};
+use crate::leaderships::{self, Leaderships};
+use crate::membership::Membership;
 use crate::memory;
 use crate::metadata::Metadata;
 use crate::net::{Bound, Network};
 use crate::newest::Newest;
 use crate::producer_ids::ProducerIds;
 use crate::reconcile::Reconciler;
-use crate::registration::{Registration, RegistrationError};
+use crate::registration::Registration;
 use crate::retention::Retention;
 use crate::room::{FetchRoom, RequestRoom};
 use crate::services::Services;
@@ -55,11 +63,9 @@ pub enum StartError {
     #[error("the metadata quorum has no leader after {GROUP_START_WAIT_MS} ms")]
     NoLeader,
     #[error(transparent)]
-    Controller(#[from] ottla_controller::ControllerError),
+    Formation(#[from] FormationError),
     #[error(transparent)]
-    Bootstrap(#[from] ottla_controller::bootstrap::BootstrapError),
-    #[error(transparent)]
-    Registration(#[from] RegistrationError),
+    Registration(#[from] ControlError),
     #[error("no thread for compaction: {0}")]
     Threads(io::Error),
     #[error("metrics: {0}")]
@@ -72,6 +78,7 @@ pub enum StartError {
 pub struct Server {
     pub config: ServerConfig,
     services: Arc<Services>,
+    registration: Arc<Registration>,
     groups: Arc<Groups>,
     store: Arc<RocksStore>,
     network: Network,
@@ -89,26 +96,41 @@ impl Server {
     /// Starts a broker. Nothing is written before the configuration has been found good, the ports
     /// are held and the data folder is known to be this node's.
     pub async fn start(mut config: ServerConfig) -> Result<Server, StartError> {
-        check_alone(&config)?;
+        check_roles(&config)?;
         config.set_own_host(&own_host());
         let ports = bind(&mut config).await?;
-        let identity = Identity::load_or_format(&config.log_dir, config.node_id)?;
+        let folder = Folder::open(&config.log_dir, config.node_id)?;
         raise_open_files();
         let telemetry = Telemetry::install().map_err(StartError::Telemetry)?;
-        let path = Identity::database(&config.log_dir);
-        let folder = config.log_dir.clone();
+        let config_now = Arc::new(config.clone());
+        // Other nodes are answered from here on; clients wait.
+        let peers = PeerServer::new(introduction(&folder));
+        let network = Network::start(ports.listeners, config_now.clone(), peers.clone());
+        let identity = join_cluster(folder, &config).await?;
+        peers.introduce_as(introduction(&Folder::Formed(identity.clone())));
+
         let memory = memory::shares(config.memory_bytes);
-        let options = StoreOptions {
-            disk_reserve_bytes: config.storage.disk_reserve_bytes,
-            accept_loss: config.storage.accept_loss,
-            ..StoreOptions::new(memory)
-        };
-        let opened = tokio::task::spawn_blocking(move || RocksStore::open(&path, &options)).await;
-        let opened = opened.map_err(|e| StartError::Telemetry(e.to_string()))?;
-        let store = Arc::new(opened.map_err(|error| not_opened(folder, error))?);
+        let store = open_store(&config, memory).await?;
         let clock: ottla_raft::Clock = Arc::new(now_ms);
-        let groups = Arc::new(Groups::new(store.clone(), clock.clone(), &memory));
+        let late_metadata = LateMetadata::default();
+        let me = PeerInfo {
+            cluster_id: identity.cluster_id.clone(),
+            node_id: identity.node_id,
+            broker_epoch: -1,
+        };
+        let transport = is_clustered(&config).then(|| {
+            let addresses = addresses(&config, late_metadata.clone());
+            Arc::new(GrpcTransport::new(me.clone(), addresses))
+        });
+        let groups = Arc::new(match &transport {
+            Some(transport) => {
+                let (store, transport) = (store.clone(), transport.clone());
+                Groups::clustered(store, clock.clone(), &memory, transport, Tuning::default())
+            }
+            None => Groups::new(store.clone(), clock.clone(), &memory),
+        });
         groups.set_producer_expiration_ms(config.transactions.producer_id_expiration_ms as i64);
+        peers.join(me, groups.clone());
         if let Some(listener) = ports.metrics {
             let sources = Arc::new(Sources {
                 store: store.clone(),
@@ -118,12 +140,41 @@ impl Server {
             tokio::spawn(telemetry.clone().serve(listener, sources));
         }
 
-        let metadata = start_metadata(&config, &groups, &identity, clock.clone()).await?;
+        let metadata = start_metadata(config_now, &groups, &identity, clock.clone()).await?;
+        let first = late_metadata.set(metadata.clone());
+        assert!(first.is_ok(), "metadata starts once");
         let controller = Arc::new(Controller::new((*metadata).clone(), config.clone()));
-        controller.bootstrap(&identity.cluster_id).await??;
+        let control = ControlService::new(
+            identity.cluster_id.clone(),
+            controller.clone(),
+            metadata.clone(),
+        );
+        let control = Arc::new(control);
+        peers.answer_with(control.clone());
+        let controllers = Arc::new(Controllers::new(
+            identity.cluster_id.clone(),
+            control.clone(),
+            metadata.clone(),
+            transport.clone(),
+            config.quorum_voters.iter().map(|voter| voter.id).collect(),
+        ));
+        tokio::spawn(duty::run(
+            controller.clone(),
+            metadata.clone(),
+            identity.cluster_id.clone(),
+        ));
+        if transport.is_some() {
+            let membership = Membership {
+                metadata: metadata.clone(),
+                groups: groups.clone(),
+                voters: config.quorum_voters.clone(),
+                busy: Default::default(),
+            };
+            tokio::spawn(membership.run());
+        }
         let registration = Arc::new(Registration::new(&identity, &config));
-        registration.register(&controller).await?;
-        tokio::spawn(registration.clone().keep_alive(controller.clone()));
+        registration.register(&controllers).await?;
+        metadata.wait_for_broker(registration.epoch()).await;
 
         let topics = Arc::new(Topics::new(
             groups.clone(),
@@ -137,14 +188,12 @@ impl Server {
         let coordinators = Coordinators::new(
             topics.clone(),
             metadata.clone(),
-            controller.clone(),
+            controllers.clone(),
             clock,
             memory.group_bytes,
         );
         let reconciler = Reconciler {
             metadata: metadata.clone(),
-            controller: controller.clone(),
-            registration: registration.clone(),
             groups: groups.clone(),
             topics: topics.clone(),
             coordinators: coordinators.clone(),
@@ -153,10 +202,17 @@ impl Server {
         let (first, served) = oneshot::channel();
         tokio::spawn(reconciler.run(first));
         served.await.map_err(|_| StartError::Metadata)?;
-        tokio::spawn({
-            let coordinators = coordinators.clone();
-            async move { coordinators.load_all().await }
-        });
+        let leaderships = Leaderships {
+            metadata: metadata.clone(),
+            controllers: controllers.clone(),
+            registration: registration.clone(),
+            groups: groups.clone(),
+            coordinators: coordinators.clone(),
+            reporting: Default::default(),
+        };
+        tokio::spawn(leaderships.run());
+        registration.ready(&controllers).await;
+        tokio::spawn(registration.clone().keep_alive(controllers.clone()));
 
         let (stopping, stopped) = watch::channel(false);
         let retention = Retention::new(store.clone(), topics.clone(), metadata.clone());
@@ -169,9 +225,10 @@ impl Server {
         )
         .map_err(StartError::Threads)?;
         let services = Arc::new(Services {
-            producer_ids: ProducerIds::new(controller.clone(), registration.clone()),
+            producer_ids: ProducerIds::new(controllers.clone(), registration.clone()),
             metadata,
             controller,
+            controllers,
             topics,
             coordinators,
             guard_limits: GuardLimits::default(),
@@ -180,17 +237,13 @@ impl Server {
             request_room: request_room(&config, &memory),
             stopping: stopped,
         });
-        let me = PeerInfo {
-            cluster_id: identity.cluster_id.clone(),
-            node_id: identity.node_id,
-            broker_epoch: registration.epoch(),
-        };
-        let peers = PeerServer::new(me, groups.clone());
-        let network = Network::start(ports.listeners, services.clone(), peers);
+        control.serve(&services);
+        network.serve_clients(services.clone());
         telemetry.set_ready(true);
         Ok(Server {
             config,
             services,
+            registration,
             groups,
             store,
             network,
@@ -200,9 +253,15 @@ impl Server {
         })
     }
 
-    /// Stops accepting, answers what was asked, and leaves everything on disk.
+    /// Hands over what it leads, stops accepting, answers what was asked, and leaves everything on disk.
     pub async fn stop(self) {
         self.telemetry.set_ready(false);
+        if is_clustered(&self.config) {
+            self.registration.leave(&self.services.controllers).await;
+            let config = self.services.metadata.config();
+            let max_lag = Duration::from_millis(config.replication.lag_time_max_ms);
+            leaderships::hand_over(self.groups.all(), max_lag).await;
+        }
         self.stopping.send_replace(true);
         self.store.stop_waiting();
         self.services.coordinators.shutdown().await;
@@ -223,6 +282,85 @@ impl Server {
     }
 }
 
+/// Whether there may be other nodes.
+fn is_clustered(config: &ServerConfig) -> bool {
+    config
+        .quorum_voters
+        .iter()
+        .any(|voter| voter.id != config.node_id)
+}
+
+fn introduction(folder: &Folder) -> IntroduceReply {
+    match folder {
+        Folder::Formed(identity) => IntroduceReply {
+            node_id: identity.node_id,
+            replica: identity.replica_id(),
+            cluster_id: identity.cluster_id.clone(),
+            founders: identity.founders.clone(),
+        },
+        Folder::Prepared(prepared) => IntroduceReply {
+            node_id: prepared.node_id,
+            replica: prepared.replica_id(),
+            ..IntroduceReply::default()
+        },
+    }
+}
+
+/// Waits until the node belongs to a cluster: that takes all voters once, and one of them ever after.
+async fn join_cluster(folder: Folder, config: &ServerConfig) -> Result<Identity, StartError> {
+    let prepared = match folder {
+        Folder::Formed(identity) => return Ok(identity),
+        Folder::Prepared(prepared) => prepared,
+    };
+    let node_id = prepared.node_id;
+    let ask = |voter: &QuorumVoter| -> BoxFuture<'static, Option<IntroduceReply>> {
+        let address = HostPort {
+            host: voter.host.clone(),
+            port: voter.port,
+        };
+        let asked =
+            async move { ottla_peer::introduce(&address, IntroduceRequest { node_id }).await };
+        Box::pin(asked.map(Result::ok))
+    };
+    Ok(formation::form(prepared, &config.quorum_voters, &ask).await?)
+}
+
+/// Where nodes listen for each other: where the metadata says that they do, and where voters are known to.
+fn addresses(config: &ServerConfig, metadata: LateMetadata) -> Addresses {
+    let voters = config.quorum_voters.clone();
+    let listener = config.listeners.inter_broker_name.clone();
+    Arc::new(move |node| {
+        let image = metadata.get().map(|metadata| metadata.current());
+        let broker = image.as_ref().and_then(|image| image.broker(node));
+        let listeners = broker.into_iter().flat_map(|broker| &broker.listeners);
+        let of_broker = listeners.filter(|l| l.name.eq_ignore_ascii_case(&listener));
+        let told = of_broker.map(|l| (l.host.clone(), l.port));
+        let of_voter = voters.iter().filter(|voter| voter.id == node);
+        let known = of_voter.map(|voter| (voter.host.clone(), voter.port));
+        told.chain(known)
+            .map(|(host, port)| HostPort { host, port })
+            .collect()
+    })
+}
+
+async fn open_store(
+    config: &ServerConfig,
+    memory: MemoryShares,
+) -> Result<Arc<RocksStore>, StartError> {
+    let path = Identity::database(&config.log_dir);
+    let options = StoreOptions {
+        disk_reserve_bytes: config.storage.disk_reserve_bytes,
+        accept_loss: config.storage.accept_loss,
+        ..StoreOptions::new(memory)
+    };
+    let opened = tokio::task::spawn_blocking(move || RocksStore::open(&path, &options)).await;
+    let opened = opened.map_err(|e| StartError::Telemetry(e.to_string()))?;
+    let folder = || config.log_dir.clone();
+    Ok(Arc::new(
+        opened.map_err(|error| not_opened(folder(), error))?,
+    ))
+}
+
 /// RocksDB holds a lock on its folder.
 fn not_opened(path: PathBuf, error: ottla_log::StoreError) -> StartError {
     let detail = error.to_string();
@@ -232,22 +370,19 @@ fn not_opened(path: PathBuf, error: ottla_log::StoreError) -> StartError {
     }
 }
 
-/// One broker is a cluster of one; more are refused rather than run apart from each other.
-fn check_alone(config: &ServerConfig) -> Result<(), StartError> {
-    let refuse = |what: &str| {
-        Err(StartError::NotBuilt(format!(
-            "{what}: clusters of several nodes are not built yet"
-        )))
-    };
-    if !(config.roles.broker && config.roles.controller) {
-        return refuse("process.roles must be broker,controller");
+fn check_roles(config: &ServerConfig) -> Result<(), StartError> {
+    let refuse = |what: &str| Err(StartError::NotBuilt(format!("{what} is not built yet")));
+    if !config.roles.controller && config.quorum_voters.is_empty() {
+        return refuse("finding the controllers by controller.quorum.bootstrap.servers alone");
     }
-    if config.quorum_bootstrap_servers.len() > 1 {
-        return refuse("controller.quorum.bootstrap.servers names several controllers");
+    if !config.roles.broker {
+        return refuse(
+            "a controller that is no broker: set process.roles=broker,controller, which",
+        );
     }
-    match config.quorum_voters.iter().find(|v| v.id != config.node_id) {
-        Some(other) => refuse(&format!("controller.quorum.voters names node {}", other.id)),
-        None => Ok(()),
+    match config.quorum_bootstrap_servers.len() > 1 && config.quorum_voters.is_empty() {
+        true => refuse("finding other controllers by controller.quorum.bootstrap.servers alone"),
+        false => Ok(()),
     }
 }
 
@@ -298,22 +433,26 @@ async fn bind(config: &mut ServerConfig) -> Result<Ports, StartError> {
     Ok(Ports { listeners, metrics })
 }
 
-/// The metadata group, and an image that has caught up with it.
+/// The metadata group, and an image that follows it.
 async fn start_metadata(
-    config: &ServerConfig,
+    config: Arc<ServerConfig>,
     groups: &Groups,
     identity: &Identity,
     clock: ottla_raft::Clock,
 ) -> Result<Arc<Metadata>, StartError> {
-    let group = groups
-        .start_alone(METADATA_GROUP, identity.replica_id())
-        .await?;
-    let wait = Duration::from_millis(GROUP_START_WAIT_MS);
-    group
-        .wait_for_leadership(wait)
-        .await
-        .ok_or(StartError::NoLeader)?;
-    let metadata = Arc::new(Metadata::new(group, Arc::new(config.clone()), clock));
+    let alone = !is_clustered(&config);
+    let replica = identity.replica_id();
+    let founders = match alone {
+        true => &[replica],
+        false => &*identity.founders,
+    };
+    let group = groups.start(METADATA_GROUP, replica, founders).await?;
+    if alone {
+        let wait = Duration::from_millis(GROUP_START_WAIT_MS);
+        let leads = group.wait_for_leadership(wait).await;
+        leads.ok_or(StartError::NoLeader)?;
+    }
+    let metadata = Arc::new(Metadata::new(group, config, clock));
     let (caught_up, reached) = oneshot::channel();
     let follower = metadata.clone();
     tokio::spawn(async move {

@@ -6,6 +6,7 @@ use ottla_controller::Controller;
 use ottla_wire::guard::GuardLimits;
 use tokio::sync::watch;
 
+use crate::controllers::Controllers;
 use crate::coordinator::Coordinators;
 use crate::metadata::Metadata;
 use crate::newest::Newest;
@@ -16,8 +17,10 @@ use crate::topics::Topics;
 pub struct Services {
     /// The replicated metadata: image, and the configuration in force.
     pub metadata: Arc<Metadata>,
-    /// Decides changes of metadata.
+    /// Decides changes of metadata, where this node leads the quorum.
     pub controller: Arc<Controller<Metadata>>,
+    /// The way to the active controller.
+    pub controllers: Arc<Controllers>,
     /// Topics and partitions served here: append, read.
     pub topics: Arc<Topics>,
     /// Consumer groups whose coordinator is here.

@@ -26,7 +26,7 @@ pub enum Unavailable {
     UnknownTopic,
     UnknownTopicId,
     UnknownPartition,
-    /// The partition is there, and its replication group could not be started on this disk.
+    /// The partition is meant to be here, and its replication group could not be started on this disk.
     Offline,
     NotLeader,
     /// The client knows an older leader epoch (KIP-320).
@@ -79,21 +79,29 @@ pub struct ServedTopic {
     pub config: Arc<TopicConfig>,
     /// Lives as long as the topic, whatever its configuration becomes.
     pub counts: Arc<TopicCounts>,
-    replicas: Vec<Replica>,
+    /// By partition: its replica here, or why there is none.
+    replicas: Vec<Result<Replica, Unavailable>>,
 }
 
 impl ServedTopic {
     pub fn replica(&self, index: i32) -> Result<&Replica, Unavailable> {
         let index = usize::try_from(index).map_err(|_| Unavailable::UnknownPartition)?;
-        let exists = index < self.topic.partitions.len();
-        self.replicas.get(index).ok_or(match exists {
-            true => Unavailable::Offline,
-            false => Unavailable::UnknownPartition,
-        })
+        let replica = self.replicas.get(index);
+        replica
+            .ok_or(Unavailable::UnknownPartition)?
+            .as_ref()
+            .map_err(|why| *why)
     }
 
+    /// Of the topic, wherever their replicas are.
     pub fn partitions(&self) -> i32 {
         self.replicas.len() as i32
+    }
+
+    /// The replicas that are here, with the indexes of their partitions.
+    pub fn replicas(&self) -> impl Iterator<Item = (i32, &Replica)> {
+        let replicas = (0..).zip(&self.replicas);
+        replicas.filter_map(|(index, replica)| Some((index, replica.as_ref().ok()?)))
     }
 }
 
@@ -181,12 +189,14 @@ impl Topics {
     }
 
     /// Brings the view to an image. Returns the topics that are gone, whose data is to be removed.
-    /// Unchanged topics cost a comparison of pointers.
+    /// Unchanged topics cost a comparison of pointers. `reconfigure`: the broker's configuration is another;
+    /// `regrouped`: groups have been started or stopped here.
     pub fn update(
         &self,
         image: &Image,
         config: &ServerConfig,
         reconfigure: bool,
+        regrouped: bool,
     ) -> Vec<Arc<ServedTopic>> {
         let mut next = View::default();
         let old = self.view.read().expect("never poisoned");
@@ -195,7 +205,8 @@ impl Topics {
                 .by_name
                 .get(&topic.name)
                 .filter(|t| t.topic.id == topic.id);
-            let same = before.filter(|t| Arc::ptr_eq(&t.topic, topic) && !reconfigure);
+            let same =
+                before.filter(|t| Arc::ptr_eq(&t.topic, topic) && !reconfigure && !regrouped);
             let served = match same {
                 Some(same) => same.clone(),
                 None => Arc::new(self.serve(topic, before, image, config)),
@@ -232,16 +243,30 @@ impl Topics {
             tracing::error!(topic = %topic.name, %error, "topic config not understood; the defaults are in force");
             config::topic_config(config, &Default::default()).expect("the defaults are valid")
         });
-        let mut replicas: Vec<Replica> = before.map(|t| t.replicas.clone()).unwrap_or_default();
-        for partition in topic.partitions.iter().skip(replicas.len()) {
-            let Some(group) = self.groups.get(partition.group) else {
-                tracing::error!(topic = %topic.name, group = %partition.group, "this replica does not run the group");
-                break;
-            };
-            replicas.push(Replica {
+        let is_meant = |id| {
+            let group = image.group(id);
+            group.is_some_and(|g| g.members.contains(&config.node_id))
+        };
+        let replica = |partition: &ottla_proto::metadata::Partition| {
+            let group = self.groups.get(partition.group);
+            let group = group.ok_or_else(|| match is_meant(partition.group) {
+                true => Unavailable::Offline,
+                false => Unavailable::NotLeader,
+            })?;
+            Ok(Replica {
                 partition: group.partition(partition.id),
                 group,
-            });
+            })
+        };
+        let replicas: Vec<_> = topic.partitions.iter().map(replica).collect();
+        let offline = |replica: &&Result<Replica, Unavailable>| {
+            replica
+                .as_ref()
+                .is_err_and(|why| *why == Unavailable::Offline)
+        };
+        let offline = replicas.iter().filter(offline).count();
+        if offline > 0 {
+            tracing::error!(topic = %topic.name, partitions = offline, "partitions whose groups do not run here");
         }
         ServedTopic {
             topic: topic.clone(),

@@ -136,7 +136,10 @@ fn check_registration(
         return Err(RegisterError::Invalid("the broker has no listener"));
     }
     let known = image.broker(request.broker_id);
-    if is_alive && known.is_some_and(|known| known.incarnation_id != request.incarnation_id) {
+    let is_other = |known: &Broker| known.incarnation_id != request.incarnation_id;
+    // Who has opened the same data folder knows by its lock that the process before it has ended.
+    let has_folder = |known: &Broker| known.log_dirs == request.log_dirs;
+    if is_alive && known.is_some_and(|known| is_other(known) && !has_folder(known)) {
         return Err(RegisterError::Duplicate(request.broker_id));
     }
     for (feature, level) in image.features() {

@@ -130,11 +130,7 @@ impl<L: MetadataLog> Controller<L> {
     ) -> Result<Result<i64, RegisterError>, ControllerError> {
         let decide = |image: &Image, _: &ServerConfig| {
             let known = image.broker(request.broker_id);
-            // A broker with this node's id runs in this process: its data folder's lock says that the
-            // one before it has ended.
-            let is_here = request.broker_id == self.server.node_id;
-            let is_alive =
-                !is_here && known.is_some_and(|b| self.sessions().is_alive(b.id, b.epoch, now));
+            let is_alive = known.is_some_and(|b| self.sessions().is_alive(b.id, b.epoch, now));
             brokers::register(image, is_alive, request)
         };
         let reply = self.run(decide).await?;

@@ -1,5 +1,5 @@
 //! Brokers report which of them leads a replication group, and in which leader epoch.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_proto::ids::{GroupId, NodeId};
 use ottla_proto::metadata::{Image, MetadataRecord, records};
@@ -7,13 +7,18 @@ use ottla_proto::metadata::{Image, MetadataRecord, records};
 use crate::Decision;
 use crate::brokers::{StaleBroker, check_epoch};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderReport {
     pub group: GroupId,
     /// `None`: this epoch has no leader yet.
     pub leader: Option<NodeId>,
     pub leader_epoch: i32,
+    /// Members that are in sync, as the leader sees it.
+    pub in_sync: Vec<NodeId>,
 }
+
+/// What is known of a group's leader: epoch, leader, in-sync members in order of their ids.
+type Known = (i32, Option<NodeId>, Vec<NodeId>);
 
 /// News are recorded. What is known, late, or about a group or member that the image does not have
 /// is left out: reports of several members cross each other.
@@ -26,30 +31,41 @@ pub fn decide(
     if let Err(error) = check_epoch(image, broker_id, broker_epoch) {
         return Decision::reply(Err(error));
     }
-    let mut news: BTreeMap<GroupId, (i32, Option<NodeId>)> = BTreeMap::new();
+    let mut news: BTreeMap<GroupId, Known> = BTreeMap::new();
     for report in reports {
         let Some(group) = image.group(report.group) else {
             continue;
         };
-        let known = (group.leader_epoch, group.leader);
-        let known = news.get(&report.group).copied().unwrap_or(known);
+        let sorted = |ids: &[NodeId]| {
+            let members = ids.iter().filter(|id| group.members.contains(id));
+            let members: BTreeSet<NodeId> = members.copied().collect();
+            Vec::from_iter(members)
+        };
+        let before = || (group.leader_epoch, group.leader, sorted(&group.in_sync));
+        let known = news.get(&report.group).cloned().unwrap_or_else(before);
         let member = report
             .leader
             .is_none_or(|leader| group.members.contains(&leader));
+        let told = (report.leader_epoch, report.leader, sorted(&report.in_sync));
         // Within one epoch a leader becomes known and is never another.
-        let newer = match known {
-            (epoch, None) if report.leader.is_some() => report.leader_epoch >= epoch,
-            (epoch, _) => report.leader_epoch > epoch,
+        let newer = match &known {
+            (epoch, None, _) if told.1.is_some() => told.0 >= *epoch,
+            (epoch, leader, in_sync) if told.0 == *epoch => {
+                // Only the leader itself knows who follows.
+                *leader == told.1 && *leader == Some(broker_id) && *in_sync != told.2
+            }
+            (epoch, _, _) => told.0 > *epoch,
         };
         if member && newer {
-            news.insert(report.group, (report.leader_epoch, report.leader));
+            news.insert(report.group, told);
         }
     }
-    let record = |(group, (leader_epoch, leader)): (GroupId, (i32, Option<NodeId>))| {
+    let record = |(group, (leader_epoch, leader, in_sync)): (GroupId, Known)| {
         MetadataRecord::LeaderChange(records::LeaderChange {
             group_id: group.0,
             leader: leader.unwrap_or(-1),
             leader_epoch,
+            in_sync,
         })
     };
     Decision {
@@ -68,6 +84,29 @@ mod tests {
             group: GroupId(group),
             leader,
             leader_epoch,
+            in_sync: leader.into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn only_the_leader_says_who_is_in_sync() {
+        let mut cluster = ClusterImage::with_brokers(3);
+        cluster.create_on("a", &[&[1, 2, 3]]);
+        let told = |in_sync: &[NodeId]| LeaderReport {
+            in_sync: in_sync.to_vec(),
+            ..report(1, Some(1), 1)
+        };
+        for (broker, in_sync, expected) in [
+            (1, &[1][..], &[1][..]),
+            (1, &[3, 1, 2, 9], &[1, 2, 3]),
+            (2, &[2], &[1, 2, 3]),
+            (1, &[1, 3], &[1, 3]),
+        ] {
+            let epoch = cluster.image().broker(broker).unwrap().epoch;
+            let decision = decide(&cluster.image(), broker, epoch, &[told(in_sync)]);
+            cluster.apply(decision).unwrap();
+            let image = cluster.image();
+            assert_eq!(*image.group(GroupId(1)).unwrap().in_sync, *expected);
         }
     }
 

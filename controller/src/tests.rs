@@ -161,7 +161,7 @@ pub fn registration(id: NodeId, rack: Option<&str>, incarnation: u128) -> Regist
             port: 9092,
             security_protocol: records::SecurityProtocol::Plaintext,
         }],
-        log_dirs: vec![Uuid::from_u128(7)],
+        log_dirs: vec![Uuid::from_u128((id as u128) << 64 | 7)],
         features: brokers::supported_features(),
     }
 }

@@ -263,6 +263,8 @@ pub const PEER_LINK_PING_MS: u64 = 1000;
 pub const PEER_SILENCE_MS: u64 = 3000;
 /// How long a dial may take.
 pub const PEER_DIAL_MS: u64 = 1000;
+/// How long a dial of one of a peer's addresses has for itself before the next one is tried, too.
+pub const PEER_NEXT_ADDRESS_MS: u64 = 200;
 /// Pauses between dials of a peer that does not answer: the first, the longest.
 pub const PEER_REDIAL_MIN_MS: u64 = 20;
 pub const PEER_REDIAL_MAX_MS: u64 = 500;
@@ -276,6 +278,21 @@ pub const ELECTION_TIMEOUT_MAX_MS: u64 = 1000;
 /// Once a leader's process is seen to be gone, its followers ask for votes one after another, this far
 /// apart; the first waits once, so that the others have seen it, too.
 pub const ELECTION_STAGGER_MS: u64 = 50;
+/// How long another voter has to say who it is, while a cluster is being formed; and how often it is asked.
+pub const FORMATION_CALL_WAIT_MS: u64 = 1000;
+pub const FORMATION_PAUSE_MS: u64 = 100;
+/// Pause between two tries of a call to the active controller, and how long one try may take.
+pub const CONTROL_PAUSE_MS: u64 = 50;
+pub const CONTROL_CALL_WAIT_MS: u64 = 10_000;
+/// How often a broker looks at which groups it leads, and how often a leader looks at who is in sync.
+pub const LEADERSHIP_LOOK_MS: u64 = 50;
+pub const IN_SYNC_LOOK_MS: u64 = 500;
+/// How often a group's leader compares its members with what the metadata says.
+pub const MEMBERSHIP_LOOK_MS: u64 = 500;
+/// How long one step of a change of members may take before it is looked at anew.
+pub const MEMBERSHIP_STEP_WAIT_MS: u64 = 30_000;
+/// How long a broker that stops waits until others lead what it led.
+pub const LEADER_HANDOVER_WAIT_MS: u64 = 5000;
 /// How often a leader looks at how far its followers are.
 pub const GROUP_WATCH_MS: u64 = 200;
 /// Raft rows (without record data) that a group keeps for followers that lag; then a snapshot serves them.

@@ -88,9 +88,10 @@ async fn start(node_id: NodeId, ports: &Ports) -> Arc<Groups> {
     };
     let book = ports.clone();
     let addresses = Arc::new(move |node: NodeId| {
-        let port = *book.lock().unwrap().get(&node)?;
+        let port = book.lock().unwrap().get(&node).copied();
         let host = "127.0.0.1".to_owned();
-        Some(HostPort { host, port })
+        let address = port.map(|port| HostPort { host, port });
+        address.into_iter().collect()
     });
     let transport = Arc::new(GrpcTransport::new(me.clone(), addresses));
     let store = Arc::new(Forgetful::default());
@@ -101,7 +102,8 @@ async fn start(node_id: NodeId, ports: &Ports) -> Arc<Groups> {
         transport,
         Tuning::default(),
     ));
-    let server = PeerServer::new(me, groups.clone());
+    let server = PeerServer::new(Default::default());
+    server.join(me, groups.clone());
     tokio::spawn(async move {
         let (_running, stopped) = watch::channel(false);
         while let Ok((socket, _)) = listener.accept().await {

@@ -4,16 +4,20 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use hyper_util::rt::TokioIo;
 use ottla_proto::config::HostPort;
 use ottla_proto::ids::NodeId;
 use ottla_proto::limits::{
-    PEER_CONNECTION_WINDOW_BYTES, PEER_MESSAGE_BYTES, PEER_STREAM_WINDOW_BYTES,
+    PEER_CONNECTION_WINDOW_BYTES, PEER_MESSAGE_BYTES, PEER_NEXT_ADDRESS_MS,
+    PEER_STREAM_WINDOW_BYTES,
 };
 use ottla_proto::peer::peer_client::PeerClient;
-use ottla_proto::peer::{self, PeerInfo};
+use ottla_proto::peer::{self, IntroduceReply, IntroduceRequest, PeerInfo};
 use ottla_raft::{Channel, ConnectError, Connection, Transport};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -21,12 +25,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 use tonic::codegen::{Service, http::Uri};
 use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel as TonicChannel, Endpoint};
 
 use crate::{CHANNEL, CLUSTER, DEPTH, NODE, pump};
 
-/// Where a node listens for its peers, as far as it is known now.
-pub type Addresses = Arc<dyn Fn(NodeId) -> Option<HostPort> + Send + Sync>;
+/// Where a node may listen for its peers, as far as it is known now, the likeliest first. A node that has
+/// moved answers at one of them: who answers is checked.
+pub type Addresses = Arc<dyn Fn(NodeId) -> Vec<HostPort> + Send + Sync>;
 
 /// Connections to peers over TCP and HTTP/2.
 pub struct GrpcTransport {
@@ -47,24 +52,73 @@ impl Transport for GrpcTransport {
         node: NodeId,
         channel: Channel,
     ) -> BoxFuture<'static, Result<Connection, ConnectError>> {
-        let (me, address) = (self.me.clone(), (self.addresses)(node));
+        let (me, addresses) = (self.me.clone(), (self.addresses)(node));
         Box::pin(async move {
-            let unknown = || ConnectError::Unreachable(format!("node {node} has no known address"));
-            connect(&me, node, address.ok_or_else(unknown)?, channel).await
+            let mut client = greet(&me, node, addresses).await?;
+            open(&me, &mut client, channel).await
         })
     }
+}
+
+impl GrpcTransport {
+    /// A connection for calls: the node has said that it is who was looked for.
+    pub async fn call(&self, node: NodeId) -> Result<PeerClient<TonicChannel>, ConnectError> {
+        greet(&self.me, node, (self.addresses)(node)).await
+    }
+}
+
+/// Asks whoever listens there who it is, before either belongs to a cluster.
+pub async fn introduce(
+    address: &HostPort,
+    request: IntroduceRequest,
+) -> Result<IntroduceReply, ConnectError> {
+    let mut client = dial(address).await?;
+    let reply = client.introduce(request).await.map_err(unreachable)?;
+    Ok(reply.into_inner())
+}
+
+/// Tries the addresses, each a moment after the one before it, and takes the first where the node answers.
+async fn greet(
+    me: &PeerInfo,
+    node: NodeId,
+    addresses: Vec<HostPort>,
+) -> Result<PeerClient<TonicChannel>, ConnectError> {
+    let greet = |address: HostPort| async move {
+        let mut client = dial(&address).await?;
+        let reply = client.hello(me.hello()).await.map_err(unreachable)?;
+        peer::check_reply(me, node, reply.get_ref()).map_err(unreachable)?;
+        Ok(client)
+    };
+    let mut failure = None;
+    let (mut waiting, mut tries) = (addresses.into_iter().peekable(), FuturesUnordered::new());
+    while !tries.is_empty() || waiting.peek().is_some() {
+        let is_last = match waiting.next() {
+            Some(address) => {
+                tries.push(greet(address));
+                waiting.peek().is_none()
+            }
+            None => true,
+        };
+        let pause = tokio::time::sleep(Duration::from_millis(PEER_NEXT_ADDRESS_MS));
+        tokio::select! {
+            Some(tried) = tries.next() => match tried {
+                Ok(client) => return Ok(client),
+                // A refusal says something only if every address refuses.
+                Err(ConnectError::Refused) => failure = failure.or(Some(ConnectError::Refused)),
+                Err(error) => failure = Some(error),
+            },
+            () = pause, if !is_last => {}
+        }
+    }
+    let unknown = || ConnectError::Unreachable(format!("node {node} has no known address"));
+    Err(failure.unwrap_or_else(unknown))
 }
 
 fn unreachable(why: impl ToString) -> ConnectError {
     ConnectError::Unreachable(why.to_string())
 }
 
-async fn connect(
-    me: &PeerInfo,
-    node: NodeId,
-    address: HostPort,
-    channel: Channel,
-) -> Result<Connection, ConnectError> {
+async fn dial(address: &HostPort) -> Result<PeerClient<TonicChannel>, ConnectError> {
     let socket = TcpStream::connect((address.host.as_str(), address.port)).await;
     let socket = socket.map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => ConnectError::Refused,
@@ -76,12 +130,17 @@ async fn connect(
         .initial_stream_window_size(PEER_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(PEER_CONNECTION_WINDOW_BYTES);
     let http = endpoint.connect_with_connector(Dialled(Some(socket))).await;
-    let mut client = PeerClient::new(http.map_err(unreachable)?)
+    let client = PeerClient::new(http.map_err(unreachable)?);
+    Ok(client
         .max_decoding_message_size(PEER_MESSAGE_BYTES)
-        .max_encoding_message_size(PEER_MESSAGE_BYTES);
-    let reply = client.hello(me.hello()).await.map_err(unreachable)?;
-    peer::check_reply(me, node, reply.get_ref()).map_err(unreachable)?;
+        .max_encoding_message_size(PEER_MESSAGE_BYTES))
+}
 
+async fn open(
+    me: &PeerInfo,
+    client: &mut PeerClient<TonicChannel>,
+    channel: Channel,
+) -> Result<Connection, ConnectError> {
     let (sender, frames) = mpsc::channel(DEPTH);
     let mut request = Request::new(ReceiverStream::new(frames));
     let metadata = request.metadata_mut();

@@ -7,8 +7,8 @@
 mod client;
 mod server;
 
-pub use client::{Addresses, GrpcTransport};
-pub use server::PeerServer;
+pub use client::{Addresses, GrpcTransport, introduce};
+pub use server::{Control, PeerServer};
 
 use ottla_proto::peer::Frame;
 use tokio::sync::mpsc;

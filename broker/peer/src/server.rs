@@ -1,7 +1,7 @@
 //! Answers peers that dialled this node.
 
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,7 +18,10 @@ use ottla_proto::limits::{
     PEER_STREAM_WINDOW_BYTES, PEER_STREAMS,
 };
 use ottla_proto::peer::peer_server::{self, Peer};
-use ottla_proto::peer::{self, Frame, HelloReply, HelloRequest, PeerInfo};
+use ottla_proto::peer::{
+    self, ControlReply, ControlRequest, Frame, HelloReply, HelloRequest, IntroduceReply,
+    IntroduceRequest, PeerInfo,
+};
 use ottla_raft::{Channel, Connection, Groups};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -31,10 +34,32 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{CHANNEL, CLUSTER, DEPTH, NODE, pump};
 
 /// Answers peers. Cheap to clone: one per connection.
+///
+/// A node answers its peers from the first moment, and says more as it comes to know more: who it is, then
+/// that it belongs to a cluster, then what it controls.
 #[derive(Clone)]
-pub struct PeerServer {
-    me: Arc<PeerInfo>,
+pub struct PeerServer(Arc<Stages>);
+
+struct Stages {
+    introduction: RwLock<IntroduceReply>,
+    member: OnceLock<Member>,
+    control: OnceLock<Arc<dyn Control>>,
+}
+
+/// A node of a cluster.
+struct Member {
+    me: PeerInfo,
     groups: Arc<Groups>,
+}
+
+/// What a controller does for brokers.
+pub trait Control: Send + Sync + 'static {
+    /// `caller` has said hello, and is of this cluster.
+    fn control(
+        self: Arc<Self>,
+        caller: NodeId,
+        request: ControlRequest,
+    ) -> BoxFuture<ControlReply, Infallible>;
 }
 
 /// The service of one connection.
@@ -47,9 +72,35 @@ struct Calls {
 }
 
 impl PeerServer {
-    pub fn new(me: PeerInfo, groups: Arc<Groups>) -> PeerServer {
-        let me = Arc::new(me);
-        PeerServer { me, groups }
+    pub fn new(introduction: IntroduceReply) -> PeerServer {
+        PeerServer(Arc::new(Stages {
+            introduction: RwLock::new(introduction),
+            member: OnceLock::new(),
+            control: OnceLock::new(),
+        }))
+    }
+
+    /// The node belongs to a cluster, and its groups may be talked to.
+    pub fn join(&self, me: PeerInfo, groups: Arc<Groups>) {
+        let joined = self.0.member.set(Member { me, groups });
+        assert!(joined.is_ok(), "a node joins its cluster once");
+    }
+
+    /// What is told to nodes that ask who this one is.
+    pub fn introduce_as(&self, introduction: IntroduceReply) {
+        let mut told = self.0.introduction.write().expect("never poisoned");
+        *told = introduction;
+    }
+
+    /// Answers what brokers ask a controller.
+    pub fn answer_with(&self, control: Arc<dyn Control>) {
+        let first = self.0.control.set(control);
+        assert!(first.is_ok(), "a node controls once");
+    }
+
+    fn member(&self) -> Result<&Member, Status> {
+        let member = self.0.member.get();
+        member.ok_or_else(|| Status::unavailable("this node does not belong to a cluster yet"))
     }
 
     /// Serves one connection until it ends, the node stops, or it turns out to be no peer's: the
@@ -101,7 +152,7 @@ impl PeerServer {
     }
 }
 
-/// Takes long messages on links of a peer that is known, and short ones from whoever else.
+/// Takes long messages from a peer that is known, and short ones from whoever else.
 #[derive(Clone)]
 struct Gate {
     caller: Arc<OnceLock<NodeId>>,
@@ -134,8 +185,9 @@ impl Service<http::Request<Incoming>> for Gate {
     }
 
     fn call(&mut self, request: http::Request<Incoming>) -> Self::Future {
-        let is_link = request.uri().path().ends_with("/Link");
-        match is_link && self.caller.get().is_some() {
+        let path = request.uri().path();
+        let may_be_long = path.ends_with("/Link") || path.ends_with("/Control");
+        match may_be_long && self.caller.get().is_some() {
             true => self.known.call(request),
             false => self.unknown.call(request),
         }
@@ -150,7 +202,7 @@ impl Calls {
             return Err(Status::failed_precondition("the first call is a hello"));
         };
         let text = |key: &str| metadata.get(key).and_then(|value| value.to_str().ok());
-        if text(CLUSTER) != Some(&self.server.me.cluster_id) {
+        if text(CLUSTER) != Some(&self.server.member()?.me.cluster_id) {
             return Err(Status::failed_precondition("a node of another cluster"));
         }
         if text(NODE).and_then(|node| node.parse().ok()) != Some(node) {
@@ -168,12 +220,34 @@ impl Peer for Calls {
     type LinkStream = BoxStream<'static, Result<Frame, Status>>;
 
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        let (me, request) = (&self.server.me, request.get_ref());
+        let (me, request) = (&self.server.member()?.me, request.get_ref());
         let reply = peer::answer_hello(me, request)?;
         if *self.caller.get_or_init(|| request.node_id) != request.node_id {
             let why = "another node has said hello on this connection";
             return Err(Status::failed_precondition(why));
         }
+        Ok(Response::new(reply))
+    }
+
+    async fn introduce(
+        &self,
+        _: Request<IntroduceRequest>,
+    ) -> Result<Response<IntroduceReply>, Status> {
+        let told = self.server.0.introduction.read();
+        Ok(Response::new(told.expect("never poisoned").clone()))
+    }
+
+    async fn control(
+        &self,
+        request: Request<ControlRequest>,
+    ) -> Result<Response<ControlReply>, Status> {
+        let Some(&caller) = self.caller.get() else {
+            return Err(Status::failed_precondition("the first call is a hello"));
+        };
+        let Some(control) = self.server.0.control.get() else {
+            return Err(Status::unavailable("this node is starting"));
+        };
+        let Ok(reply) = control.clone().control(caller, request.into_inner()).await;
         Ok(Response::new(reply))
     }
 
@@ -184,7 +258,7 @@ impl Peer for Calls {
         let (node, channel) = self.caller(request.metadata())?;
         let (sender, answers) = mpsc::channel(DEPTH);
         let receiver = pump(request.into_inner());
-        let groups = self.server.groups.clone();
+        let groups = self.server.member()?.groups.clone();
         let mut stopped = self.stopped.clone();
         tokio::spawn(async move {
             let connection = Connection { sender, receiver };

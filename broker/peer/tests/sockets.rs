@@ -43,9 +43,12 @@ fn info(node_id: NodeId) -> PeerInfo {
 fn addresses(ports: &Ports) -> Addresses {
     let ports = ports.clone();
     Arc::new(move |node| {
-        let port = *ports.lock().unwrap().get(&node)?;
-        let host = "127.0.0.1".to_owned();
-        Some(HostPort { host, port })
+        let port = ports.lock().unwrap().get(&node).copied();
+        let at = |port| HostPort {
+            host: "127.0.0.1".to_owned(),
+            port,
+        };
+        port.map(at).into_iter().collect()
     })
 }
 
@@ -65,7 +68,8 @@ async fn start(node: NodeId, store: Arc<dyn Store>, ports: &Ports) -> Node {
     let memory = MemoryShares::of(MIN_MEMORY_BYTES);
     let clock = Arc::new(|| 0);
     let groups = Arc::new(Groups::clustered(store, clock, &memory, transport, tuning));
-    let server = PeerServer::new(info(node), groups.clone());
+    let server = PeerServer::new(Default::default());
+    server.join(info(node), groups.clone());
     let mut serving = JoinSet::new();
     serving.spawn(async move {
         let mut connections = JoinSet::new();

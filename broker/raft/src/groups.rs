@@ -212,6 +212,11 @@ impl Groups {
         self.directory.get(id)
     }
 
+    pub fn all(&self) -> Vec<Arc<Group>> {
+        let groups = self.directory.0.read().expect("never poisoned");
+        groups.values().cloned().collect()
+    }
+
     /// Serves a connection that `node` has opened, until it ends.
     pub async fn serve(&self, node: NodeId, channel: Channel, connection: Connection) {
         let _inbound = self.clustered.then(|| self.peers.inbound(node));

@@ -10,7 +10,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::BrokerId;
 use kafka_protocol::protocol::StrBytes;
 use ottla_controller::topic_name;
-use ottla_proto::ids::{GroupId, METADATA_GROUP, NodeId};
+use ottla_proto::ids::{GroupId, NodeId};
 use ottla_proto::metadata::{Broker, Group, Image, Listener, Topic};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -86,7 +86,7 @@ impl<'a> ClusterView<'a> {
 
     /// Where these partitions of the topic are, by index.
     pub fn placements(&mut self, topic: &Topic, range: Range<usize>) -> Vec<(i32, Placement)> {
-        let served = self.served_partitions(topic);
+        let served = self.services.topics.by_id(topic.id).ok();
         let partitions = topic
             .partitions
             .iter()
@@ -95,19 +95,16 @@ impl<'a> ClusterView<'a> {
             .take(range.len());
         let placed = partitions.map(|(index, partition)| {
             let mut placement = self.placement(partition.group);
-            if index >= served && placement.leader.0 == self.services.metadata.node_id() {
+            let is_here = served
+                .as_ref()
+                .is_some_and(|s| s.replica(index as i32).is_ok());
+            if !is_here && placement.leader.0 == self.services.metadata.node_id() {
                 placement.leader = BrokerId(NOBODY);
                 placement.error_code = ResponseError::LeaderNotAvailable.code();
             }
             (index as i32, placement)
         });
         placed.collect()
-    }
-
-    /// How many partitions of the topic this broker answers produce and fetch for, or would.
-    fn served_partitions(&self, topic: &Topic) -> usize {
-        let served = self.services.topics.by_id(topic.id);
-        served.map_or(0, |served| served.partitions() as usize)
     }
 
     fn placement(&mut self, id: GroupId) -> Placement {
@@ -147,12 +144,14 @@ impl<'a> ClusterView<'a> {
         let Some(topic) = self.image.topic_by_id(topic).cloned() else {
             return true;
         };
-        let served = self.served_partitions(&topic);
+        let Ok(served) = self.services.topics.by_id(topic.id) else {
+            return false;
+        };
         let own_id = self.services.metadata.node_id();
-        let mut first = topic.partitions.iter().take(partitions).enumerate();
+        let mut first = (0..).zip(topic.partitions.iter().take(partitions));
         let all_led = first.all(|(index, partition)| match self.leader(partition.group).id {
             None => false,
-            Some(leader) => index < served || leader != own_id,
+            Some(leader) => leader != own_id || served.replica(index).is_ok(),
         });
         all_led && topic.partitions.len() >= partitions
     }
@@ -169,9 +168,14 @@ pub(super) fn lacks_replicas(
     let Some(group) = image.group(replica.group.id) else {
         return true;
     };
-    let is_there = |id: &&NodeId| image.live_broker(**id).is_some();
-    let in_sync = group.members.iter().filter(is_there).count();
-    in_sync < min_insync_replicas.min(group.members.len())
+    // A leader that serves has a majority behind it.
+    let asked = min_insync_replicas.min(group.members.len());
+    if asked <= group.members.len() / 2 + 1 {
+        return false;
+    }
+    let config = services.metadata.config();
+    let max_lag = Duration::from_millis(config.replication.lag_time_max_ms);
+    replica.group.in_sync(max_lag).len() < asked
 }
 
 /// This broker knows best whether it leads; of others it knows what they reported. The only member
@@ -206,6 +210,9 @@ fn place(
     };
     let named = if error.is_none() { leader.id } else { None };
     let is_offline = |id: &&NodeId| alive(**id).is_none();
+    // Until a leader has said who follows it, those that are alive are thought to.
+    let is_in_sync =
+        |id: &&NodeId| !is_offline(id) && (group.in_sync.is_empty() || group.in_sync.contains(*id));
     let ids =
         |members: &mut dyn Iterator<Item = &NodeId>| members.map(|id| BrokerId(*id)).collect();
     Placement {
@@ -213,7 +220,7 @@ fn place(
         leader: BrokerId(named.unwrap_or(NOBODY)),
         leader_epoch: leader.epoch,
         replicas: ids(&mut group.members.iter()),
-        in_sync: ids(&mut group.members.iter().filter(|id| !is_offline(id))),
+        in_sync: ids(&mut group.members.iter().filter(|id| is_in_sync(id))),
         offline: ids(&mut group.members.iter().filter(is_offline)),
     }
 }
@@ -257,26 +264,18 @@ pub(super) fn endpoints(image: &Image, listener: &str, with_fenced: bool) -> Vec
 /// Where to send what only the controller decides: the metadata quorum's leader, or while nobody
 /// knows it, any broker that is alive.
 pub(super) fn controller_id(services: &Services, image: &Image) -> BrokerId {
-    let own = services
-        .metadata
-        .is_leader()
-        .then(|| services.metadata.node_id());
-    BrokerId(controller_of(image, own))
+    BrokerId(controller_of(image, services.metadata.leader_node()))
 }
 
-fn controller_of(image: &Image, own: Option<NodeId>) -> NodeId {
+fn controller_of(image: &Image, leader: Option<NodeId>) -> NodeId {
     let alive = |id: &NodeId| image.live_broker(*id).is_some();
-    let reported = || image.group(METADATA_GROUP).and_then(|group| group.leader);
     let any = || {
         image
             .brokers()
             .find(|broker| !broker.fenced)
             .map(|broker| broker.id)
     };
-    own.or_else(reported)
-        .filter(alive)
-        .or_else(any)
-        .unwrap_or(NOBODY)
+    leader.filter(alive).or_else(any).unwrap_or(NOBODY)
 }
 
 pub(super) fn cluster_id(image: &Image) -> StrBytes {
@@ -361,6 +360,7 @@ pub(super) mod tests {
             founders: [].into(),
             leader,
             leader_epoch: 7,
+            in_sync: [].into(),
             partitions: 1,
         }
     }

@@ -16,13 +16,19 @@ const BROKER_LOGGER: i8 = 8;
 
 /// The resource that a request names, if it has configs here. As in Kafka a broker answers for itself
 /// and for what all brokers share (the empty name).
-pub(super) fn resource(kind: i8, name: &str, node_id: NodeId) -> Result<Resource, Refusal> {
+/// `others`: of which other brokers the request may be.
+pub(super) fn resource(
+    kind: i8,
+    name: &str,
+    node_id: NodeId,
+    others: impl Fn(NodeId) -> bool,
+) -> Result<Resource, Refusal> {
     let invalid = |message: String| Err(Refusal::new(ResponseError::InvalidRequest, message));
     match (kind, name) {
         (TOPIC, _) => Ok(Resource::Topic(name.to_owned())),
         (BROKER, "") => Ok(Resource::Broker(None)),
         (BROKER, _) => match name.parse() {
-            Ok(id) if id == node_id => Ok(Resource::Broker(Some(id))),
+            Ok(id) if id == node_id || others(id) => Ok(Resource::Broker(Some(id))),
             Ok(id) => invalid(format!(
                 "Unexpected broker id, expected {node_id} or empty string, but received {id}"
             )),
@@ -59,6 +65,9 @@ pub(super) async fn alter(
     validate_only: bool,
 ) -> Vec<Answer> {
     let node_id = services.metadata.node_id();
+    // Whoever decides may not be the broker that is meant, to which clients send this.
+    let image = services.metadata.current();
+    let others = |id| image.broker(id).is_some();
     let mut request = AlterConfigs {
         resources: Vec::new(),
         validate_only,
@@ -67,7 +76,8 @@ pub(super) async fn alter(
     // Positions of the answers that the controller gives, in its order.
     let mut decided = Vec::with_capacity(asked.len());
     for Asked { kind, name, change } in asked {
-        let taken = resource(kind, &name, node_id).and_then(|resource| Ok((resource, change?)));
+        let taken =
+            resource(kind, &name, node_id, others).and_then(|resource| Ok((resource, change?)));
         let refusal = match taken {
             Ok(taken) => {
                 request.resources.push(taken);
@@ -126,7 +136,7 @@ pub(super) mod tests {
 
     #[test]
     fn names_what_has_configs() {
-        let found = |kind, name| resource(kind, name, 3).map_err(|refusal| refusal.code);
+        let found = |kind, name| resource(kind, name, 3, |_| false).map_err(|refusal| refusal.code);
         assert_eq!(found(TOPIC, "a"), Ok(Resource::Topic("a".to_owned())));
         assert_eq!(found(BROKER, ""), Ok(Resource::Broker(None)));
         assert_eq!(found(BROKER, "3"), Ok(Resource::Broker(Some(3))));

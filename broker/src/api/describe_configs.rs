@@ -61,6 +61,7 @@ fn entries(
         asked.resource_type,
         &asked.resource_name,
         services.metadata.node_id(),
+        |_| false,
     )? {
         Resource::Topic(name) if image.topic(&name).is_none() => Err(unknown_topic(&name).into()),
         Resource::Topic(name) => Ok(config::describe_topic(&server, image.topic_configs(&name))),

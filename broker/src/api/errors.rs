@@ -47,6 +47,11 @@ impl Refusal {
     }
 }
 
+/// Kafka's code of why a topic was not made.
+pub fn create_topic_error_code(error: &CreateTopicError) -> i16 {
+    Refusal::from(error).code
+}
+
 impl From<ResponseError> for Refusal {
     fn from(error: ResponseError) -> Refusal {
         Refusal {

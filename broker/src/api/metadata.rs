@@ -14,7 +14,6 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use ottla_controller::create_topics::{CreateTopicError, CreateTopics, auto_topic};
 use ottla_proto::limits::{SMALL_ANSWER_PARTS, TOPIC_CREATION_WAIT_MS};
 use ottla_proto::metadata::{Image, Topic, is_internal_topic};
 use tokio::time::Instant;
@@ -166,7 +165,7 @@ async fn create_missing(services: &Services, asked: &[Asked]) -> HashMap<String,
     }
     let image = services.metadata.current();
     let missing = |asked: &Asked| match asked {
-        Asked::Name(name) if image.topic(name).is_none() => Some(auto_topic(&config, name)),
+        Asked::Name(name) if image.topic(name).is_none() => Some(name.to_string()),
         _ => None,
     };
     let topics: Vec<_> = asked.iter().filter_map(missing).collect();
@@ -174,11 +173,7 @@ async fn create_missing(services: &Services, asked: &[Asked]) -> HashMap<String,
         return HashMap::new();
     }
     let count = topics.len();
-    let request = CreateTopics {
-        topics,
-        validate_only: false,
-    };
-    let reply = match services.controller.create_topics(&request).await {
+    let reply = match services.controllers.create_topics(topics).await {
         Ok(reply) => reply,
         Err(error) => {
             tracing::warn!(%error, topics = count, "topics that clients asked for were not made");
@@ -187,15 +182,19 @@ async fn create_missing(services: &Services, asked: &[Asked]) -> HashMap<String,
     };
     let (mut made, mut not_made) = (Vec::new(), HashMap::new());
     let mut first_made = None;
-    for (name, result) in reply {
-        match result {
-            Ok(topic) => {
+    let image = services.metadata.current();
+    for (name, error) in reply {
+        match (error, image.topic(&name)) {
+            (None, Some(topic)) => {
+                made.push((topic.id, topic.partitions.len()));
                 first_made.get_or_insert(name);
-                made.push((topic.topic_id, topic.num_partitions as usize));
             }
-            // Another client was faster.
-            Err(CreateTopicError::Exists(_)) => {}
-            Err(error) => drop(not_made.insert(name, Refusal::from(&error))),
+            // It is gone again.
+            (None, None) => {}
+            (Some((code, why)), _) => {
+                let message = Some(why);
+                not_made.insert(name, Refusal { code, message });
+            }
         }
     }
     if let Some(first) = first_made {

@@ -12,6 +12,7 @@ mod request;
 #[cfg(test)]
 mod responses;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,10 +20,11 @@ use futures_util::future::BoxFuture;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::Decodable;
 use ottla_wire::guard;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use crate::board::RequestCounts;
 use crate::services::Services;
+pub use errors::create_topic_error_code;
 pub use reply::Reply;
 pub use request::{Malformed, Peer, RequestContext};
 
@@ -135,6 +137,62 @@ apis! {
     DescribeTopicPartitions = describe_topic_partitions, DescribeTopicPartitionsRequest, 0..=0;
 }
 
+/// What only the active controller decides. Clients may send it to any broker (KIP-590).
+fn is_for_controller(key: ApiKey) -> bool {
+    use ApiKey::*;
+    matches!(
+        key,
+        CreateTopics | DeleteTopics | CreatePartitions | AlterConfigs | IncrementalAlterConfigs
+    )
+}
+
+/// A request that another broker hands on; the whole response, its length included. Only for what
+/// [`is_for_controller`].
+pub fn forwarded(
+    services: Arc<Services>,
+    address: IpAddr,
+    listener: String,
+    frame: Bytes,
+) -> BoxFuture<'static, Result<Bytes, Malformed>> {
+    // Boxed: some handlers ask the controller, who answers this.
+    Box::pin(async move { answer_forwarded(&services, address, &listener, frame).await })
+}
+
+async fn answer_forwarded(
+    services: &Arc<Services>,
+    address: IpAddr,
+    listener: &str,
+    frame: Bytes,
+) -> Result<Bytes, Malformed> {
+    let header = guard::header(&frame).map_err(Malformed::guard)?;
+    let body = frame.slice(header.size_bytes..);
+    let api = APIS.iter().find(|api| api.key as i16 == header.api_key);
+    let api = api.filter(|api| is_for_controller(api.key));
+    let api = api.ok_or(Malformed::NotServed(header.api_key))?;
+    let version = header.api_version;
+    if version < api.served_from || version > api.advertised.1 {
+        let api = api.name;
+        return Err(Malformed::Version { api, version });
+    }
+    let limits = &services.guard_limits;
+    guard::check(header.api_key, version, &body, limits).map_err(Malformed::guard)?;
+    let (_here, gone) = watch::channel(false);
+    let context = RequestContext {
+        api,
+        version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id.map(str::to_owned),
+        peer: Arc::new(Peer {
+            address,
+            listener: listener.into(),
+            gone,
+        }),
+        place: OnceCell::new(),
+    };
+    let reply = answer(services, &context, body).await?;
+    Ok(reply.segments.concat().into())
+}
+
 /// Takes one frame (without its length). Waits only for room; what returns is to be awaited when
 /// all answers before it on the connection are sent.
 pub async fn start(
@@ -178,7 +236,7 @@ pub async fn start(
             Ok(Pending::holding(api, answer))
         }
         _ => {
-            let answer = answer_in_room(services.clone(), context, body);
+            let answer = answer_in_room(services.clone(), context, frame, body);
             Ok(Pending::holding(api, answer))
         }
     }
@@ -188,8 +246,25 @@ pub async fn start(
 async fn answer_in_room(
     services: Arc<Services>,
     context: RequestContext,
+    frame: Bytes,
     body: Bytes,
 ) -> Result<Reply, Malformed> {
+    if is_for_controller(context.api.key) && !services.metadata.is_leader() {
+        let peer = &context.peer;
+        let forwarded =
+            services
+                .controllers
+                .forward(frame, &peer.listener, peer.address.to_string());
+        match forwarded.await {
+            Ok(frame) => return Ok(Reply::segments(vec![frame], None)),
+            // The handler says it in the request's own words: NOT_CONTROLLER.
+            Err(error) => {
+                tracing::warn!(api = context.api.name, %error, "a request was not forwarded")
+            }
+        }
+    } else {
+        drop(frame);
+    }
     let mut reply = answer(&services, &context, body).await?;
     let waits = context.place.initialized();
     reply.charge(&services.fetch_room, waits).await?;

@@ -289,8 +289,7 @@ impl Shared {
             if !topic.config.cleanup_compact {
                 continue;
             }
-            let replicas =
-                (0..topic.partitions()).filter_map(|i| Some((i, topic.replica(i).ok()?)));
+            let replicas = topic.replicas();
             jobs.extend(replicas.map(|(index, replica)| Job {
                 topic: topic.topic.name.clone(),
                 index,

@@ -21,7 +21,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
-use ottla_controller::Controller;
 use ottla_coordinator::{Command, GroupConfig, ListedGroup, Response, partition_for};
 use ottla_proto::config::ServerConfig;
 use ottla_proto::ids::{NodeId, PartitionId};
@@ -29,6 +28,7 @@ use ottla_proto::limits::{COORDINATOR_LOADS, COORDINATOR_QUEUE, GROUP_RECORD_OVE
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::controllers::Controllers;
 use crate::metadata::Metadata;
 use crate::topics::{Replica, ServedTopic, Topics};
 use bounds::Bounds;
@@ -70,12 +70,12 @@ impl Coordinators {
     pub fn new(
         topics: Arc<Topics>,
         metadata: Arc<Metadata>,
-        controller: Arc<Controller<Metadata>>,
+        controllers: Arc<Controllers>,
         clock: ottla_raft::Clock,
         memory_bytes: usize,
     ) -> Arc<Coordinators> {
         Arc::new(Coordinators {
-            offsets_topic: OffsetsTopic::new(topics, metadata.clone(), controller),
+            offsets_topic: OffsetsTopic::new(topics, controllers),
             metadata,
             clock,
             shards: Mutex::new(Some(HashMap::new())),

@@ -3,36 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_controller::Controller;
-use ottla_controller::create_topics::{CreateTopicError, CreateTopics, auto_topic};
 use ottla_proto::limits::{OFFSETS_TOPIC_RETRY_MS, OFFSETS_TOPIC_WAIT_MS};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::CoordinatorError;
-use crate::metadata::Metadata;
+use crate::controllers::Controllers;
 use crate::topics::{ServedTopic, Topics};
 
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 pub struct OffsetsTopic {
     topics: Arc<Topics>,
-    metadata: Arc<Metadata>,
-    controller: Arc<Controller<Metadata>>,
+    controllers: Arc<Controllers>,
     /// One creation at a time; when the last one failed.
     failed_at_ms: Mutex<Option<i64>>,
 }
 
 impl OffsetsTopic {
-    pub fn new(
-        topics: Arc<Topics>,
-        metadata: Arc<Metadata>,
-        controller: Arc<Controller<Metadata>>,
-    ) -> OffsetsTopic {
+    pub fn new(topics: Arc<Topics>, controllers: Arc<Controllers>) -> OffsetsTopic {
         OffsetsTopic {
             topics,
-            metadata,
-            controller,
+            controllers,
             failed_at_ms: Mutex::new(None),
         }
     }
@@ -72,16 +64,13 @@ impl OffsetsTopic {
     }
 
     async fn create(&self) -> Result<Arc<ServedTopic>, String> {
-        let request = CreateTopics {
-            topics: vec![auto_topic(&self.metadata.config(), OFFSETS_TOPIC)],
-            validate_only: false,
-        };
-        let reply = self.controller.create_topics(&request).await;
-        for (_, created) in reply.map_err(|e| e.to_string())? {
-            match created {
-                // Another broker was faster.
-                Ok(_) | Err(CreateTopicError::Exists(_)) => {}
-                Err(error) => return Err(error.to_string()),
+        let made = self
+            .controllers
+            .create_topics(vec![OFFSETS_TOPIC.to_owned()])
+            .await;
+        for (_, error) in made.map_err(|e| e.to_string())? {
+            if let Some((_, why)) = error {
+                return Err(why);
             }
         }
         self.wait().await

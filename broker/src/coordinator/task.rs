@@ -285,7 +285,8 @@ impl Serving {
             let header = BatchHeader::parse(&batch).expect("it was just built");
             let append = append_command(self.replica.partition.id, &batch, &header);
             let group = &self.replica.group;
-            let ticket = group.append(vec![append.command], append.bytes, None);
+            let commands = vec![append.command];
+            let ticket = group.append_in_epoch(self.epoch, commands, append.bytes, None);
             self.appends.push_back(Box::pin(ticket.outcome()));
             self.replies.appended();
         }

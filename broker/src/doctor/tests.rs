@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::progress::Progress;
 use super::report::Report;
 use crate::cleaner::CleanerState;
-use crate::identity::Identity;
+use crate::identity::{Folder, Identity};
 use crate::topics::append_command;
 
 const GROUP: GroupId = GroupId(1);
@@ -114,7 +114,10 @@ impl World {
     async fn with(more: impl Fn(PartitionId) -> Vec<Command>) -> World {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
-        let identity = Identity::load_or_format(&data, 1).unwrap();
+        let identity = match Folder::open(&data, 1).unwrap() {
+            Folder::Formed(identity) => identity,
+            Folder::Prepared(prepared) => prepared.join("c".into(), Vec::new()).unwrap(),
+        };
         let memory = MemoryShares::of(256 << 20);
         let options = StoreOptions::new(memory);
         let store = RocksStore::open(&Identity::database(&data), &options).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ottla_peer::PeerServer;
-use ottla_proto::config::Connections;
+use ottla_proto::config::{Connections, ServerConfig};
 use ottla_proto::limits::{ACCEPT_RETRY_MS, CONNECTIONS, PREFACE_WAIT_MS};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::watch;
@@ -95,22 +95,26 @@ fn listen(address: SocketAddr, config: &Connections) -> io::Result<TcpListener> 
 pub struct Network {
     stop: watch::Sender<bool>,
     accepting: JoinSet<()>,
+    services: watch::Sender<Option<Arc<Services>>>,
 }
 
 impl Network {
+    /// Accepts, and serves peers. Clients wait until they are served, too.
     pub fn start(
         listeners: Vec<Bound>,
-        services: Arc<Services>,
+        config: Arc<ServerConfig>,
         peer_server: PeerServer,
     ) -> Network {
         let (stop, stopped) = watch::channel(false);
+        let (services, served) = watch::channel(None);
         let limits = Arc::new(ConnectionLimits::default());
         let rate = Arc::new(CreationRate::new(Instant::now()));
         let mut accepting = JoinSet::new();
         for bound in listeners {
             let listener = Listener {
                 name: bound.name,
-                services: services.clone(),
+                config: config.clone(),
+                served: served.clone(),
                 limits: limits.clone(),
                 rate: rate.clone(),
                 peers: peer_server.clone(),
@@ -120,7 +124,16 @@ impl Network {
                 accepting.spawn(listener.clone().accept(socket));
             }
         }
-        Network { stop, accepting }
+        Network {
+            stop,
+            accepting,
+            services,
+        }
+    }
+
+    /// Serves clients from now on.
+    pub fn serve_clients(&self, services: Arc<Services>) {
+        self.services.send_replace(Some(services));
     }
 
     /// Stops accepting and reading; waits until what was read is answered.
@@ -133,7 +146,9 @@ impl Network {
 #[derive(Clone)]
 struct Listener {
     name: Arc<str>,
-    services: Arc<Services>,
+    /// In force until there is metadata.
+    config: Arc<ServerConfig>,
+    served: watch::Receiver<Option<Arc<Services>>>,
     limits: Arc<ConnectionLimits>,
     rate: Arc<CreationRate>,
     peers: PeerServer,
@@ -141,6 +156,13 @@ struct Listener {
 }
 
 impl Listener {
+    fn config(&self) -> Arc<ServerConfig> {
+        match &*self.served.borrow() {
+            Some(services) => services.metadata.config(),
+            None => self.config.clone(),
+        }
+    }
+
     async fn accept(mut self, listener: TcpListener) {
         let mut connections = JoinSet::new();
         loop {
@@ -173,7 +195,7 @@ impl Listener {
     /// stay in the backlog. False if the broker stops.
     async fn wait_for_turn(&mut self) -> bool {
         loop {
-            let config = self.services.metadata.config();
+            let config = self.config();
             let per_second = config.connections.max_connections_per_second;
             let Err(wait) = self.rate.take(per_second, Instant::now()) else {
                 return true;
@@ -186,7 +208,7 @@ impl Listener {
     }
 
     fn admit(&self, from: SocketAddr) -> Option<Place> {
-        let config = self.services.metadata.config();
+        let config = self.config();
         let bounds = &config.connections;
         let per_address = bounds
             .max_connections_per_ip_overrides
@@ -212,7 +234,7 @@ impl Listener {
 
     async fn serve(mut self, stream: TcpStream, from: SocketAddr, place: Place) {
         let _ = stream.set_nodelay(true);
-        let idle = self.services.metadata.config().connections.max_idle_ms;
+        let idle = self.config().connections.max_idle_ms;
         let peer_or_client = tokio::select! {
             answer = is_peer(&stream, idle) => answer,
             _ = self.stopped.wait_for(|s| *s) => return,
@@ -220,11 +242,17 @@ impl Listener {
         match peer_or_client {
             Ok(true) => self.peers.serve(stream, self.stopped).await,
             Ok(false) => {
-                let (name, services) = (self.name.clone(), self.services);
-                let served =
-                    connection::serve(stream, from.ip(), name, services, self.stopped).await;
-                if let Err(error) = served {
-                    tracing::debug!(%from, %error, "connection closed");
+                let services = tokio::select! {
+                    services = self.served.wait_for(Option::is_some) => services.ok().and_then(|s| s.clone()),
+                    _ = self.stopped.wait_for(|s| *s) => None,
+                };
+                if let Some(services) = services {
+                    let name = self.name.clone();
+                    let served =
+                        connection::serve(stream, from.ip(), name, services, self.stopped).await;
+                    if let Err(error) = served {
+                        tracing::debug!(%from, %error, "connection closed");
+                    }
                 }
             }
             Err(error) => {
@@ -261,8 +289,6 @@ async fn is_peer(stream: &TcpStream, max_idle_ms: Option<u64>) -> io::Result<boo
 
 #[cfg(test)]
 mod tests {
-    use ottla_proto::config::ServerConfig;
-
     use super::*;
 
     async fn bind(host: &str) -> io::Result<Bound> {

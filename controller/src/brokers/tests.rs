@@ -18,6 +18,7 @@ fn lead(cluster: &mut ClusterImage, group_id: u32, leader: NodeId, leader_epoch:
         group_id,
         leader,
         leader_epoch,
+        in_sync: vec![leader],
     });
     let records = vec![record];
     cluster.apply(Decision { records, reply: () });
@@ -29,11 +30,15 @@ fn each_start_has_an_epoch_of_its_own() {
     for (id, incarnation, is_alive, expected) in [
         (1, 1, false, Ok(0)),
         (1, 1, true, Ok(0)),
-        (1, 2, true, Err(RegisterError::Duplicate(1))),
-        (1, 2, false, Ok(1)),
+        (1, 9, true, Err(RegisterError::Duplicate(1))),
+        (1, 2, true, Ok(1)),
         (2, 1, false, Ok(2)),
     ] {
-        let request = registration(id, Some("r"), incarnation);
+        let mut request = registration(id, Some("r"), incarnation);
+        if incarnation == 9 {
+            // Another process of that name, with a data folder of its own.
+            request.log_dirs = vec![Uuid::from_u128(9)];
+        }
         let decision = register(&cluster.image(), is_alive, &request);
         assert_eq!(cluster.apply(decision), expected);
     }

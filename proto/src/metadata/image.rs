@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::SharedMap;
 use super::records::SecurityProtocol;
-use crate::ids::{replica_id, GroupId, NodeId, PartitionId};
+use crate::ids::{GroupId, NodeId, PartitionId, replica_id};
 
 /// The metadata quorum's own topic. It is in no image, and no client may create it.
 pub const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
@@ -54,6 +54,8 @@ pub struct Group {
     pub leader: Option<NodeId>,
     /// Raft's term, and the leader epoch of all its partitions.
     pub leader_epoch: i32,
+    /// In-sync members, as the leader last reported them.
+    pub in_sync: Arc<[NodeId]>,
     /// Partitions placed in the group.
     pub partitions: u32,
 }

@@ -150,6 +150,10 @@ impl Image {
                 .and_then(|g| g.leader)
                 .filter(|l| r.members.contains(l)),
             leader_epoch: known.map_or(0, |g| g.leader_epoch),
+            in_sync: known.map_or_else(Default::default, |g| {
+                let still = |id: &&i32| r.members.contains(id);
+                g.in_sync.iter().filter(still).copied().collect()
+            }),
             partitions: known.map_or(0, |g| g.partitions),
         };
         self.groups.insert(id, group);
@@ -167,6 +171,7 @@ impl Image {
         if r.leader_epoch >= group.leader_epoch {
             group.leader = Some(r.leader).filter(|leader| *leader >= 0);
             group.leader_epoch = r.leader_epoch;
+            group.in_sync = r.in_sync.as_slice().into();
         }
         Ok(())
     }

@@ -94,6 +94,7 @@ fn push_group(out: &mut Vec<MetadataRecord>, group: &Group) {
             group_id: group.id.0,
             leader: group.leader.unwrap_or(-1),
             leader_epoch: group.leader_epoch,
+            in_sync: group.in_sync.to_vec(),
         }));
     }
 }

@@ -68,6 +68,7 @@ fn leader(group_id: u32, leader: i32, leader_epoch: i32) -> MetadataRecord {
         group_id,
         leader,
         leader_epoch,
+        in_sync: Vec::from_iter((leader >= 0).then_some(leader)),
     })
 }
 

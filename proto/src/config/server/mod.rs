@@ -14,8 +14,8 @@ use std::path::PathBuf;
 pub use listeners::{HostPort, Listener, Listeners, QuorumVoter, SecurityProtocol};
 pub use load::{Notice, notices_line};
 pub use sections::{
-    Cleaner, Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, Retention, Storage,
-    TopicCreation, Transactions,
+    Cleaner, Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, Replication, Retention,
+    Storage, TopicCreation, Transactions,
 };
 
 use super::values::{Origin, Values};
@@ -60,6 +60,7 @@ pub struct ServerConfig {
     pub groups: Groups,
     pub transactions: Transactions,
     pub lifecycle: Lifecycle,
+    pub replication: Replication,
     pub storage: Storage,
     values: Values,
 }
@@ -121,6 +122,7 @@ impl ServerConfig {
             groups: Groups::read(&values),
             transactions: Transactions::read(&values),
             lifecycle: Lifecycle::read(&values, problems),
+            replication: Replication::read(&values),
             storage: Storage::read(&values),
             values,
         };

@@ -112,6 +112,12 @@ pub struct Lifecycle {
     pub session_timeout_ms: u64,
 }
 
+/// How followers are judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replication {
+    pub lag_time_max_ms: u64,
+}
+
 /// What the store asks of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {
@@ -318,6 +324,14 @@ impl Transactions {
             replication_factor: values.short("transaction.state.log.replication.factor"),
             min_insync_replicas: values.int("transaction.state.log.min.isr"),
             producer_id_expiration_ms: number(values, "producer.id.expiration.ms"),
+        }
+    }
+}
+
+impl Replication {
+    pub(super) fn read(values: &Values) -> Self {
+        Self {
+            lag_time_max_ms: number(values, "replica.lag.time.max.ms"),
         }
     }
 }

@@ -1,8 +1,6 @@
 //! Replicas, quotas and metrics.
 
-use super::super::{
-    ALONE, ConfigDef, THROTTLES, Valid, class_unset, int, int_unset, list, long, text,
-};
+use super::super::{ConfigDef, THROTTLES, Valid, class_unset, int, int_unset, list, long, text};
 use super::NO_JVM_METRICS;
 
 const RAFT_STREAMS: &str = "replicas are fed by Raft streams, not by fetches";
@@ -16,8 +14,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "How long a replica may lag before it is no longer in sync.",
     )
     .at_least(1)
-    .high()
-    .no_effect(ALONE),
+    .high(),
     int(
         "num.replica.fetchers",
         "1",
