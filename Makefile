@@ -18,10 +18,13 @@ FUZZ_SECONDS ?= 600
 TOOLS := $(OTTLA_TEST_CACHE)/tools
 DEB := $(CARGO_TARGET_DIR)/debian/ottla.deb
 
-.PHONY: run test test-deploy unit clients deploy deb verify fix build setup setup-tests fuzz fuzz-short soak bench
+.PHONY: run cluster test test-deploy unit clients deploy deb verify fix build setup setup-tests fuzz fuzz-short soak bench
 
 run: build ## builds, starts Ottla, shows its main job on real input, stays up
 	@deploy/demo $(OTTLA)
+
+cluster: build ## three brokers on this machine, with replication, for a look
+	@deploy/cluster $(OTTLA)
 
 build: setup
 	cargo build $(CARGO_FLAGS)

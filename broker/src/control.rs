@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use ottla_controller::brokers::{Heartbeat, RegisterBroker};
@@ -189,7 +188,7 @@ impl ControlService {
         let services = self.services.get().and_then(Weak::upgrade);
         let services = services.ok_or(Refused::NotController)?;
         let address = request.address.parse().map_err(refused)?;
-        let frame = Bytes::from(request.frame);
+        let frame = request.frame;
         let answer = api::forwarded(services, address, request.listener, frame);
         let frame = answer.await.map_err(refused)?;
         Ok(control_reply::Kind::Forwarded(ForwardedReply {

@@ -187,7 +187,7 @@ mod tests {
         let founders = [1, 2, 3].map(replica);
         let formed = says(3, "c", &founders);
         assert_eq!(
-            next(1, &[formed.clone()]),
+            next(1, std::slice::from_ref(&formed)),
             Next::Join("c".into(), founders.to_vec())
         );
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ottla_controller::brokers::{self, Heartbeat, HeartbeatReply, RegisterBroker};
 use ottla_proto::config::{SecurityProtocol, ServerConfig};
@@ -19,6 +19,7 @@ pub struct Registration {
     ready: AtomicBool,
     request: RegisterBroker,
     interval: Duration,
+    timeout: Duration,
 }
 
 impl Registration {
@@ -50,6 +51,7 @@ impl Registration {
             ready: AtomicBool::new(false),
             request,
             interval,
+            timeout: Duration::from_millis(config.lifecycle.registration_timeout_ms),
         }
     }
 
@@ -58,15 +60,23 @@ impl Registration {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Registers, however long the quorum takes to elect its leader.
+    /// Registers. A quorum without a leader is waited for, a refusal only for
+    /// `initial.broker.registration.timeout.ms`: another process that is registered as this node may end.
     pub async fn register(&self, controllers: &Controllers) -> Result<(), ControlError> {
+        let deadline = Instant::now() + self.timeout;
         loop {
             match controllers.register(&self.request).await {
                 Ok(epoch) => {
                     self.epoch.store(epoch, Ordering::Release);
                     return Ok(());
                 }
-                Err(error @ ControlError::Refused(_)) => return Err(error),
+                Err(error @ ControlError::Refused(_)) => {
+                    if Instant::now() + self.interval > deadline {
+                        return Err(error);
+                    }
+                    tracing::warn!(%error, "not registered yet");
+                    tokio::time::sleep(self.interval).await;
+                }
                 Err(error) => tracing::warn!(%error, "not registered yet"),
             }
         }

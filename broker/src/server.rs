@@ -256,7 +256,7 @@ impl Server {
     /// Hands over what it leads, stops accepting, answers what was asked, and leaves everything on disk.
     pub async fn stop(self) {
         self.telemetry.set_ready(false);
-        if is_clustered(&self.config) {
+        if is_clustered(&self.config) && self.config.lifecycle.controlled_shutdown {
             self.registration.leave(&self.services.controllers).await;
             let config = self.services.metadata.config();
             let max_lag = Duration::from_millis(config.replication.lag_time_max_ms);

@@ -318,6 +318,7 @@ impl ClusterImage {
                     group,
                     leader,
                     leader_epoch,
+                    in_sync: leader.into_iter().collect(),
                 };
                 let _ = self.apply(leaders::decide(&image, id, epoch(id), &[report]));
             }

@@ -110,6 +110,9 @@ pub struct Transactions {
 pub struct Lifecycle {
     pub heartbeat_interval_ms: u64,
     pub session_timeout_ms: u64,
+    pub registration_timeout_ms: u64,
+    /// Whether a broker hands over what it leads before it stops.
+    pub controlled_shutdown: bool,
 }
 
 /// How followers are judged.
@@ -342,6 +345,8 @@ impl Lifecycle {
         let lifecycle = Self {
             heartbeat_interval_ms: number(values, heartbeat),
             session_timeout_ms: number(values, session),
+            registration_timeout_ms: number(values, "initial.broker.registration.timeout.ms"),
+            controlled_shutdown: values.boolean("controlled.shutdown.enable"),
         };
         if lifecycle.heartbeat_interval_ms >= lifecycle.session_timeout_ms {
             let text = format!("must be less than {session}, or every broker is fenced");

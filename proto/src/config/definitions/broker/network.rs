@@ -1,6 +1,6 @@
 //! Listeners, connections and requests.
 
-use super::super::{ALONE, ConfigDef, Valid, int, list, long, text, text_unset};
+use super::super::{ConfigDef, OWN_PACE, Valid, int, list, long, text, text_unset};
 use super::{BOUNDED_WAITS, THREADS};
 
 pub(super) static DEFS: &[ConfigDef] = &[
@@ -27,8 +27,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
     text_unset(
         "inter.broker.listener.name",
         "The listener that brokers use among themselves; PLAINTEXT if unset.",
-    )
-    .no_effect(ALONE),
+    ),
     text(
         "security.inter.broker.protocol",
         "PLAINTEXT",
@@ -77,14 +76,14 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "How long a connection to another node may take to open.",
     )
     .at_least(1)
-    .no_effect(ALONE),
+    .no_effect(OWN_PACE),
     long(
         "socket.connection.setup.timeout.max.ms",
         "30000",
         "The longest that the previous timeout grows to after failures.",
     )
     .at_least(1)
-    .no_effect(ALONE),
+    .no_effect(OWN_PACE),
     int(
         "max.connections",
         "2147483647",
@@ -166,7 +165,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .at_least(1)
     .high()
-    .no_effect(ALONE),
+    .no_effect(OWN_PACE),
     int(
         "fetch.max.bytes",
         "57671680",

@@ -1,7 +1,8 @@
 //! Who this process is: its roles, the metadata quorum, and how it starts and stops.
 
 use super::super::{
-    ALONE, ConfigDef, Valid, boolean, int, int_unset, list, long, long_unset, text, text_unset,
+    BY_HAND, BY_VOTERS, ConfigDef, Valid, boolean, int, int_unset, list, long, long_unset, text,
+    text_unset,
 };
 use super::{FIXED_QUORUM, METADATA_KEPT, NO_ZOOKEEPER, PERIODIC, ROWS_NOT_FILES};
 use crate::memory::MIN_MEMORY_BYTES;
@@ -40,10 +41,10 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "controller.quorum.bootstrap.servers",
         "",
         "Controllers, as `host:port`, from which this process finds the metadata quorum. A server \
-         with more than one does not start yet.",
+         that has more than one, and no `controller.quorum.voters`, does not start yet.",
     )
     .high()
-    .no_effect(ALONE),
+    .no_effect(BY_VOTERS),
     boolean(
         "controller.quorum.auto.join.enable",
         "false",
@@ -136,8 +137,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "60000",
         "How long a starting broker tries to register before it exits.",
     )
-    .at_least(1)
-    .no_effect(ALONE),
+    .at_least(1),
     int(
         "broker.heartbeat.interval.ms",
         "2000",
@@ -149,8 +149,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "9000",
         "How long a broker may be silent before the controller fences it.",
     )
-    .at_least(1)
-    .no_effect(ALONE),
+    .at_least(1),
     long(
         "server.max.startup.time.ms",
         "9223372036854775807",
@@ -162,8 +161,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "controlled.shutdown.enable",
         "true",
         "Whether a broker hands its leaderships over before it stops.",
-    )
-    .no_effect(ALONE),
+    ),
     boolean(
         "delete.topic.enable",
         "true",
@@ -176,7 +174,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "Whether the controller moves leaderships back to the preferred replicas.",
     )
     .high()
-    .no_effect(ALONE),
+    .no_effect(BY_HAND),
     int(
         "leader.imbalance.check.interval.seconds",
         "300",
@@ -184,7 +182,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .at_least(1)
     .high()
-    .no_effect(ALONE),
+    .no_effect(BY_HAND),
     boolean(
         "unclean.leader.election.enable",
         "false",
