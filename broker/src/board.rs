@@ -144,9 +144,14 @@ impl Board {
                 led += 1;
                 under_replicated += usize::from(!is_whole(replica.partition.group));
             }
-            let groups = topic.topic.partitions.iter().map(|p| image.group(p.group));
-            offline += groups
-                .filter(|g| g.is_none_or(|g| g.leader.is_none()))
+            // What is led here may not have been told yet.
+            let is_led = |index, group| {
+                let led = || topic.replica(index).is_ok_and(|r| r.lead(-1).is_ok());
+                image.group(group).is_some_and(|g| g.leader.is_some()) || led()
+            };
+            let partitions = (0..).zip(&topic.topic.partitions);
+            offline += partitions
+                .filter(|(index, p)| !is_led(*index, p.group))
                 .count();
         }
         let gauges = [

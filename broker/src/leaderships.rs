@@ -68,7 +68,7 @@ impl Leaderships {
             if is_told && !with_in_sync {
                 continue;
             }
-            let in_sync = in_sync(&group, max_lag);
+            let in_sync = in_sync(&image, &group, max_lag);
             if !is_told || *known.in_sync != *in_sync {
                 reports.push(LeaderReport {
                     group: known.id,
@@ -103,9 +103,14 @@ impl Leaderships {
     }
 }
 
-/// Nodes in sync, by id.
-fn in_sync(group: &Group, max_lag: Duration) -> Vec<NodeId> {
-    let mut nodes: Vec<_> = group.in_sync(max_lag).into_iter().map(node_of).collect();
+/// Nodes in sync, by id. A replica in a data folder that its node has no more is not.
+pub fn in_sync(image: &Image, group: &Group, max_lag: Duration) -> Vec<NodeId> {
+    let is_there = |replica: &u64| {
+        let broker = image.broker(node_of(*replica));
+        broker.is_none_or(|broker| broker.replica_id() == *replica)
+    };
+    let replicas = group.in_sync(max_lag).into_iter().filter(is_there);
+    let mut nodes: Vec<_> = replicas.map(node_of).collect();
     nodes.sort_unstable();
     nodes.dedup();
     nodes

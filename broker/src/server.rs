@@ -174,6 +174,7 @@ impl Server {
         }
         let registration = Arc::new(Registration::new(&identity, &config));
         registration.register(&controllers).await?;
+        peers.registered(registration.epoch());
         metadata.wait_for_broker(registration.epoch()).await;
 
         let topics = Arc::new(Topics::new(

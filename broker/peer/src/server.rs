@@ -1,6 +1,7 @@
 //! Answers peers that dialled this node.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -49,6 +50,8 @@ struct Stages {
 /// A node of a cluster.
 struct Member {
     me: PeerInfo,
+    /// -1 until it has registered as a broker.
+    broker_epoch: AtomicI64,
     groups: Arc<Groups>,
 }
 
@@ -82,8 +85,19 @@ impl PeerServer {
 
     /// The node belongs to a cluster, and its groups may be talked to.
     pub fn join(&self, me: PeerInfo, groups: Arc<Groups>) {
-        let joined = self.0.member.set(Member { me, groups });
+        let joined = self.0.member.set(Member {
+            broker_epoch: AtomicI64::new(me.broker_epoch),
+            me,
+            groups,
+        });
         assert!(joined.is_ok(), "a node joins its cluster once");
+    }
+
+    /// The node is a broker of this epoch.
+    pub fn registered(&self, broker_epoch: i64) {
+        if let Some(member) = self.0.member.get() {
+            member.broker_epoch.store(broker_epoch, Ordering::Relaxed);
+        }
     }
 
     /// What is told to nodes that ask who this one is.
@@ -220,8 +234,9 @@ impl Peer for Calls {
     type LinkStream = BoxStream<'static, Result<Frame, Status>>;
 
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
-        let (me, request) = (&self.server.member()?.me, request.get_ref());
-        let reply = peer::answer_hello(me, request)?;
+        let (member, request) = (self.server.member()?, request.get_ref());
+        let mut reply = peer::answer_hello(&member.me, request)?;
+        reply.broker_epoch = member.broker_epoch.load(Ordering::Relaxed);
         if *self.caller.get_or_init(|| request.node_id) != request.node_id {
             let why = "another node has said hello on this connection";
             return Err(Status::failed_precondition(why));

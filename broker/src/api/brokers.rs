@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::errors::NONE;
+use crate::leaderships;
 use crate::services::Services;
 use crate::topics::Replica;
 
@@ -175,7 +176,7 @@ pub(super) fn lacks_replicas(
     }
     let config = services.metadata.config();
     let max_lag = Duration::from_millis(config.replication.lag_time_max_ms);
-    replica.group.in_sync(max_lag).len() < asked
+    leaderships::in_sync(&image, &replica.group, max_lag).len() < asked
 }
 
 /// This broker knows best whether it leads; of others it knows what they reported. The only member

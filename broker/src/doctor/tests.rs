@@ -116,7 +116,7 @@ impl World {
         let data = folder.path().join("data");
         let identity = match Folder::open(&data, 1).unwrap() {
             Folder::Formed(identity) => identity,
-            Folder::Prepared(prepared) => prepared.join("c".into(), Vec::new()).unwrap(),
+            Folder::Prepared(prepared) => prepared.join("a-cluster".into(), Vec::new()).unwrap(),
         };
         let memory = MemoryShares::of(256 << 20);
         let options = StoreOptions::new(memory);
@@ -517,7 +517,8 @@ async fn metadata_that_does_not_fit_is_found() {
     std::fs::write(&meta, text.replace(&cluster, "another")).unwrap();
     world.assert_damaged(&["meta.properties: meta.properties says cluster another"]);
     std::fs::write(&meta, text.replace("node.id=1", "node.id=2")).unwrap();
-    world.assert_damaged(&["this folder's is 8589934592"]);
+    let other = Identity::read(&world.data()).unwrap().replica_id();
+    world.assert_damaged(&[&format!("this folder's is {other}")]);
     std::fs::write(&meta, text).unwrap();
 
     let mut bad = world.stored(METADATA_PARTITION, 0);

@@ -1,5 +1,7 @@
 use ottla_proto::limits::PRODUCER_ID_BLOCK;
 
+use uuid::Uuid;
+
 use super::*;
 use crate::MemoryLog;
 use crate::alter_configs::{Change, Resource};
@@ -159,10 +161,9 @@ async fn silent_brokers_are_fenced() {
     assert_eq!(controller.fence_expired(end).await.unwrap(), [1]);
     assert!(controller.image().broker(1).unwrap().fenced);
     // A session that ended frees the id; one that goes on does not.
-    let taken = controller
-        .register_broker(&registration(2, None, 5), end)
-        .await
-        .unwrap();
+    let mut other = registration(2, None, 5);
+    other.log_dirs = vec![Uuid::from_u128(99)];
+    let taken = controller.register_broker(&other, end).await.unwrap();
     assert_eq!(taken, Err(RegisterError::Duplicate(2)));
     let free = controller
         .register_broker(&registration(1, None, 5), end)

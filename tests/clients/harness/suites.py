@@ -17,6 +17,8 @@ class Suite:
     limit_s: int
     command: Callable
     count: Callable
+    # Of the cluster that it gets.
+    brokers: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,7 @@ def _upstream_kafka_python(bootstrap, folder):
 
 
 SUITES = [
+    Suite("cluster", 900, _pytest("cluster", limit_s=240), count_pytest, brokers=3),
     Suite("librdkafka", 240, _pytest("librdkafka"), count_pytest),
     Suite("kafka-python", 240, _pytest("kafka_python"), count_pytest),
     Suite("aiokafka", 240, _pytest("aiokafka_client"), count_pytest),

@@ -127,7 +127,7 @@ async fn damaged_files_are_found_and_named() {
         gone(&bad.join("db/CURRENT"));
         doctor_with(&bad, &[]).assert(DAMAGED, &["CURRENT"]);
         copy(&good, &bad);
-        fs::write(bad.join("meta.properties"), "ottla.format=1\nnode.id=x\n").expect("written");
+        fs::write(bad.join("meta.properties"), "ottla.format=2\nnode.id=x\n").expect("written");
         doctor_with(&bad, &[]).assert(DAMAGED, &["meta.properties", "node.id"]);
     })
     .await;
@@ -214,7 +214,7 @@ async fn what_is_no_data_folder_is_refused_or_damaged() {
         let meta = folder.join("meta.properties");
         fs::write(&meta, "version=1\ncluster.id=x\nnode.id=1\n").expect("written");
         doctor_with(folder, &[]).assert(NOT_CHECKED, &["Apache Kafka"]);
-        let ours = "ottla.format=1\ncluster.id=x\nnode.id=1\n\
+        let ours = "ottla.format=2\ncluster.id=x\nottla.founders=\nnode.id=1\n\
                     directory.id=67e55044-10b1-426f-9247-bb680e5fe0c8\n";
         fs::write(&meta, ours).expect("written");
         doctor_with(folder, &[]).assert(NOT_CHECKED, &["no database"]);

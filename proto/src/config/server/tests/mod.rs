@@ -153,7 +153,7 @@ fn a_broker_of_a_cluster_from_the_environment_of_a_container() {
     ];
     let (config, notices) = load(None, &env, &[]).unwrap();
     let keys: Vec<_> = notices.iter().map(|notice| notice.key.as_str()).collect();
-    assert_eq!(keys, ["inter.broker.listener.name"]);
+    assert!(keys.is_empty(), "{keys:?}");
     assert_eq!(config.node_id, 4);
     assert_eq!(
         config.roles,
