@@ -87,6 +87,16 @@ impl Group {
         )
     }
 
+    /// Those that are voters whichever way a change of members ends.
+    fn settled_voters(&self) -> BTreeSet<u64> {
+        let metrics = self.raft.server_metrics();
+        let seen = metrics.borrow_watched();
+        let configs = seen.membership_config.membership().get_joint_config();
+        let mut voters = configs.iter().cloned();
+        let first = voters.next().unwrap_or_default();
+        voters.fold(first, |settled, config| &settled & &config)
+    }
+
     /// The replica that leads, as far as this one knows.
     pub fn leader(&self) -> Option<u64> {
         let metrics = self.raft.server_metrics();
@@ -128,15 +138,19 @@ impl Group {
     }
 
     /// Voters that had the whole log within `max_lag` (`replica.lag.time.max.ms`), this one among them:
-    /// the in-sync replicas. A process that is known to be gone is not in sync.
+    /// the in-sync replicas. A process that is known to be gone is not in sync, and has to catch up when it
+    /// is back. While members change, those count that are voters before and after.
     pub fn in_sync(&self, max_lag: Duration) -> Vec<u64> {
         let there = |m: &MemberProgress| {
             m.replica == self.replica || self.peers.presence(m.node) != Presence::Gone
         };
         let progress = self.progress();
-        let within = progress
-            .iter()
-            .filter(|m| m.voter && m.caught_up.is_some_and(|ago| ago <= max_lag) && there(m));
+        let settled = self.settled_voters();
+        let within = progress.iter().filter(|m| {
+            settled.contains(&m.replica)
+                && m.caught_up.is_some_and(|ago| ago <= max_lag)
+                && there(m)
+        });
         within.map(|m| m.replica).collect()
     }
 
@@ -169,6 +183,9 @@ impl Group {
             };
         }
         let matched = matched.unwrap_or_default();
+        followers
+            .caught_up
+            .retain(|id, _| self.peers.presence(node_of(*id)) != Presence::Gone);
         followers
             .caught_up
             .retain(|id, _| voters.contains(id) || matched.contains_key(id));
