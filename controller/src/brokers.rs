@@ -7,7 +7,7 @@ use ottla_proto::metadata::{
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::Decision;
+use crate::{Decision, leaders};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RegisterBroker {
@@ -89,10 +89,14 @@ pub fn register(
         let what = "the registration does not fit into a metadata record";
         return Decision::reply(Err(RegisterError::Invalid(what)));
     }
-    Decision {
-        reply: Ok(record.broker_epoch),
-        records: vec![MetadataRecord::RegisterBroker(record)],
-    }
+    let reply = Ok(record.broker_epoch);
+    // Another process: what the one before it led and followed is over.
+    let mut records = match known {
+        Some(_) => Vec::new(),
+        None => leaders::without(image, &[request.broker_id]),
+    };
+    records.push(MetadataRecord::RegisterBroker(record));
+    Decision { records, reply }
 }
 
 fn registration(request: &RegisterBroker, broker_epoch: i64) -> records::RegisterBroker {
@@ -223,9 +227,10 @@ pub fn fence_expired(
     let expired =
         |broker: &&std::sync::Arc<Broker>| !broker.fenced && !is_alive(broker.id, broker.epoch);
     let expired = image.brokers().filter(expired);
-    let (records, reply) = expired
+    let (mut records, reply): (Vec<_>, Vec<_>) = expired
         .map(|broker| (change(broker, Some(true), None), broker.id))
         .unzip();
+    records.extend(leaders::without(image, &reply));
     Decision { records, reply }
 }
 

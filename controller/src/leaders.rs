@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_proto::ids::{GroupId, NodeId};
-use ottla_proto::metadata::{Image, MetadataRecord, records};
+use ottla_proto::metadata::{Group, Image, MetadataRecord, records};
 
 use crate::Decision;
 use crate::brokers::{StaleBroker, check_epoch};
@@ -74,6 +74,32 @@ pub fn decide(
     }
 }
 
+/// The groups without brokers whose processes have ended: they lead none, and are in sync in none, until a
+/// leader says so again. The only member of a group stays what it is.
+pub fn without(image: &Image, ended: &[NodeId]) -> Vec<MetadataRecord> {
+    let counted = |group: &&Group| {
+        let mut told = group.leader.iter().chain(group.in_sync.iter());
+        group.members.len() > 1 && told.any(|id| ended.contains(id))
+    };
+    let without = |group: &Group| {
+        MetadataRecord::LeaderChange(records::LeaderChange {
+            group_id: group.id.0,
+            leader: group
+                .leader
+                .filter(|leader| !ended.contains(leader))
+                .unwrap_or(-1),
+            leader_epoch: group.leader_epoch,
+            in_sync: group
+                .in_sync
+                .iter()
+                .copied()
+                .filter(|id| !ended.contains(id))
+                .collect(),
+        })
+    };
+    image.groups().filter(counted).map(without).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +163,43 @@ mod tests {
             let group = image.group(GroupId(1)).unwrap();
             assert_eq!((group.leader, group.leader_epoch), expected, "{reports:?}");
         }
+    }
+
+    #[test]
+    fn who_starts_again_or_falls_silent_leads_nothing() {
+        use crate::brokers;
+        use crate::tests::registration;
+
+        let mut cluster = ClusterImage::with_brokers(3);
+        cluster.create_on("a", &[&[1, 2, 3], &[2, 3, 1]]);
+        cluster.create_on("b", &[&[2]]);
+        let of = |group, leader, in_sync: &[NodeId]| LeaderReport {
+            in_sync: in_sync.to_vec(),
+            ..report(group, Some(leader), 4)
+        };
+        let reports = [of(1, 1, &[1, 2, 3]), of(2, 2, &[2, 3]), of(3, 2, &[2])];
+        for (broker, report) in [1, 2, 2].into_iter().zip(reports) {
+            let epoch = cluster.image().broker(broker).unwrap().epoch;
+            let decision = decide(&cluster.image(), broker, epoch, &[report]);
+            cluster.apply(decision).unwrap();
+        }
+        let seen = |cluster: &ClusterImage| {
+            let image = cluster.image();
+            let groups = image.groups().map(|g| (g.leader, g.in_sync.to_vec()));
+            Vec::from_iter(groups)
+        };
+        let expected = [(Some(1), vec![1, 3]), (None, vec![3]), (Some(2), vec![2])];
+        let decision = brokers::register(&cluster.image(), false, &registration(2, None, 77));
+        cluster.apply(decision).unwrap();
+        assert_eq!(seen(&cluster), expected);
+        cluster.fence(3);
+        let expected = [(Some(1), vec![1]), (None, vec![]), (Some(2), vec![2])];
+        assert_eq!(seen(&cluster), expected);
+        // It led all the time.
+        let epoch = cluster.image().broker(2).unwrap().epoch;
+        let decision = decide(&cluster.image(), 2, epoch, &[of(2, 2, &[2, 3])]);
+        cluster.apply(decision).unwrap();
+        assert_eq!(seen(&cluster)[1], (Some(2), vec![2, 3]));
     }
 
     #[test]
