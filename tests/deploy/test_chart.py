@@ -75,8 +75,8 @@ def test_kubernetes_takes_one_broker(parts):
 
 
 @pytest.mark.parametrize("parts", ALONE + PAIRS, ids=lambda parts: "+".join(parts) or "default")
-def test_kubernetes_takes_three_brokers(for_clusters, parts):
-    check(chart.render(merged(parts) | {"replicas": 3}, chart=for_clusters))
+def test_kubernetes_takes_three_brokers(parts):
+    check(chart.render(merged(parts) | {"replicas": 3}))
 
 
 def check(objects):
@@ -135,14 +135,14 @@ def test_the_default_is_safe():
     assert grace >= chart.container(objects)["lifecycle"]["preStop"]["sleep"]["seconds"] + 30
 
 
-def test_budget_of_disruption_only_with_several(for_clusters):
-    assert ("PodDisruptionBudget", "ottla") not in chart.render()
-    three = chart.render({"replicas": 3}, chart=for_clusters)
+def test_budget_of_disruption_only_with_several():
+    assert ("PodDisruptionBudget", "ottla") not in chart.render({"replicas": 1})
+    three = chart.render({"replicas": 3})
     assert three["PodDisruptionBudget", "ottla"]["spec"]["maxUnavailable"] == 1
 
 
-def test_three_brokers_know_each_other(for_clusters):
-    objects = chart.render({"replicas": 3, "externalAccess": EXTERNAL}, chart=for_clusters)
+def test_three_brokers_know_each_other():
+    objects = chart.render({"replicas": 3, "externalAccess": EXTERNAL})
     files = [chart.properties(objects, index) for index in range(3)]
     voters = ",".join(f"{i}@ottla-{i}.ottla-headless.events.svc.cluster.local:9093" for i in range(3))
     for index, file in enumerate(files):
@@ -160,9 +160,9 @@ def test_three_brokers_know_each_other(for_clusters):
     assert different == {"node.id", "advertised.listeners"}
 
 
-def test_external_load_balancers(for_clusters):
+def test_external_load_balancers():
     values = VALUES["external-loadbalancer"] | {"replicas": 3}
-    objects = chart.render(values, chart=for_clusters)
+    objects = chart.render(values)
     service = objects["Service", "ottla-2-external"]
     assert service["metadata"]["annotations"] == {"external-dns.alpha.kubernetes.io/hostname": "kafka-2.example.com"}
     assert service["spec"]["loadBalancerSourceRanges"] == ["10.0.0.0/8"]

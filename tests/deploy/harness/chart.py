@@ -9,7 +9,6 @@ import yaml
 from harness import tools
 
 CHART = tools.ROOT / "deploy" / "helm" / "ottla"
-SUPPORTED = '{{- define "ottla.supported.replicas" -}}1{{- end -}}'
 NAMESPACE = "events"
 
 
@@ -40,18 +39,6 @@ def render(values=None, *, chart=CHART, release="ottla"):
 def notes(values=None):
     text = helm("install", "ottla", str(CHART), "--namespace", NAMESPACE, "--dry-run=client", values=values)
     return text.split("NOTES:\n")[1]
-
-
-def for_clusters(folder):
-    """A copy of the chart as it will be once several brokers form a cluster: one line is another."""
-    copy = pathlib.Path(folder) / "ottla"
-    if not copy.exists():
-        shutil.copytree(CHART, copy)
-        file = copy / "templates" / "_supported.tpl"
-        text = file.read_text()
-        if SUPPORTED in text:
-            file.write_text(text.replace(SUPPORTED, SUPPORTED.replace("1", "1 3 5")))
-    return copy
 
 
 def properties(objects, index=0, name="ottla"):

@@ -1,8 +1,5 @@
-{{/*
-What the broker of this release can do. Clusters: when several brokers form one, list their numbers here
-(1 3 5), and make the default in values.yaml 3.
-*/}}
-{{- define "ottla.supported.replicas" -}}1{{- end -}}
+{{/* How many brokers there may be: all of them vote, and an even number tolerates no more than one less. */}}
+{{- define "ottla.supported.replicas" -}}1 3 5{{- end -}}
 
 {{- define "ottla.check" -}}
 {{- $supported := splitList " " (include "ottla.supported.replicas" .) }}
