@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::EmptyNode;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::{EmptyNode, Instant as _};
 use ottla_proto::ids::NodeId;
 use ottla_proto::limits::{GROUP_MEMBERS, GROUP_WATCH_MS};
 use ottla_proto::peer::{Call, call};
@@ -47,6 +47,19 @@ pub struct MemberProgress {
     pub lag_entries: u64,
     /// How long ago it had all that the leader had; `None`: not since this leader was elected.
     pub caught_up: Option<Duration>,
+    /// How long ago the leader asked what the member answered last; `None`: it has not answered this leader.
+    pub answered: Option<Duration>,
+}
+
+/// A group as its leader sees it. Positions count the entries of its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    pub leader_epoch: i32,
+    /// Where the leader's log ends.
+    pub end: u64,
+    /// Where what a majority has ends.
+    pub committed: u64,
+    pub members: Vec<MemberProgress>,
 }
 
 /// When each member last had the whole log.
@@ -100,6 +113,7 @@ impl Group {
         let Some(matched) = matched else {
             return Vec::new();
         };
+        let answers = self.answers();
         let followers = self
             .followers
             .lock()
@@ -122,9 +136,40 @@ impl Group {
                 voter: voters.contains(replica),
                 lag_entries,
                 caught_up,
+                answered: match own {
+                    true => Some(Duration::ZERO),
+                    false => answers.get(replica).copied(),
+                },
             }
         };
         voters.union(&learners).map(member).collect()
+    }
+
+    /// Where the group stands. `None` on a replica that does not lead.
+    pub fn status(&self) -> Option<GroupStatus> {
+        let leader_epoch = self.leader_epoch()?;
+        let committed = {
+            let metrics = self.raft.data_metrics();
+            let seen = metrics.borrow_watched();
+            seen.cluster_committed.map_or(0, |id| id.index + 1)
+        };
+        let members = self.progress();
+        let (end, _) = self.replicated();
+        Some(GroupStatus {
+            leader_epoch,
+            end: end.max(committed),
+            committed,
+            members,
+        })
+    }
+
+    /// How long ago the leader asked what each follower has answered last.
+    fn answers(&self) -> BTreeMap<u64, Duration> {
+        let metrics = self.raft.data_metrics();
+        let seen = metrics.borrow_watched();
+        let answers = seen.heartbeat.iter().flatten();
+        let answers = answers.filter_map(|(id, at)| Some((*id, at.as_deref()?.elapsed())));
+        answers.collect()
     }
 
     /// Voters that had the whole log within `max_lag` (`replica.lag.time.max.ms`), this one among them:
