@@ -131,6 +131,7 @@ apis! {
     CreatePartitions = create_partitions, CreatePartitionsRequest, 0..=3;
     DeleteGroups = delete_groups, DeleteGroupsRequest, 0..=2;
     IncrementalAlterConfigs = incremental_alter_configs, IncrementalAlterConfigsRequest, 0..=1;
+    ElectLeaders = elect_leaders, ElectLeadersRequest, 0..=2;
     OffsetDelete = offset_delete, OffsetDeleteRequest, 0..=0;
     DescribeQuorum = describe_quorum, DescribeQuorumRequest, 0..=2;
     DescribeCluster = describe_cluster, DescribeClusterRequest, 0..=2;
@@ -149,6 +150,7 @@ fn is_for_controller(key: ApiKey) -> bool {
             | AlterConfigs
             | IncrementalAlterConfigs
             | DescribeQuorum
+            | ElectLeaders
     )
 }
 
