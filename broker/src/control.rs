@@ -159,6 +159,7 @@ impl ControlService {
             leader: Some(report.leader).filter(|leader| *leader >= 0),
             leader_epoch: report.leader_epoch,
             in_sync: report.in_sync,
+            voters: report.voters,
         };
         let reports: Vec<_> = reports.reports.into_iter().map(report).collect();
         let reported = self

@@ -109,6 +109,7 @@ impl Controllers {
             leader: report.leader.unwrap_or(-1),
             leader_epoch: report.leader_epoch,
             in_sync: report.in_sync.clone(),
+            voters: report.voters.clone(),
         });
         let kind = control_request::Kind::Leaders(LeaderReports {
             broker_epoch,

@@ -143,6 +143,7 @@ mod tests {
             leader: Some(leader),
             leader_epoch: image.group(GroupId(group)).unwrap().leader_epoch + 1,
             in_sync: in_sync.to_vec(),
+            voters: Vec::new(),
         };
         let epoch = image.broker(leader).unwrap().epoch;
         let decision = leaders::decide(&image, leader, epoch, &[report]);

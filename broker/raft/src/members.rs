@@ -12,6 +12,7 @@ use ottla_proto::peer::{Call, call};
 use tokio::time::Instant;
 
 use crate::group::Group;
+use crate::group_log::lock;
 use crate::peers::Presence;
 use crate::transport::{Channel, node_of};
 use crate::types::{LogId, TypeConfig};
@@ -98,6 +99,21 @@ impl Group {
             membership.voter_ids().collect(),
             membership.learner_ids().collect(),
         )
+    }
+
+    /// The voters, once what made them the voters is applied here and nothing else is under way.
+    pub fn settled_voters(&self) -> Option<BTreeSet<u64>> {
+        let (effective, applied) = {
+            let metrics = self.raft.server_metrics();
+            let effective = *metrics.borrow_watched().membership_config.log_id();
+            (
+                effective,
+                lock(&self.log.applied).checkpoint.membership.clone(),
+            )
+        };
+        let is_joint = applied.membership().get_joint_config().len() != 1;
+        let is_settled = *applied.log_id() == effective && !is_joint;
+        is_settled.then(|| applied.membership().voter_ids().collect())
     }
 
     /// The replica that leads, as far as this one knows.

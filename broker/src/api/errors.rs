@@ -7,6 +7,7 @@ use ottla_controller::create_partitions::CreatePartitionsError;
 use ottla_controller::create_topics::CreateTopicError;
 use ottla_controller::delete_topics::DeleteTopicError;
 use ottla_controller::elect_leaders::ElectError;
+use ottla_controller::reassignments::ReassignError;
 use ottla_controller::{ControllerError, PlacementError};
 use ottla_coordinator::GroupError;
 use ottla_log::StoreError;
@@ -248,6 +249,22 @@ impl From<&ElectError> for Refusal {
                 ResponseError::PreferredLeaderNotAvailable
             }
             ElectError::NoUnclean => ResponseError::EligibleLeadersNotAvailable,
+        };
+        Refusal::new(code, error.to_string())
+    }
+}
+
+impl From<&ReassignError> for Refusal {
+    fn from(error: &ReassignError) -> Refusal {
+        use ReassignError as E;
+        let code = match error {
+            E::UnknownTopic | E::UnknownPartition => ResponseError::UnknownTopicOrPartition,
+            E::NotMoving => ResponseError::NoReassignmentInProgress,
+            E::Factor { .. } => ResponseError::InvalidReplicationFactor,
+            E::TooManyGroups(_) => ResponseError::PolicyViolation,
+            E::Shared(_) | E::Differs(_) | E::NeverLed | E::Assignment(_) => {
+                ResponseError::InvalidReplicaAssignment
+            }
         };
         Refusal::new(code, error.to_string())
     }

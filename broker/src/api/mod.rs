@@ -132,6 +132,8 @@ apis! {
     DeleteGroups = delete_groups, DeleteGroupsRequest, 0..=2;
     IncrementalAlterConfigs = incremental_alter_configs, IncrementalAlterConfigsRequest, 0..=1;
     ElectLeaders = elect_leaders, ElectLeadersRequest, 0..=2;
+    AlterPartitionReassignments = alter_partition_reassignments, AlterPartitionReassignmentsRequest, 0..=1;
+    ListPartitionReassignments = list_partition_reassignments, ListPartitionReassignmentsRequest, 0..=0;
     OffsetDelete = offset_delete, OffsetDeleteRequest, 0..=0;
     DescribeQuorum = describe_quorum, DescribeQuorumRequest, 0..=2;
     DescribeCluster = describe_cluster, DescribeClusterRequest, 0..=2;
@@ -151,6 +153,8 @@ fn is_for_controller(key: ApiKey) -> bool {
             | IncrementalAlterConfigs
             | DescribeQuorum
             | ElectLeaders
+            | AlterPartitionReassignments
+            | ListPartitionReassignments
     )
 }
 

@@ -334,6 +334,12 @@ async fn probe_admin(prober: &mut Prober) {
     prober.probe(|_| DescribeQuorumRequest::default()).await;
     prober.probe(|_| ElectLeadersRequest::default()).await;
     prober
+        .probe(|_| AlterPartitionReassignmentsRequest::default())
+        .await;
+    prober
+        .probe(|_| ListPartitionReassignmentsRequest::default())
+        .await;
+    prober
         .probe(|_| DescribeTopicPartitionsRequest::default().with_response_partition_limit(10))
         .await;
     prober.probe(|_| ListTransactionsRequest::default()).await;
