@@ -136,7 +136,15 @@ impl Board {
         let follows = |group: &Group, id: &NodeId| group.in_sync.contains(id) && lives(id);
         let is_whole = |id| {
             let group = image.group(id);
-            group.is_some_and(|g| g.members.len() == 1 || g.members.iter().all(|id| follows(g, id)))
+            group.is_some_and(|g| match g.is_moving() {
+                false => g.members.len() == 1 || g.members.iter().all(|id| follows(g, id)),
+                // As many as it had before, or is to have.
+                true => {
+                    let wanted = [&g.members, &g.former].into_iter().map(|ids| ids.len());
+                    let wanted = wanted.filter(|len| *len > 0).min().unwrap_or(1);
+                    g.in_sync.iter().filter(|id| lives(id)).count() >= wanted
+                }
+            })
         };
         let (mut led, mut offline, mut under_replicated) = (0, 0, 0);
         for topic in &topics {

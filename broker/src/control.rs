@@ -1,11 +1,12 @@
-//! What this node does as the active controller for brokers that ask: the answering side of `controllers.rs`.
+//! What this node does as the active controller for brokers that ask, and as a leader for the active controller:
+//! the answering side of `controllers.rs`.
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use ottla_controller::brokers::{Heartbeat, RegisterBroker};
 use ottla_controller::create_topics::{CreateTopicError, CreateTopics, auto_topic};
 use ottla_controller::leaders::LeaderReport;
@@ -14,12 +15,14 @@ use ottla_proto::ids::{GroupId, NodeId};
 use ottla_proto::metadata::records;
 use ottla_proto::peer::{
     self, BrokerHeartbeatReply, ControlReply, ControlRequest, CreatedTopic, CreatedTopics, Done,
-    ForwardedReply, ForwardedRequest, LeaderReports, ProducerIdBlock, Registered, Registration,
-    TopicsToCreate, control_reply, control_request,
+    ForwardedReply, ForwardedRequest, HandOverResult, HandOvers, HandedOver, LeaderReports,
+    ProducerIdBlock, Registered, Registration, TopicsToCreate, control_reply, control_request,
 };
+use ottla_raft::Groups;
 
 use crate::api;
 use crate::metadata::Metadata;
+use crate::preferred;
 use crate::services::Services;
 
 type Reply = Result<control_reply::Kind, Refused>;
@@ -52,6 +55,7 @@ pub struct ControlService {
     cluster_id: String,
     controller: Arc<Controller<Metadata>>,
     metadata: Arc<Metadata>,
+    groups: Arc<Groups>,
     /// For requests of clients; set once they are served here.
     services: OnceLock<Weak<Services>>,
 }
@@ -61,11 +65,13 @@ impl ControlService {
         cluster_id: String,
         controller: Arc<Controller<Metadata>>,
         metadata: Arc<Metadata>,
+        groups: Arc<Groups>,
     ) -> ControlService {
         ControlService {
             cluster_id,
             controller,
             metadata,
+            groups,
             services: OnceLock::new(),
         }
     }
@@ -90,6 +96,10 @@ impl ControlService {
         use control_request::Kind;
         if request.cluster_id != self.cluster_id {
             return Err(refused("a node of another cluster"));
+        }
+        // Whoever leads a group hands it over, the active controller or not.
+        if let Some(Kind::HandOvers(asked)) = request.kind {
+            return Ok(self.hand_over(asked).await);
         }
         // Before its first records the cluster is not there.
         if !self.metadata.is_leader() || self.metadata.current().cluster_id().is_none() {
@@ -126,7 +136,7 @@ impl ControlService {
             }
             Some(Kind::CreateTopics(topics)) => self.create_topics(topics).await,
             Some(Kind::Forwarded(request)) => self.forwarded(request).await,
-            None => Err(refused(
+            Some(Kind::HandOvers(_)) | None => Err(refused(
                 "a request of a kind that this release does not know",
             )),
         }
@@ -149,6 +159,7 @@ impl ControlService {
             leader: Some(report.leader).filter(|leader| *leader >= 0),
             leader_epoch: report.leader_epoch,
             in_sync: report.in_sync,
+            voters: report.voters,
         };
         let reports: Vec<_> = reports.reports.into_iter().map(report).collect();
         let reported = self
@@ -182,6 +193,29 @@ impl ControlService {
             topics: created.collect(),
             metadata_offset: self.metadata.current().applied_offset(),
         }))
+    }
+
+    async fn hand_over(&self, asked: HandOvers) -> control_reply::Kind {
+        let image = self.metadata.current();
+        let hand_over = async |asked: &peer::HandOver| {
+            let id = GroupId(asked.group);
+            let group = self.groups.get(id);
+            let led = group.filter(|group| group.leader_epoch() == Some(asked.leader_epoch));
+            let failed = match led {
+                None => Some("this broker does not lead the group in that epoch".to_owned()),
+                Some(group) => {
+                    let handed = preferred::hand_over(&image, &group, asked.to).await;
+                    handed.err().map(|error| error.to_string())
+                }
+            };
+            tracing::info!(group = %id, to = asked.to, failed, "asked to hand over");
+            HandOverResult {
+                group: asked.group,
+                failed: failed.unwrap_or_default(),
+            }
+        };
+        let results = join_all(asked.groups.iter().map(hand_over)).await;
+        control_reply::Kind::HandedOver(HandedOver { results })
     }
 
     async fn forwarded(&self, request: ForwardedRequest) -> Reply {

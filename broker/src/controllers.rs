@@ -1,17 +1,21 @@
-//! The way to the active controller, wherever it runs: in this process, or over the network.
+//! The way to the active controller, wherever it runs: in this process, or over the network. And from it to
+//! the leaders that it asks to hand over.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_controller::brokers::{Heartbeat, HeartbeatReply, RegisterBroker};
+use ottla_controller::elect_leaders::HandOver;
 use ottla_controller::leaders::LeaderReport;
 use ottla_peer::GrpcTransport;
-use ottla_proto::ids::NodeId;
-use ottla_proto::limits::{CONTROL_CALL_WAIT_MS, CONTROL_PAUSE_MS, METADATA_COMMIT_WAIT_MS};
+use ottla_proto::ids::{GroupId, NodeId};
+use ottla_proto::limits::{
+    CONTROL_CALL_WAIT_MS, CONTROL_PAUSE_MS, LEADER_HANDOVER_WAIT_MS, METADATA_COMMIT_WAIT_MS,
+};
 use ottla_proto::peer::{
-    self, BrokerHeartbeat, ControlRequest, ForwardedRequest, LeaderReports, ProducerIdBlock,
-    ProducerIdsRequest, TopicsToCreate, control_reply, control_request,
+    self, BrokerHeartbeat, ControlRequest, ForwardedRequest, HandOvers, LeaderReports,
+    ProducerIdBlock, ProducerIdsRequest, TopicsToCreate, control_reply, control_request,
 };
 use ottla_raft::ConnectError;
 use tokio::time::Instant;
@@ -105,6 +109,7 @@ impl Controllers {
             leader: report.leader.unwrap_or(-1),
             leader_epoch: report.leader_epoch,
             in_sync: report.in_sync.clone(),
+            voters: report.voters.clone(),
         });
         let kind = control_request::Kind::Leaders(LeaderReports {
             broker_epoch,
@@ -162,6 +167,47 @@ impl Controllers {
                 Ok(reply.frame)
             }
             other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks the leader of these groups to hand them over. Why not, for each that stayed.
+    pub async fn hand_over(
+        &self,
+        leader: NodeId,
+        groups: &[HandOver],
+    ) -> Result<Vec<(GroupId, String)>, ControlError> {
+        let groups = groups.iter().map(|hand_over| peer::HandOver {
+            group: hand_over.group.0,
+            leader_epoch: hand_over.leader_epoch,
+            to: hand_over.to,
+        });
+        let groups = groups.collect();
+        let request = ControlRequest {
+            cluster_id: self.cluster_id.clone(),
+            kind: Some(control_request::Kind::HandOvers(HandOvers { groups })),
+        };
+        let answer = async {
+            if leader == self.node_id {
+                return Ok(self.here.answer(leader, request).await.kind);
+            }
+            let unreachable = |error: ConnectError| ControlError::Unknown(error.to_string());
+            let mut client = self.dial(leader).await.map_err(unreachable)?;
+            let answer = client.control(request).await;
+            let failed = |status: tonic::Status| ControlError::Unknown(status.to_string());
+            Ok(answer.map_err(failed)?.into_inner().kind)
+        };
+        let wait = Duration::from_millis(LEADER_HANDOVER_WAIT_MS + CONTROL_PAUSE_MS);
+        let answer = tokio::time::timeout(wait, answer).await;
+        let late = |_| ControlError::Unknown("no answer in time".into());
+        match answer.map_err(late)?? {
+            Some(control_reply::Kind::HandedOver(handed)) => {
+                let stayed = handed.results.into_iter().filter(|r| !r.failed.is_empty());
+                Ok(stayed.map(|r| (GroupId(r.group), r.failed)).collect())
+            }
+            Some(control_reply::Kind::Refused(why)) => Err(ControlError::Refused(why)),
+            other => Err(ControlError::Unknown(format!(
+                "an answer of another kind: {other:?}"
+            ))),
         }
     }
 
@@ -258,15 +304,15 @@ impl Controllers {
         if let Some((_, client)) = connection.as_ref().filter(|(to, _)| *to == node) {
             return Ok(client.clone());
         }
-        let alone = || ConnectError::Unreachable("this node runs alone".into());
-        let client = self
-            .transport
-            .as_ref()
-            .ok_or_else(alone)?
-            .call(node)
-            .await?;
+        let client = self.dial(node).await?;
         *connection = Some((node, client.clone()));
         Ok(client)
+    }
+
+    async fn dial(&self, node: NodeId) -> Result<Client, ConnectError> {
+        let alone = || ConnectError::Unreachable("this node runs alone".into());
+        let transport = self.transport.as_ref().ok_or_else(alone)?;
+        transport.call(node).await
     }
 }
 

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use ottla_controller::leaders::LeaderReport;
 use ottla_proto::ids::{GroupId, NodeId};
 use ottla_proto::limits::{IN_SYNC_LOOK_MS, LEADER_HANDOVER_WAIT_MS, LEADERSHIP_LOOK_MS};
-use ottla_proto::metadata::Image;
+use ottla_proto::metadata::{self, Image};
 use ottla_raft::{Command, Group, Groups, node_of};
 use tokio::time::Instant;
 
@@ -69,12 +69,14 @@ impl Leaderships {
                 continue;
             }
             let in_sync = in_sync(&image, &group, max_lag);
-            if !is_told || *known.in_sync != *in_sync {
+            let voters = settled(known, &group);
+            if !is_told || *known.in_sync != *in_sync || !voters.is_empty() {
                 reports.push(LeaderReport {
                     group: known.id,
                     leader: own,
                     leader_epoch,
                     in_sync,
+                    voters,
                 });
             }
         }
@@ -100,6 +102,18 @@ impl Leaderships {
             }
             reporting.store(false, Ordering::Release);
         });
+    }
+}
+
+/// The voters of a group whose move is done, for the controller to know.
+fn settled(known: &metadata::Group, group: &Group) -> Vec<NodeId> {
+    let settled = known.is_moving().then(|| group.settled_voters()).flatten();
+    let voters: Vec<_> = settled.into_iter().flatten().map(node_of).collect();
+    let is_there =
+        voters.len() == known.members.len() && known.members.iter().all(|id| voters.contains(id));
+    match is_there {
+        true => voters,
+        false => Vec::new(),
     }
 }
 

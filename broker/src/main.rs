@@ -17,6 +17,7 @@ mod memory;
 mod metadata;
 mod net;
 mod newest;
+mod preferred;
 mod producer_ids;
 mod quantiles;
 mod reconcile;

@@ -10,7 +10,7 @@ use ottla_proto::config::ServerConfig;
 use ottla_proto::ids::{METADATA_PARTITION, NodeId};
 use ottla_proto::limits::{FETCH_READ_BYTES, METADATA_COMMIT_WAIT_MS};
 use ottla_proto::metadata::{self, Image, MetadataRecord};
-use ottla_raft::{Command, Group, Outcome, Partition, Waiter, node_of};
+use ottla_raft::{Command, Group, GroupStatus, Outcome, Partition, Waiter, node_of};
 use ottla_wire::batch::{self, BatchBuilder, BatchHeader};
 use tokio::sync::watch;
 
@@ -87,6 +87,16 @@ impl Metadata {
                 .map(node_of)
                 .filter(|id| *id != self.node_id()),
         }
+    }
+
+    /// The quorum as its leader sees it; `None` on other nodes.
+    pub fn quorum(&self) -> Option<GroupStatus> {
+        self.0.group.status()
+    }
+
+    /// Milliseconds since the epoch.
+    pub fn now_ms(&self) -> i64 {
+        (self.0.clock)()
     }
 
     /// Waits until the image has this node's registration.

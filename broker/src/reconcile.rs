@@ -53,7 +53,7 @@ impl Reconciler {
     fn is_leaving(&self, image: &Image) -> bool {
         let me = self.metadata.node_id();
         let mut others = image.groups().filter(|group| !group.members.contains(&me));
-        others.any(|group| self.groups.get(group.id).is_some())
+        others.any(|group| self.groups.get(group.id).is_some() || group.leaving.contains(&me))
     }
 
     async fn adopt(&self, image: &Image, before: &Arc<ServerConfig>, config: &Arc<ServerConfig>) {
@@ -73,7 +73,7 @@ impl Reconciler {
     }
 
     /// Starts the groups that this node is a member of, and lets go of those whose leader has said that it
-    /// is none any more. Whether anything has changed.
+    /// is none any more, or which have moved away. Whether anything has changed.
     async fn regroup(&self, image: &Image) -> bool {
         let me = self.metadata.node_id();
         let mut changed = false;
@@ -81,7 +81,13 @@ impl Reconciler {
             let running = self.groups.get(group.id);
             match (group.members.contains(&me), running) {
                 (true, None) => changed |= self.start_group(group).await,
-                (false, Some(running)) if running.is_removed() => {
+                // Its vote may be needed, as long as it has one.
+                (false, None) if group.leaving.contains(&me) => {
+                    if self.groups.has_rows(group.id).await.unwrap_or(true) {
+                        changed |= self.start_group(group).await;
+                    }
+                }
+                (false, Some(running)) if running.is_removed() || !group.is_moving() => {
                     changed = true;
                     match self.groups.remove(group.id).await {
                         Ok(()) => tracing::info!(group = %group.id, "left a replication group"),
@@ -108,7 +114,7 @@ impl Reconciler {
             }
         };
         tracing::info!(group = %group.id, "replication group started");
-        if group.members.len() == 1 {
+        if *group.members == [self.metadata.node_id()] && !group.is_moving() {
             let wait = Duration::from_millis(GROUP_START_WAIT_MS);
             running.wait_for_leadership(wait).await;
         }

@@ -33,6 +33,7 @@ use crate::memory;
 use crate::metadata::Metadata;
 use crate::net::{Bound, Network};
 use crate::newest::Newest;
+use crate::preferred::Preferred;
 use crate::producer_ids::ProducerIds;
 use crate::reconcile::Reconciler;
 use crate::registration::Registration;
@@ -148,6 +149,7 @@ impl Server {
             identity.cluster_id.clone(),
             controller.clone(),
             metadata.clone(),
+            groups.clone(),
         );
         let control = Arc::new(control);
         peers.answer_with(control.clone());
@@ -171,6 +173,11 @@ impl Server {
                 busy: Default::default(),
             };
             tokio::spawn(membership.run());
+            let preferred = Preferred {
+                metadata: metadata.clone(),
+                groups: groups.clone(),
+            };
+            tokio::spawn(preferred.run());
         }
         let registration = Arc::new(Registration::new(&identity, &config));
         registration.register(&controllers).await?;

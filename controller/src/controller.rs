@@ -21,6 +21,7 @@ use crate::features::{self, FeatureError, UpdateFeatures};
 use crate::leaders::{self, LeaderReport};
 use crate::log::{AppendError, MetadataLog};
 use crate::producer_ids::{self, AllocateError, ProducerIdBlock};
+use crate::reassignments::{self, AlterReassignments};
 use crate::sessions::Sessions;
 
 /// Bytes that Kafka's record format adds to each record, at most.
@@ -103,6 +104,14 @@ impl<L: MetadataLog> Controller<L> {
         request: &AlterConfigs,
     ) -> Result<alter_configs::Reply, ControllerError> {
         self.run(|image, server| alter_configs::decide(image, server, request))
+            .await
+    }
+
+    pub async fn alter_reassignments(
+        &self,
+        request: &AlterReassignments,
+    ) -> Result<reassignments::Reply, ControllerError> {
+        self.run(|image, _| reassignments::decide(image, request))
             .await
     }
 

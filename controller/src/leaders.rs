@@ -13,8 +13,11 @@ pub struct LeaderReport {
     /// `None`: this epoch has no leader yet.
     pub leader: Option<NodeId>,
     pub leader_epoch: i32,
-    /// Members that are in sync, as the leader sees it.
+    /// Replicas that are in sync, as the leader sees it.
     pub in_sync: Vec<NodeId>,
+    /// Nodes of the voters of a group that moves, one per voter, once its leader knows that they are
+    /// settled; else empty.
+    pub voters: Vec<NodeId>,
 }
 
 /// What is known of a group's leader: epoch, leader, in-sync members in order of their ids.
@@ -37,15 +40,13 @@ pub fn decide(
             continue;
         };
         let sorted = |ids: &[NodeId]| {
-            let members = ids.iter().filter(|id| group.members.contains(id));
+            let members = ids.iter().filter(|id| group.has_replica(**id));
             let members: BTreeSet<NodeId> = members.copied().collect();
             Vec::from_iter(members)
         };
         let before = || (group.leader_epoch, group.leader, sorted(&group.in_sync));
         let known = news.get(&report.group).cloned().unwrap_or_else(before);
-        let member = report
-            .leader
-            .is_none_or(|leader| group.members.contains(&leader));
+        let member = report.leader.is_none_or(|leader| group.has_replica(leader));
         let told = (report.leader_epoch, report.leader, sorted(&report.in_sync));
         // Within one epoch a leader becomes known and is never another.
         let newer = match &known {
@@ -68,8 +69,9 @@ pub fn decide(
             in_sync,
         })
     };
+    let moved = moved(image, broker_id, reports, &news);
     Decision {
-        records: news.into_iter().map(record).collect(),
+        records: news.into_iter().map(record).chain(moved).collect(),
         reply: Ok(()),
     }
 }
@@ -100,6 +102,40 @@ pub fn without(image: &Image, ended: &[NodeId]) -> Vec<MetadataRecord> {
     image.groups().filter(counted).map(without).collect()
 }
 
+/// Groups whose move is done: their leader says that the members are the voters, and nobody else.
+fn moved(
+    image: &Image,
+    broker_id: NodeId,
+    reports: &[LeaderReport],
+    news: &BTreeMap<GroupId, Known>,
+) -> Vec<MetadataRecord> {
+    let mut done = BTreeMap::new();
+    for report in reports
+        .iter()
+        .filter(|report| report.leader == Some(broker_id))
+    {
+        let Some(group) = image.group(report.group).filter(|group| group.is_moving()) else {
+            continue;
+        };
+        let (epoch, leader) = match news.get(&group.id) {
+            Some((epoch, leader, _)) => (*epoch, *leader),
+            None => (group.leader_epoch, group.leader),
+        };
+        let leads = (epoch, leader) == (report.leader_epoch, report.leader);
+        let is_there = report.voters.len() == group.members.len()
+            && group.members.iter().all(|id| report.voters.contains(id));
+        if leads && is_there {
+            let record = records::Group {
+                group_id: group.id.0,
+                members: group.members.to_vec(),
+                ..records::Group::default()
+            };
+            done.insert(group.id, MetadataRecord::Group(record));
+        }
+    }
+    done.into_values().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +147,7 @@ mod tests {
             leader,
             leader_epoch,
             in_sync: leader.into_iter().collect(),
+            voters: Vec::new(),
         }
     }
 

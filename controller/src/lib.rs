@@ -6,7 +6,7 @@
 //! Only [`Controller`] appends records, to a [`MetadataLog`], one decision at a time.
 //!
 //! One file per operation: [`create_topics`], [`create_partitions`], [`delete_topics`],
-//! [`alter_configs`], [`producer_ids`], [`brokers`], [`leaders`], [`features`], [`bootstrap`].
+//! [`alter_configs`], [`elect_leaders`], [`reassignments`], [`producer_ids`], [`brokers`], [`leaders`], [`features`], [`bootstrap`].
 //! `placement.rs` chooses replication groups for new partitions, `topic_name.rs` knows what a topic
 //! may be called, `sessions.rs` which brokers are alive.
 //!
@@ -25,12 +25,14 @@ mod controller;
 pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_topics;
+pub mod elect_leaders;
 pub mod features;
 pub mod leaders;
 mod log;
 mod memory_log;
 mod placement;
 pub mod producer_ids;
+pub mod reassignments;
 mod sessions;
 pub mod topic_name;
 

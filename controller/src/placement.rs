@@ -250,6 +250,7 @@ impl Placer {
             members: members.to_vec(),
             removed: false,
             founders: members.iter().map(|id| self.replicas[id]).collect(),
+            ..records::Group::default()
         }));
         let partitions = 0;
         self.groups.push(Candidate {

@@ -17,6 +17,7 @@ use crate::create_topics::{self, CreateTopics, NewTopic};
 use crate::delete_topics::{self, TopicKey};
 use crate::leaders::{self, LeaderReport};
 use crate::placement::Placer;
+use crate::reassignments::{self, AlterReassignments};
 use crate::{Decision, producer_ids};
 
 /// A server with default settings and these on top.
@@ -194,6 +195,8 @@ enum Step {
     Unregister(NodeId),
     ProducerIds(NodeId),
     Leader(u32, NodeId, i32),
+    /// Moves the group with all its partitions, or cancels that.
+    Move(u32, Option<Vec<NodeId>>),
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -245,6 +248,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => node().prop_map(Step::Fence),
         1 => node().prop_map(Step::Unregister),
         1 => node().prop_map(Step::ProducerIds),
+        3 => (0u32..20, prop::option::of(prop::collection::vec(node(), 0..4)))
+            .prop_map(|(group, replicas)| Step::Move(group, replicas)),
         3 => (0u32..20, node(), -1i32..6).prop_map(|(g, id, epoch)| Step::Leader(g, id, epoch)),
     ]
 }
@@ -312,6 +317,21 @@ impl ClusterImage {
             Step::ProducerIds(id) => {
                 let _ = self.apply(producer_ids::decide(&image, id, epoch(id)));
             }
+            Step::Move(group, replicas) => {
+                let mut request = AlterReassignments {
+                    allow_factor_change: true,
+                    ..AlterReassignments::default()
+                };
+                for topic in image.topics() {
+                    let partitions = (0..).zip(&topic.partitions);
+                    let moved = partitions.filter(|(_, p)| p.group == GroupId(group));
+                    let moved = moved.map(|(index, _)| (index, replicas.clone()));
+                    request
+                        .topics
+                        .insert(topic.name.to_string(), moved.collect());
+                }
+                self.apply(reassignments::decide(&image, &request));
+            }
             Step::Leader(group, id, leader_epoch) => {
                 let (group, leader) = (GroupId(group), Some(id).filter(|id| *id > 0));
                 let report = LeaderReport {
@@ -319,6 +339,7 @@ impl ClusterImage {
                     leader,
                     leader_epoch,
                     in_sync: leader.into_iter().collect(),
+                    voters: image.group(group).map_or(vec![], |g| g.members.to_vec()),
                 };
                 let _ = self.apply(leaders::decide(&image, id, epoch(id), &[report]));
             }
@@ -339,6 +360,8 @@ impl ClusterImage {
         for group in image.groups() {
             let distinct: BTreeSet<_> = group.members.iter().collect();
             assert_eq!(distinct.len(), group.members.len());
+            assert!(group.leaving.iter().all(|id| !distinct.contains(id)));
+            assert!(group.leader.is_none_or(|id| group.has_replica(id)));
         }
         let normalized: BTreeSet<_> = image.topics().map(|t| t.name.replace('.', "_")).collect();
         assert_eq!(normalized.len(), image.topic_count());

@@ -293,6 +293,13 @@ pub const MEMBERSHIP_LOOK_MS: u64 = 500;
 pub const MEMBERSHIP_STEP_WAIT_MS: u64 = 30_000;
 /// How long a broker that stops waits until others lead what it led.
 pub const LEADER_HANDOVER_WAIT_MS: u64 = 5000;
+/// How often a broker looks at whether the preferred replicas of what it leads are in sync, for how long they
+/// have to be before leaderships move back to them, and how far behind they may be then.
+pub const PREFERRED_LOOK_MS: u64 = 1000;
+pub const PREFERRED_STEADY_MS: u64 = 10_000;
+pub const PREFERRED_LAG_MS: u64 = 2000;
+/// How long an election on request waits until the metadata tells of the new leader.
+pub const ELECTION_TOLD_WAIT_MS: u64 = 3000;
 /// How often a leader looks at how far its followers are.
 pub const GROUP_WATCH_MS: u64 = 200;
 /// Raft rows (without record data) that a group keeps for followers that lag; then a snapshot serves them.

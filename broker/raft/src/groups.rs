@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, EmptyNode, SnapshotPolicy};
-use ottla_log::{Store, StoreError, Trouble};
+use ottla_log::{StateKey, Store, StoreError, Tag, Trouble};
 use ottla_proto::ids::{GroupId, NodeId};
 use ottla_proto::limits::{
     CHECKPOINT_ENTRIES, ELECTION_STAGGER_MS, ELECTION_TIMEOUT_MAX_MS, ELECTION_TIMEOUT_MIN_MS,
@@ -342,6 +342,16 @@ impl Groups {
             ..Config::default()
         };
         Ok(Arc::new(config.validate()?))
+    }
+
+    /// Whether this node's disk has anything of a group.
+    pub async fn has_rows(&self, id: GroupId) -> Result<bool, StoreError> {
+        let store = self.store.clone();
+        off_reactor(move || {
+            let has = |tag| Ok(store.state(StateKey::group(tag, id))?.is_some());
+            Ok(has(Tag::Vote)? || has(Tag::Checkpoint)? || store.last_raft_row(id)?.is_some())
+        })
+        .await
     }
 
     /// Stops one group here, after a last checkpoint. Its rows stay.

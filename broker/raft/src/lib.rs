@@ -61,7 +61,7 @@ pub use command::{BatchMeta, Command, GroupEntry, Outcome, Payload, ProducerMeta
 pub use group::{AppendError, Group, Ticket};
 pub use groups::{Clock, GroupError, Groups, Tuning};
 pub use maxima::Maxima;
-pub use members::{MemberProgress, MembershipError};
+pub use members::{GroupStatus, MemberProgress, MembershipError};
 pub use memory_network::{Faults, MemoryNetwork};
 pub use partition::{Bounds, Partition, Waiter};
 pub use producers::{ProducerState, Producers, RememberedBatch, next_sequence};

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::EmptyNode;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::{EmptyNode, Instant as _};
 use ottla_proto::ids::NodeId;
 use ottla_proto::limits::{GROUP_MEMBERS, GROUP_WATCH_MS};
 use ottla_proto::peer::{Call, call};
 use tokio::time::Instant;
 
 use crate::group::Group;
+use crate::group_log::lock;
 use crate::peers::Presence;
 use crate::transport::{Channel, node_of};
 use crate::types::{LogId, TypeConfig};
@@ -47,6 +48,19 @@ pub struct MemberProgress {
     pub lag_entries: u64,
     /// How long ago it had all that the leader had; `None`: not since this leader was elected.
     pub caught_up: Option<Duration>,
+    /// How long ago the leader asked what the member answered last; `None`: it has not answered this leader.
+    pub answered: Option<Duration>,
+}
+
+/// A group as its leader sees it. Positions count the entries of its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    pub leader_epoch: i32,
+    /// Where the leader's log ends.
+    pub end: u64,
+    /// Where what a majority has ends.
+    pub committed: u64,
+    pub members: Vec<MemberProgress>,
 }
 
 /// When each member last had the whole log.
@@ -88,13 +102,28 @@ impl Group {
     }
 
     /// Those that are voters whichever way a change of members ends.
-    fn settled_voters(&self) -> BTreeSet<u64> {
+    fn lasting_voters(&self) -> BTreeSet<u64> {
         let metrics = self.raft.server_metrics();
         let seen = metrics.borrow_watched();
         let configs = seen.membership_config.membership().get_joint_config();
         let mut voters = configs.iter().cloned();
         let first = voters.next().unwrap_or_default();
-        voters.fold(first, |settled, config| &settled & &config)
+        voters.fold(first, |lasting, config| &lasting & &config)
+    }
+
+    /// The voters, once what made them the voters is applied here and nothing else is under way.
+    pub fn settled_voters(&self) -> Option<BTreeSet<u64>> {
+        let (effective, applied) = {
+            let metrics = self.raft.server_metrics();
+            let effective = *metrics.borrow_watched().membership_config.log_id();
+            (
+                effective,
+                lock(&self.log.applied).checkpoint.membership.clone(),
+            )
+        };
+        let is_joint = applied.membership().get_joint_config().len() != 1;
+        let is_settled = *applied.log_id() == effective && !is_joint;
+        is_settled.then(|| applied.membership().voter_ids().collect())
     }
 
     /// The replica that leads, as far as this one knows.
@@ -110,6 +139,7 @@ impl Group {
         let Some(matched) = matched else {
             return Vec::new();
         };
+        let answers = self.answers();
         let followers = self
             .followers
             .lock()
@@ -132,9 +162,40 @@ impl Group {
                 voter: voters.contains(replica),
                 lag_entries,
                 caught_up,
+                answered: match own {
+                    true => Some(Duration::ZERO),
+                    false => answers.get(replica).copied(),
+                },
             }
         };
         voters.union(&learners).map(member).collect()
+    }
+
+    /// Where the group stands. `None` on a replica that does not lead.
+    pub fn status(&self) -> Option<GroupStatus> {
+        let leader_epoch = self.leader_epoch()?;
+        let committed = {
+            let metrics = self.raft.data_metrics();
+            let seen = metrics.borrow_watched();
+            seen.cluster_committed.map_or(0, |id| id.index + 1)
+        };
+        let members = self.progress();
+        let (end, _) = self.replicated();
+        Some(GroupStatus {
+            leader_epoch,
+            end: end.max(committed),
+            committed,
+            members,
+        })
+    }
+
+    /// How long ago the leader asked what each follower has answered last.
+    fn answers(&self) -> BTreeMap<u64, Duration> {
+        let metrics = self.raft.data_metrics();
+        let seen = metrics.borrow_watched();
+        let answers = seen.heartbeat.iter().flatten();
+        let answers = answers.filter_map(|(id, at)| Some((*id, at.as_deref()?.elapsed())));
+        answers.collect()
     }
 
     /// Voters that had the whole log within `max_lag` (`replica.lag.time.max.ms`), this one among them:
@@ -145,7 +206,7 @@ impl Group {
             m.replica == self.replica || self.peers.presence(m.node) != Presence::Gone
         };
         let progress = self.progress();
-        let settled = self.settled_voters();
+        let lasting = self.lasting_voters();
         let within = progress.iter().filter(|m| {
             settled.contains(&m.replica)
                 && m.caught_up.is_some_and(|ago| ago <= max_lag)

@@ -188,7 +188,8 @@ fn leader_of(group: &Group, own_id: NodeId, own_epoch: Option<i32>) -> Leader {
             epoch,
         };
     }
-    let alone = || (group.members.len() == 1).then(|| group.members[0]);
+    let is_alone = group.members.len() == 1 && !group.is_moving();
+    let alone = || is_alone.then(|| group.members[0]);
     let id = group.leader.or_else(alone).filter(|id| *id != own_id);
     Leader {
         id,
@@ -210,19 +211,21 @@ fn place(
         Some(Some(_)) => None,
     };
     let named = if error.is_none() { leader.id } else { None };
-    let is_offline = |id: &&NodeId| alive(**id).is_none();
+    let is_offline = |id: &NodeId| alive(*id).is_none();
     // Until a leader has said who follows it, those that are alive are thought to.
     let is_in_sync =
-        |id: &&NodeId| !is_offline(id) && (group.in_sync.is_empty() || group.in_sync.contains(*id));
-    let ids =
-        |members: &mut dyn Iterator<Item = &NodeId>| members.map(|id| BrokerId(*id)).collect();
+        |id: &NodeId| !is_offline(id) && (group.in_sync.is_empty() || group.in_sync.contains(id));
+    let ids = |filter: &dyn Fn(&NodeId) -> bool| {
+        let replicas = group.replicas().filter(|id| filter(id));
+        replicas.map(BrokerId).collect()
+    };
     Placement {
         error_code: error.map_or(NONE, |e| e.code()),
         leader: BrokerId(named.unwrap_or(NOBODY)),
         leader_epoch: leader.epoch,
-        replicas: ids(&mut group.members.iter()),
-        in_sync: ids(&mut group.members.iter().filter(|id| is_in_sync(id))),
-        offline: ids(&mut group.members.iter().filter(is_offline)),
+        replicas: ids(&|_| true),
+        in_sync: ids(&is_in_sync),
+        offline: ids(&is_offline),
     }
 }
 
@@ -359,6 +362,8 @@ pub(super) mod tests {
             id: GroupId(1),
             members: members.into(),
             founders: [].into(),
+            former: [].into(),
+            leaving: [].into(),
             leader,
             leader_epoch: 7,
             in_sync: [].into(),

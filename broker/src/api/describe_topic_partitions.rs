@@ -233,6 +233,7 @@ pub(super) mod tests {
             members: vec![1],
             removed: false,
             founders: vec![1 << 32],
+            ..records::Group::default()
         };
         let mut all = vec![MetadataRecord::Group(group)];
         let mut partition_id = 0;

@@ -6,6 +6,8 @@ use ottla_controller::alter_configs::AlterConfigError;
 use ottla_controller::create_partitions::CreatePartitionsError;
 use ottla_controller::create_topics::CreateTopicError;
 use ottla_controller::delete_topics::DeleteTopicError;
+use ottla_controller::elect_leaders::ElectError;
+use ottla_controller::reassignments::ReassignError;
 use ottla_controller::{ControllerError, PlacementError};
 use ottla_coordinator::GroupError;
 use ottla_log::StoreError;
@@ -231,6 +233,38 @@ impl From<&CreatePartitionsError> for Refusal {
             E::RequestTooLarge | E::ClusterFull => ResponseError::PolicyViolation,
             E::Assignment(_) => ResponseError::InvalidReplicaAssignment,
             E::Placement(e) => placement(e),
+        };
+        Refusal::new(code, error.to_string())
+    }
+}
+
+impl From<&ElectError> for Refusal {
+    fn from(error: &ElectError) -> Refusal {
+        let code = match error {
+            ElectError::UnknownTopic | ElectError::UnknownPartition => {
+                ResponseError::UnknownTopicOrPartition
+            }
+            ElectError::NotNeeded => ResponseError::ElectionNotNeeded,
+            ElectError::PreferredNotAvailable(_) | ElectError::NoLeader(_) => {
+                ResponseError::PreferredLeaderNotAvailable
+            }
+            ElectError::NoUnclean => ResponseError::EligibleLeadersNotAvailable,
+        };
+        Refusal::new(code, error.to_string())
+    }
+}
+
+impl From<&ReassignError> for Refusal {
+    fn from(error: &ReassignError) -> Refusal {
+        use ReassignError as E;
+        let code = match error {
+            E::UnknownTopic | E::UnknownPartition => ResponseError::UnknownTopicOrPartition,
+            E::NotMoving => ResponseError::NoReassignmentInProgress,
+            E::Factor { .. } => ResponseError::InvalidReplicationFactor,
+            E::TooManyGroups(_) => ResponseError::PolicyViolation,
+            E::Shared(_) | E::Differs(_) | E::NeverLed | E::Assignment(_) => {
+                ResponseError::InvalidReplicaAssignment
+            }
         };
         Refusal::new(code, error.to_string())
     }

@@ -131,18 +131,30 @@ apis! {
     CreatePartitions = create_partitions, CreatePartitionsRequest, 0..=3;
     DeleteGroups = delete_groups, DeleteGroupsRequest, 0..=2;
     IncrementalAlterConfigs = incremental_alter_configs, IncrementalAlterConfigsRequest, 0..=1;
+    ElectLeaders = elect_leaders, ElectLeadersRequest, 0..=2;
+    AlterPartitionReassignments = alter_partition_reassignments, AlterPartitionReassignmentsRequest, 0..=1;
+    ListPartitionReassignments = list_partition_reassignments, ListPartitionReassignmentsRequest, 0..=0;
     OffsetDelete = offset_delete, OffsetDeleteRequest, 0..=0;
+    DescribeQuorum = describe_quorum, DescribeQuorumRequest, 0..=2;
     DescribeCluster = describe_cluster, DescribeClusterRequest, 0..=2;
     DescribeProducers = describe_producers, DescribeProducersRequest, 0..=0;
     DescribeTopicPartitions = describe_topic_partitions, DescribeTopicPartitionsRequest, 0..=0;
 }
 
-/// What only the active controller decides. Clients may send it to any broker (KIP-590).
+/// What only the active controller decides or knows. Clients may send it to any broker (KIP-590).
 fn is_for_controller(key: ApiKey) -> bool {
     use ApiKey::*;
     matches!(
         key,
-        CreateTopics | DeleteTopics | CreatePartitions | AlterConfigs | IncrementalAlterConfigs
+        CreateTopics
+            | DeleteTopics
+            | CreatePartitions
+            | AlterConfigs
+            | IncrementalAlterConfigs
+            | DescribeQuorum
+            | ElectLeaders
+            | AlterPartitionReassignments
+            | ListPartitionReassignments
     )
 }
 

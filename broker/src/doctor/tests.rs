@@ -63,6 +63,7 @@ fn metadata_records(cluster_id: &str) -> Vec<MetadataRecord> {
             members: vec![1],
             removed: false,
             founders: vec![1 << 32],
+            ..pb::Group::default()
         }),
     ];
     records.extend(topic("plain", 1, PLAIN));

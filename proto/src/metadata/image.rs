@@ -46,8 +46,12 @@ pub struct PartitionHome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     pub id: GroupId,
-    /// Voters; the first is the preferred leader.
+    /// Voters, or those that are to be; the first is the preferred leader.
     pub members: Arc<[NodeId]>,
+    /// The members before the move that is going on, to go back to; empty if there is none.
+    pub former: Arc<[NodeId]>,
+    /// No members any more, but they may still vote: the move is not done.
+    pub leaving: Arc<[NodeId]>,
     /// The replicas that it began with.
     pub founders: Arc<[u64]>,
     /// The leader that was last reported; `None` until then.
@@ -58,6 +62,28 @@ pub struct Group {
     pub in_sync: Arc<[NodeId]>,
     /// Partitions placed in the group.
     pub partitions: u32,
+}
+
+impl Group {
+    /// Whether the voters may be others than the members.
+    pub fn is_moving(&self) -> bool {
+        !self.former.is_empty() || !self.leaving.is_empty()
+    }
+
+    /// Nodes that have replicas, or are about to: the members, and those that leave.
+    pub fn replicas(&self) -> impl Iterator<Item = NodeId> {
+        self.members.iter().chain(self.leaving.iter()).copied()
+    }
+
+    pub fn has_replica(&self, id: NodeId) -> bool {
+        self.replicas().any(|replica| replica == id)
+    }
+
+    /// Members that the group did not have before it moves.
+    pub fn adding(&self) -> impl Iterator<Item = NodeId> {
+        let is_new = |id: &NodeId| !self.former.is_empty() && !self.former.contains(id);
+        self.members.iter().copied().filter(is_new)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

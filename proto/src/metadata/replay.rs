@@ -142,17 +142,26 @@ impl Image {
         if r.members.is_empty() {
             return Err(impossible("member list of group", id));
         }
+        let is_replica = |id: &i32| r.members.contains(id) || r.leaving.contains(id);
+        let same_members = |g: &Group| {
+            let same = g.members.iter().all(|id| r.members.contains(id));
+            same && g.members.len() == r.members.len()
+        };
         let group = Group {
             id,
             members: r.members.as_slice().into(),
-            founders: known.map_or_else(|| r.founders.as_slice().into(), |g| g.founders.clone()),
-            leader: known
-                .and_then(|g| g.leader)
-                .filter(|l| r.members.contains(l)),
+            former: r.former.as_slice().into(),
+            leaving: r.leaving.as_slice().into(),
+            founders: match known {
+                None => r.founders.as_slice().into(),
+                Some(g) if same_members(g) => g.founders.clone(),
+                Some(_) => [].into(),
+            },
+            leader: known.and_then(|g| g.leader).filter(is_replica),
             leader_epoch: known.map_or(0, |g| g.leader_epoch),
             in_sync: known.map_or_else(Default::default, |g| {
-                let still = |id: &&i32| r.members.contains(id);
-                g.in_sync.iter().filter(still).copied().collect()
+                let still = g.in_sync.iter().copied().filter(is_replica);
+                still.collect()
             }),
             partitions: known.map_or(0, |g| g.partitions),
         };

@@ -88,6 +88,8 @@ fn push_group(out: &mut Vec<MetadataRecord>, group: &Group) {
         members: group.members.to_vec(),
         removed: false,
         founders: group.founders.to_vec(),
+        former: group.former.to_vec(),
+        leaving: group.leaving.to_vec(),
     }));
     if group.leader.is_some() || group.leader_epoch != 0 {
         out.push(MetadataRecord::LeaderChange(records::LeaderChange {

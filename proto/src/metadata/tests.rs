@@ -18,6 +18,7 @@ fn group(group_id: u32, members: &[i32]) -> MetadataRecord {
         members: members.to_vec(),
         removed: false,
         founders: members.iter().map(|id| (*id as u64) << 32 | 5).collect(),
+        ..pb::Group::default()
     })
 }
 
@@ -129,6 +130,44 @@ fn removing_a_topic_leaves_only_the_counter() {
 }
 
 #[test]
+fn a_group_that_moves_keeps_its_leader_and_forgets_its_founders() {
+    let moves = |members: &[i32], former: &[i32], leaving: &[i32]| {
+        MetadataRecord::Group(pb::Group {
+            group_id: 1,
+            members: members.to_vec(),
+            former: former.to_vec(),
+            leaving: leaving.to_vec(),
+            ..pb::Group::default()
+        })
+    };
+    let mut history = vec![group(1, &[4, 5, 6]), leader(1, 5, 3)];
+    let look = |history: &[MetadataRecord]| {
+        let image = replayed(history);
+        let group = image.group(GroupId(1)).unwrap();
+        let adding: Vec<_> = group.adding().collect();
+        (
+            group.leader,
+            group.founders.len(),
+            adding,
+            group.is_moving(),
+        )
+    };
+    history.push(moves(&[6, 5, 4], &[], &[]));
+    assert_eq!(
+        look(&history),
+        (Some(5), 3, vec![], false),
+        "only another order"
+    );
+    history.push(moves(&[6, 7, 8], &[6, 5, 4], &[4, 5]));
+    assert_eq!(look(&history), (Some(5), 0, vec![7, 8], true));
+    let mut back = history.clone();
+    back.push(moves(&[6, 5, 4], &[], &[7, 8]));
+    assert_eq!(look(&back), (Some(5), 0, vec![], true));
+    history.extend([leader(1, 7, 4), moves(&[6, 7, 8], &[], &[])]);
+    assert_eq!(look(&history), (Some(7), 0, vec![], false));
+}
+
+#[test]
 fn a_late_leader_report_changes_nothing() {
     let image = replayed(&[group(1, &[4, 5, 6]), leader(1, 5, 3), leader(1, 4, 2)]);
     assert_eq!(image.group(GroupId(1)).unwrap().leader, Some(5));
@@ -173,7 +212,7 @@ fn refuses_what_does_not_fit() {
                 group_id: 1,
                 members: vec![],
                 removed: true,
-                founders: vec![],
+                ..pb::Group::default()
             }),
             "impossible removed group",
         ),
@@ -272,7 +311,7 @@ fn any_record() -> impl Strategy<Value = MetadataRecord> {
                 group_id,
                 members: vec![],
                 removed: true,
-                founders: vec![],
+                ..pb::Group::default()
             })
         }),
     ]

@@ -331,6 +331,14 @@ async fn probe_admin(prober: &mut Prober) {
         .await;
     prober.probe(|_| DescribeLogDirsRequest::default()).await;
     prober.probe(|_| DescribeClusterRequest::default()).await;
+    prober.probe(|_| DescribeQuorumRequest::default()).await;
+    prober.probe(|_| ElectLeadersRequest::default()).await;
+    prober
+        .probe(|_| AlterPartitionReassignmentsRequest::default())
+        .await;
+    prober
+        .probe(|_| ListPartitionReassignmentsRequest::default())
+        .await;
     prober
         .probe(|_| DescribeTopicPartitionsRequest::default().with_response_partition_limit(10))
         .await;

@@ -223,7 +223,6 @@ const HOUR_MS: i64 = 60 * MINUTE_MS;
 
 const BY_VOTERS: &str = "controllers are found by `controller.quorum.voters`";
 const OWN_PACE: &str = "nodes notice each other's silence by themselves, in a second or less";
-const BY_HAND: &str = "leaderships are not moved back by themselves yet";
 const NO_SEGMENTS: &str = "records are rows of RocksDB, not segment files";
 const ALWAYS_SYNCED: &str = "an acknowledged record is already synced to disk";
 const KEEPS_COMPRESSION: &str = "Ottla keeps batches as the producer compressed them";

@@ -115,10 +115,13 @@ pub struct Lifecycle {
     pub controlled_shutdown: bool,
 }
 
-/// How followers are judged.
+/// How followers are judged, and leaders chosen among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replication {
     pub lag_time_max_ms: u64,
+    /// Whether leaderships go back to the preferred replicas by themselves, and how often is looked.
+    pub leader_rebalance: bool,
+    pub leader_check_interval_s: u32,
 }
 
 /// What the store asks of the disk.
@@ -335,6 +338,8 @@ impl Replication {
     pub(super) fn read(values: &Values) -> Self {
         Self {
             lag_time_max_ms: number(values, "replica.lag.time.max.ms"),
+            leader_rebalance: values.boolean("auto.leader.rebalance.enable"),
+            leader_check_interval_s: small(values, "leader.imbalance.check.interval.seconds"),
         }
     }
 }

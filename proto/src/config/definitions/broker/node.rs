@@ -1,8 +1,7 @@
 //! Who this process is: its roles, the metadata quorum, and how it starts and stops.
 
 use super::super::{
-    BY_HAND, BY_VOTERS, ConfigDef, Valid, boolean, int, int_unset, list, long, long_unset, text,
-    text_unset,
+    BY_VOTERS, ConfigDef, Valid, boolean, int, int_unset, list, long, long_unset, text, text_unset,
 };
 use super::{FIXED_QUORUM, METADATA_KEPT, NO_ZOOKEEPER, PERIODIC, ROWS_NOT_FILES};
 use crate::memory::MIN_MEMORY_BYTES;
@@ -171,18 +170,17 @@ pub(super) static DEFS: &[ConfigDef] = &[
     boolean(
         "auto.leader.rebalance.enable",
         "true",
-        "Whether the controller moves leaderships back to the preferred replicas.",
+        "Whether leaderships move back to the preferred replicas by themselves.",
     )
-    .high()
-    .no_effect(BY_HAND),
+    .high(),
     int(
         "leader.imbalance.check.interval.seconds",
         "300",
-        "How often the controller looks for leaderships to move back.",
+        "How often a broker looks for leaderships to move back: those whose preferred replica has been in \
+         sync for 10 seconds.",
     )
     .at_least(1)
-    .high()
-    .no_effect(BY_HAND),
+    .high(),
     boolean(
         "unclean.leader.election.enable",
         "false",
