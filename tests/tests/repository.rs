@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("broker/raft", &["ottla-proto", "ottla-log"]),
     ("controller", &["ottla-proto"]),
     ("broker/connect", &["ottla-proto"]),
+    ("broker/connect/worker", &["ottla-connect", "ottla-proto"]),
     (
         "broker",
         &[
@@ -26,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ottla-controller",
             "ottla-coordinator",
             "ottla-wire",
+            "ottla-connect-worker",
         ],
     ),
     ("loadtest", &[]),
