@@ -112,6 +112,7 @@ impl Seaweed {
                 "-filer",
                 "-s3",
                 "-s3.port.iceberg=0",
+                "-s3.port.lance=0",
             ])
             .args(["-master.volumeSizeLimitMB=64", "-volume.max=20"])
             .arg(format!("-dir={}", folder.display()))

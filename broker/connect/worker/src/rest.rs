@@ -160,7 +160,11 @@ async fn health() -> Answer {
     Ok(Json(body).into_response())
 }
 
-async fn list(Held(api): Held<Api>, Query(query): Arguments, raw: axum::extract::RawQuery) -> Answer {
+async fn list(
+    Held(api): Held<Api>,
+    Query(query): Arguments,
+    raw: axum::extract::RawQuery,
+) -> Answer {
     let names = api.worker.names();
     if !query.contains_key("expand") {
         return Ok(Json(names).into_response());
@@ -341,7 +345,11 @@ async fn restart_task(Held(api): Held<Api>, Path((name, task)): Path<(String, u3
 }
 
 /// KIP-745: alone it restarts the connector, which has nothing of its own to restart here.
-async fn restart(Held(api): Held<Api>, Path(name): Path<String>, Query(query): Arguments) -> Answer {
+async fn restart(
+    Held(api): Held<Api>,
+    Path(name): Path<String>,
+    Query(query): Arguments,
+) -> Answer {
     let flag = |key: &str| query.get(key).is_some_and(|v| v == "true");
     let (tasks, failed) = (flag("includeTasks"), flag("onlyFailed"));
     let id = api.id.clone();
