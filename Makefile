@@ -16,9 +16,10 @@ SOAK_CONNECT_KILLS ?= 100
 SOAK_POWER_LOSSES ?= 500
 SOAK_DAMAGES ?= 2000
 FUZZ_SECONDS ?= 600
-FUZZ_TOOLS := $(OTTLA_TEST_CACHE)/tools
+TOOLS := $(OTTLA_TEST_CACHE)/tools
+DEB := $(CARGO_TARGET_DIR)/debian/ottla.deb
 
-.PHONY: run test unit clients verify fix build setup fuzz fuzz-short soak bench
+.PHONY: run test test-deploy unit clients deploy deb verify fix build setup setup-tests fuzz fuzz-short soak bench
 
 run: build ## builds, starts Ottla, shows its main job on real input, stays up
 	@deploy/demo $(OTTLA)
@@ -29,15 +30,30 @@ build: setup
 setup: ## what the build needs from Debian, and a Rust compiler
 	@.ci/setup
 
-test: verify build unit fuzz-short clients ## everything CI runs
+setup-tests: ## and what the tests need
+	@.ci/setup --tests
 
-unit: setup
+test: verify build unit fuzz-short clients deploy ## everything CI runs
+
+unit: setup-tests
 	OTTLA_BIN=$(OTTLA) OTTLA_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) --no-fail-fast
 
-clients: build ## the daily Kafka clients, against a broker of their own
+clients: setup-tests build ## the daily Kafka clients, against a broker of their own
 	OTTLA_BIN=$(OTTLA) tests/clients/run
 
-verify: setup ## never writes
+deploy: setup-tests build ## the chart, dashboards, alerts, image and unit; no cluster needed
+	OTTLA_BIN=$(OTTLA) tests/deploy/run -m "not full"
+
+test-deploy: setup-tests deb ## that, and the Debian package installed and started on a copy of this machine; needs root
+	OTTLA_BIN=$(OTTLA) OTTLA_DEB=$(DEB) tests/deploy/run
+
+deb: build ## a Debian package, at $(DEB)
+	@command -v $(TOOLS)/bin/cargo-deb > /dev/null || \
+		CARGO_TARGET_DIR=$(TOOLS)/target cargo install --locked --root $(TOOLS) cargo-deb@3.8.0
+	mkdir -p $(dir $(DEB))
+	$(TOOLS)/bin/cargo-deb -p ottla-broker --no-build --strip -o $(DEB)
+
+verify: setup-tests ## never writes
 	cargo fmt --all --check
 	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
 	@.ci/generated --check
@@ -49,15 +65,15 @@ fix: setup
 
 fuzz: FUZZ = $(FUZZ_SECONDS)
 fuzz-short: FUZZ = 20
-fuzz fuzz-short: setup
-	@command -v $(FUZZ_TOOLS)/bin/cargo-fuzz > /dev/null || \
-		CARGO_TARGET_DIR=$(FUZZ_TOOLS)/target cargo install --locked --root $(FUZZ_TOOLS) cargo-fuzz@0.13.2
+fuzz fuzz-short: setup-tests
+	@command -v $(TOOLS)/bin/cargo-fuzz > /dev/null || \
+		CARGO_TARGET_DIR=$(TOOLS)/target cargo install --locked --root $(TOOLS) cargo-fuzz@0.13.2
 	for target in request batch; do \
-		RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(OTTLA_TEST_CACHE)/fuzz-target PATH=$(FUZZ_TOOLS)/bin:$$PATH \
+		RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(OTTLA_TEST_CACHE)/fuzz-target PATH=$(TOOLS)/bin:$$PATH \
 		cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target -- -max_total_time=$(FUZZ) || exit 1; \
 	done
 
-soak: build ## kill -9, loss of power, damage, topic life, memory, for as long as you like: SOAK_KILLS=20000 make soak
+soak: setup-tests build ## kill -9, loss of power, damage, topic life, memory, for as long as you like: SOAK_KILLS=20000 make soak
 	OTTLA_BIN=$(OTTLA) OTTLA_KILLS=$(SOAK_KILLS) cargo test $(CARGO_FLAGS) --test kill9 -- --nocapture
 	OTTLA_BIN=$(OTTLA) OTTLA_POWER_LOSSES=$(SOAK_POWER_LOSSES) OTTLA_DAMAGES=$(SOAK_DAMAGES) \
 		cargo test $(CARGO_FLAGS) --test faults --test doctor -- --nocapture --test-threads=1
@@ -65,5 +81,5 @@ soak: build ## kill -9, loss of power, damage, topic life, memory, for as long a
 	OTTLA_BIN=$(OTTLA) OTTLA_LIFE_STEPS=$(SOAK_LIFE_STEPS) cargo test $(CARGO_FLAGS) --test life -- --nocapture
 	OTTLA_BIN=$(OTTLA) OTTLA_MEMORY_SECONDS=$(SOAK_MEMORY_SECONDS) cargo test $(CARGO_FLAGS) --test memory -- --nocapture
 
-bench: build ## real Apache Kafka and Ottla in one run; see docs/performance.md
+bench: setup-tests build ## real Apache Kafka and Ottla in one run; see docs/performance.md
 	$(CARGO_TARGET_DIR)/release/ottla-loadtest compare --ottla-bin $(OTTLA)

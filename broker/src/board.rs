@@ -7,19 +7,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
+use ottla_proto::ids::NodeId;
 
 use crate::api::APIS;
 use crate::metadata::Metadata;
+use crate::quantiles::Quantiles;
 use crate::topics::Topics;
 
 /// Kafka's error codes begin at -1. What is above them counts as the highest.
 const ERROR_CODES: usize = 160;
+
+/// As Kafka's exporters name them.
+const QUANTILES: [(&str, f64); 4] = [
+    ("0.5", 0.5),
+    ("0.95", 0.95),
+    ("0.99", 0.99),
+    ("0.999", 0.999),
+];
 
 /// Of one API.
 pub struct RequestCounts {
     requests: AtomicU64,
     answers: AtomicU64,
     total_micros: AtomicU64,
+    recent: Quantiles,
     errors: [AtomicU64; ERROR_CODES],
 }
 
@@ -29,6 +40,7 @@ impl RequestCounts {
             requests: AtomicU64::new(0),
             answers: AtomicU64::new(0),
             total_micros: AtomicU64::new(0),
+            recent: Quantiles::new(),
             errors: [const { AtomicU64::new(0) }; ERROR_CODES],
         }
     }
@@ -42,6 +54,7 @@ impl RequestCounts {
         self.answers.fetch_add(1, Ordering::Relaxed);
         let micros = took.as_micros() as u64;
         self.total_micros.fetch_add(micros, Ordering::Relaxed);
+        self.recent.record(took);
     }
 
     /// One partition's error code, if it is one.
@@ -118,10 +131,15 @@ impl Board {
     fn write_partitions(&self, text: &mut String) {
         let image = self.metadata.current();
         let topics = self.topics.all();
-        let (mut led, mut offline) = (0, 0);
+        let lives = |id: &NodeId| image.live_broker(*id).is_some();
+        let is_whole = |id| image.group(id).is_some_and(|g| g.members.iter().all(lives));
+        let (mut led, mut offline, mut under_replicated) = (0, 0, 0);
         for topic in &topics {
             let replicas = (0..topic.partitions()).filter_map(|i| topic.replica(i).ok());
-            led += replicas.filter(|r| r.lead(-1).is_ok()).count();
+            for replica in replicas.filter(|r| r.lead(-1).is_ok()) {
+                led += 1;
+                under_replicated += usize::from(!is_whole(replica.partition.group));
+            }
             let groups = topic.topic.partitions.iter().map(|p| image.group(p.group));
             offline += groups
                 .filter(|g| g.is_none_or(|g| g.leader.is_none()))
@@ -137,6 +155,10 @@ impl Board {
                 offline,
             ),
             ("kafka_server_replicamanager_leadercount", led),
+            (
+                "kafka_server_replicamanager_underreplicatedpartitions",
+                under_replicated,
+            ),
         ];
         for (name, value) in gauges {
             begin(text, name, "gauge");
@@ -166,6 +188,18 @@ fn write_requests(text: &mut String) {
     family("requests_total", &|c| load(&c.requests) as f64);
     family("totaltimems_count", &|c| load(&c.answers) as f64);
     family("totaltimems_sum", &|c| load(&c.total_micros) as f64 / 1e3);
+    let name = "kafka_network_requestmetrics_totaltimems";
+    begin(text, name, "gauge");
+    for api in &seen {
+        let times = api.counts.recent.millis(QUANTILES.map(|(_, share)| share));
+        for ((label, _), ms) in QUANTILES.iter().zip(times.iter().flatten()) {
+            let api = api.name;
+            let _ = writeln!(
+                text,
+                "{name}{{request=\"{api}\",quantile=\"{label}\"}} {ms}"
+            );
+        }
+    }
     let name = "kafka_network_requestmetrics_errors_total";
     begin(text, name, "counter");
     for api in &seen {

@@ -34,6 +34,8 @@ pub enum IdentityError {
     Io { path: PathBuf, source: io::Error },
     #[error("{} holds Apache Kafka's data (meta.properties has no ottla.format): choose an empty log.dirs", .0.display())]
     OfKafka(PathBuf),
+    #[error("log.dirs: {} is a file, not a folder", .0.display())]
+    NotAFolder(PathBuf),
     #[error("{} is not empty and has no meta.properties: choose an empty log.dirs", .0.display())]
     NotOurs(PathBuf),
     #[error("{} belongs to node.id {found}, not {expected}", path.display())]
@@ -52,6 +54,9 @@ impl Identity {
     /// Reads the folder's identity, or formats the folder if it is empty or missing.
     pub fn load_or_format(folder: &Path, node_id: i32) -> Result<Identity, IdentityError> {
         let file = folder.join(FILE);
+        if folder.is_file() {
+            return Err(IdentityError::NotAFolder(folder.to_owned()));
+        }
         match fs::read_to_string(&file) {
             Ok(text) => Identity::parse(folder, &text, Some(node_id)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => format(folder, node_id),

@@ -12,6 +12,7 @@ mod metadata;
 mod net;
 mod newest;
 mod producer_ids;
+mod quantiles;
 mod reconcile;
 mod registration;
 mod retention;

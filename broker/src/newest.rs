@@ -14,20 +14,24 @@ pub struct Searched {
     pub up_to: i64,
 }
 
+impl Searched {
+    pub fn nothing(up_to: i64) -> Searched {
+        Searched { best: None, up_to }
+    }
+}
+
 #[derive(Default)]
 pub struct Newest(Mutex<HashMap<PartitionId, Searched>>);
 
 impl Newest {
-    /// What is known of a log that begins at `log_start_offset`: nothing, if the record is gone.
+    /// What is known of a log that begins at `log_start_offset`: nothing, if the record was deleted with
+    /// its front. Whether compaction has left it the caller has to see.
     pub fn get(&self, partition: PartitionId, log_start_offset: i64) -> Searched {
         let known = self.0.lock().expect("never poisoned");
         let found = known.get(&partition).copied();
         found
             .filter(|s| s.best.is_some_and(|(offset, _)| offset >= log_start_offset))
-            .unwrap_or(Searched {
-                best: None,
-                up_to: log_start_offset,
-            })
+            .unwrap_or(Searched::nothing(log_start_offset))
     }
 
     pub fn put(&self, partition: PartitionId, searched: Searched) {
@@ -46,7 +50,7 @@ mod tests {
     #[test]
     fn a_search_goes_on_where_the_last_one_ended() {
         let newest = Newest::default();
-        let nothing = |up_to| Searched { best: None, up_to };
+        let nothing = Searched::nothing;
         assert_eq!(newest.get(PartitionId(1), 5), nothing(5));
         let searched = Searched {
             best: Some((7, 1000)),

@@ -6,13 +6,14 @@
 //! and all before it are older than `retention.ms`, or when `retention.bytes` remain without it. Both
 //! are kept to the grain of the sparse index (64 KB), which is finer than any `segment.bytes`; records
 //! never wait for a segment to be closed. Kafka's rules otherwise: a record with a timestamp in the
-//! future keeps what follows it, and a negative limit is none.
+//! future keeps what follows it, and a negative limit is none. By size nothing goes while it is not known
+//! what compaction has left: while a pass is under way, and until the disk has told.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_log::StoreError;
+use ottla_log::{Store, StoreError};
 use ottla_proto::config::TopicConfig;
 use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::limits::RETENTION_STEP_PARTITIONS;
@@ -20,10 +21,12 @@ use ottla_raft::{AppendError, Command, Outcome};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::cleaner;
 use crate::metadata::Metadata;
 use crate::topics::{Replica, Topics};
 
 pub struct Retention {
+    store: Arc<dyn Store>,
     topics: Arc<Topics>,
     metadata: Arc<Metadata>,
     hints: HashMap<PartitionId, Oldest>,
@@ -59,6 +62,7 @@ struct Cut {
 struct Extent {
     log_start_offset: i64,
     high_watermark: i64,
+    /// 0 if it is not known.
     size_bytes: u64,
     oldest_ms: Option<i64>,
 }
@@ -84,8 +88,9 @@ impl Cut {
 }
 
 impl Retention {
-    pub fn new(topics: Arc<Topics>, metadata: Arc<Metadata>) -> Retention {
+    pub fn new(store: Arc<dyn Store>, topics: Arc<Topics>, metadata: Arc<Metadata>) -> Retention {
         Retention {
+            store,
             topics,
             metadata,
             hints: HashMap::new(),
@@ -108,6 +113,7 @@ impl Retention {
     }
 
     async fn pass(&mut self) {
+        self.learn_sizes().await;
         let mut seen = HashMap::with_capacity(self.hints.len());
         let candidates = self.candidates(&mut seen);
         // Partitions that are gone or empty take their hints with them.
@@ -116,6 +122,27 @@ impl Retention {
             self.step(step).await;
         }
         self.reclaim_all().await;
+    }
+
+    /// Has the disk tell what compaction has left, wherever nobody knows.
+    async fn learn_sizes(&self) {
+        let mut unknown = Vec::new();
+        for topic in self.topics.all() {
+            let replicas = (0..topic.partitions()).filter_map(|i| topic.replica(i).ok());
+            unknown.extend(replicas.filter(|r| !r.partition.knows_sizes()).cloned());
+        }
+        if unknown.is_empty() {
+            return;
+        }
+        let store = self.store.clone();
+        let learn = move || {
+            for replica in unknown {
+                if let Err(error) = cleaner::learn_sizes(&*store, &replica) {
+                    tracing::error!(%error, partition = %replica.partition.id, "its size is not known: nothing of it is deleted by size");
+                }
+            }
+        };
+        let _ = tokio::task::spawn_blocking(learn).await;
     }
 
     /// Frees what lies before log start offsets, also those that were raised before the last stop.
@@ -146,7 +173,10 @@ impl Retention {
                 let log = Extent {
                     log_start_offset: bounds.log_start_offset,
                     high_watermark: bounds.high_watermark,
-                    size_bytes: replica.partition.size_bytes(),
+                    size_bytes: match replica.partition.knows_sizes() {
+                        true => replica.partition.size_bytes(),
+                        false => 0,
+                    },
                     oldest_ms: hint.map(|hint| hint.timestamp_ms),
                 };
                 let leads = replica.lead(-1).is_ok();
@@ -199,7 +229,7 @@ async fn look(replica: &Replica, cut: Cut) -> Result<(Option<i64>, Oldest), Stor
         let id = replica.partition.id;
         let mut offset = start;
         if let Some(before_ms) = cut.before_ms {
-            let newest_ms = replica.partition.with_state(|s| s.max_timestamp_ms);
+            let newest_ms = replica.partition.with_state(|s| s.max_timestamp_ms());
             offset = match newest_ms >= 0 && newest_ms < before_ms {
                 true => end,
                 false => replica.group.seek_timestamp(id, before_ms, start, end)?,
@@ -217,7 +247,7 @@ async fn look(replica: &Replica, cut: Cut) -> Result<(Option<i64>, Oldest), Stor
                 true => i64::MIN,
                 false => replica
                     .group
-                    .first_timestamp(id, start)?
+                    .first_timestamp(id, start, end)?
                     .unwrap_or(i64::MIN),
             },
         };

@@ -2,13 +2,14 @@
 //! out. Each kind has its own room, so that none can take another's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_proto::limits::{
-    FETCH_ROOM_BYTES_MIN, FETCHES_OF_FULL_SIZE, ORDINARY_REQUEST_BYTES, OTHER_REQUEST_BYTES,
-    READ_BUFFER_BYTES,
+    ANSWER_ROOM_WAIT_MS, FETCH_ROOM_BYTES_MIN, FETCHES_OF_FULL_SIZE, LARGE_ANSWER_BYTES,
+    LARGE_ANSWERS, ORDINARY_REQUEST_BYTES, OTHER_REQUEST_BYTES, READ_BUFFER_BYTES,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// What a request holds until it is answered or its records are handed on.
 pub type Room = Vec<OwnedSemaphorePermit>;
@@ -111,10 +112,13 @@ impl RequestRoom {
     }
 }
 
-/// Memory of records that were read from disk, or that a slow client keeps in memory.
+/// Memory of answers: records that were read from disk or that a slow client keeps in memory, and
+/// whatever else is large.
 pub struct FetchRoom {
     answers: Pool,
     searches: Pool,
+    /// Large answers that are being made; what they take then is in no pool yet.
+    places: Arc<Semaphore>,
 }
 
 impl FetchRoom {
@@ -123,7 +127,25 @@ impl FetchRoom {
         FetchRoom {
             answers: Pool::new(total_bytes - searches),
             searches: Pool::new(searches),
+            places: Arc::new(Semaphore::new(LARGE_ANSWERS)),
         }
+    }
+
+    /// The largest answer without records.
+    pub fn answer_bytes(&self) -> usize {
+        LARGE_ANSWER_BYTES.min(self.answers.bytes / 2)
+    }
+
+    /// Waits for the turn to make a large answer.
+    pub async fn place(&self) -> OwnedSemaphorePermit {
+        let place = self.places.clone().acquire_owned().await;
+        place.expect("the semaphore is never closed")
+    }
+
+    /// Room for an answer of `bytes` that is in memory already. `None` if there is none in time.
+    pub async fn charge(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let wait = Duration::from_millis(ANSWER_ROOM_WAIT_MS);
+        timeout(wait, self.answers.reserve(bytes)).await.ok()
     }
 
     /// The most that one fetch reads from disk.

@@ -1,6 +1,7 @@
 //! The broker process: everything started in order, and stopped in the opposite one.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -45,7 +46,9 @@ pub enum StartError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error(transparent)]
-    Store(#[from] ottla_log::StoreError),
+    Store(ottla_log::StoreError),
+    #[error("{} is in use: another process has this data folder open ({detail})", path.display())]
+    InUse { path: PathBuf, detail: String },
     #[error(transparent)]
     Group(#[from] ottla_raft::GroupError),
     #[error("the metadata quorum has no leader after {GROUP_START_WAIT_MS} ms")]
@@ -92,6 +95,7 @@ impl Server {
         raise_open_files();
         let telemetry = Telemetry::install().map_err(StartError::Telemetry)?;
         let path = Identity::database(&config.log_dir);
+        let folder = config.log_dir.clone();
         let memory = memory::shares(config.memory_bytes);
         let options = StoreOptions {
             disk_reserve_bytes: config.storage.disk_reserve_bytes,
@@ -99,7 +103,8 @@ impl Server {
             ..StoreOptions::new(memory)
         };
         let opened = tokio::task::spawn_blocking(move || RocksStore::open(&path, &options)).await;
-        let store = Arc::new(opened.map_err(|e| StartError::Telemetry(e.to_string()))??);
+        let opened = opened.map_err(|e| StartError::Telemetry(e.to_string()))?;
+        let store = Arc::new(opened.map_err(|error| not_opened(folder, error))?);
         let clock: ottla_raft::Clock = Arc::new(now_ms);
         let groups = Arc::new(Groups::new(store.clone(), clock.clone(), &memory));
         groups.set_producer_expiration_ms(config.transactions.producer_id_expiration_ms as i64);
@@ -119,7 +124,11 @@ impl Server {
         registration.register(&controller).await?;
         tokio::spawn(registration.clone().keep_alive(controller.clone()));
 
-        let topics = Arc::new(Topics::new(groups.clone(), clock.clone()));
+        let topics = Arc::new(Topics::new(
+            groups.clone(),
+            clock.clone(),
+            memory.decompressed_bytes,
+        ));
         telemetry.set_board(Board {
             topics: topics.clone(),
             metadata: metadata.clone(),
@@ -149,7 +158,7 @@ impl Server {
         });
 
         let (stopping, stopped) = watch::channel(false);
-        let retention = Retention::new(topics.clone(), metadata.clone());
+        let retention = Retention::new(store.clone(), topics.clone(), metadata.clone());
         tokio::spawn(retention.run(stopped.clone()));
         let cleaner = Cleaner::start(
             store.clone(),
@@ -209,6 +218,15 @@ impl Server {
             tracing::error!("compaction did not stop cleanly");
         }
         self.groups.shutdown().await;
+    }
+}
+
+/// RocksDB holds a lock on its folder.
+fn not_opened(path: PathBuf, error: ottla_log::StoreError) -> StartError {
+    let detail = error.to_string();
+    match detail.contains("lock") && detail.contains("LOCK") {
+        true => StartError::InUse { path, detail },
+        false => StartError::Store(error),
     }
 }
 

@@ -31,7 +31,7 @@ use crate::board::Board;
 
 /// Logs to standard error; `RUST_LOG` chooses levels, `info` by default.
 pub fn start_logs(format: LogFormat) {
-    let standard = || EnvFilter::new("info,openraft=warn");
+    let standard = || EnvFilter::new("info,openraft=error");
     let (filter, malformed) = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(levels) => match EnvFilter::try_new(&levels) {
             Ok(filter) => (filter, None),
@@ -71,9 +71,12 @@ const COUNTERS: &[&str] = &[
     "ottla_log_cleaner_passes_total",
     "ottla_log_cleaner_read_bytes_total",
     "ottla_log_cleaner_rewritten_bytes_total",
+    "ottla_log_cleaner_unreadable_batches_total",
     "ottla_log_flush_total",
+    "ottla_log_reclaim_failed_passes_total",
     "ottla_log_reclaim_passes_total",
     "ottla_log_write_bytes_total",
+    "ottla_producers_refused_total",
 ];
 
 /// Gauges that something sets only once it has happened.
@@ -203,6 +206,7 @@ impl Telemetry {
         metrics::gauge!("ottla_log_disk_bytes").set(stats.disk_bytes as f64);
         metrics::gauge!("ottla_log_memtable_bytes").set(stats.memtable_bytes as f64);
         metrics::gauge!("ottla_log_block_cache_bytes").set(stats.block_cache_bytes as f64);
+        metrics::gauge!("ottla_producer_bytes").set(sources.groups.producer_bytes() as f64);
         metrics::gauge!("ottla_tail_cache_bytes").set(sources.groups.tail_cache_bytes() as f64);
         let mut text = self.handle.render();
         if let Some(board) = self.board.get() {

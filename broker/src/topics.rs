@@ -8,10 +8,13 @@ use bytes::Bytes;
 use ottla_log::{BATCH_HEAD_BYTES, StoreError};
 use ottla_proto::config::{self, ServerConfig, TopicConfig};
 use ottla_proto::ids::PartitionId;
-use ottla_proto::limits::{BATCH_INSPECTIONS, DECOMPRESSED_BATCH_BYTES};
+use ottla_proto::limits::{
+    BATCH_INSPECTIONS, INSPECTION_IN_PLACE_BYTES, SMALL_INSPECTION_BYTES, SMALL_INSPECTIONS,
+};
 use ottla_proto::metadata::{Image, Topic};
 use ottla_raft::{BatchMeta, Command, Group, Groups, Partition, ProducerMeta};
 use ottla_wire::batch::{self, BatchError, BatchHeader, Rules, TimestampType};
+use ottla_wire::compress::Codec;
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
@@ -108,6 +111,9 @@ pub struct Topics {
     changes: watch::Sender<()>,
     /// Places for [`Topics::look_inside`].
     inspections: Semaphore,
+    small_inspections: Semaphore,
+    /// What one batch may decompress to.
+    pub decompressed_bytes: usize,
     /// Of all topics, also those that are gone.
     pub counts: TopicCounts,
 }
@@ -123,13 +129,15 @@ pub struct Checked {
 }
 
 impl Topics {
-    pub fn new(groups: Arc<Groups>, clock: ottla_raft::Clock) -> Topics {
+    pub fn new(groups: Arc<Groups>, clock: ottla_raft::Clock, decompressed_bytes: usize) -> Topics {
         Topics {
             groups,
             clock,
             view: RwLock::default(),
             changes: watch::Sender::new(()),
             inspections: Semaphore::new(BATCH_INSPECTIONS),
+            small_inspections: Semaphore::new(SMALL_INSPECTIONS),
+            decompressed_bytes,
             counts: TopicCounts::default(),
         }
     }
@@ -249,10 +257,36 @@ impl Topics {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
-        let place = self.inspections.acquire().await;
-        let done = tokio::task::spawn_blocking(work).await;
-        drop(place);
-        done.expect("looking into a batch does not panic")
+        look_inside(&self.inspections, work).await
+    }
+
+    /// All that can be checked of a batch. Most compressed ones become small ones, many at a time.
+    async fn validate(
+        &self,
+        batch: &Bytes,
+        rules: Rules,
+        now_ms: i64,
+    ) -> Result<BatchHeader, BatchError> {
+        if BatchHeader::parse(batch)?.compression()? == Codec::None {
+            return batch::validate(batch, &rules, now_ms);
+        }
+        let within = |max_decompressed_bytes| {
+            let (batch, mut rules) = (batch.clone(), rules.clone());
+            rules.max_decompressed_bytes = max_decompressed_bytes;
+            move || batch::validate(&batch, &rules, now_ms)
+        };
+        let small = within(SMALL_INSPECTION_BYTES.min(rules.max_decompressed_bytes));
+        // Handing it to another thread costs more than most small ones do.
+        let checked = match batch.len() <= INSPECTION_IN_PLACE_BYTES {
+            true => small(),
+            false => look_inside(&self.small_inspections, small).await,
+        };
+        match checked {
+            Err(BatchError::DecompressedTooLarge { .. }) => {
+                self.look_inside(within(rules.max_decompressed_bytes)).await
+            }
+            checked => checked,
+        }
     }
 
     /// Checks what a producer sent for one partition: exactly one batch, intact and allowed.
@@ -267,7 +301,7 @@ impl Topics {
         let log_append_time = config.message_timestamp_type == config::TimestampType::LogAppendTime;
         let rules = Rules {
             max_message_bytes: config.max_message_bytes as usize,
-            max_decompressed_bytes: DECOMPRESSED_BATCH_BYTES,
+            max_decompressed_bytes: self.decompressed_bytes,
             timestamp_type: if log_append_time {
                 TimestampType::LogAppendTime
             } else {
@@ -280,14 +314,7 @@ impl Topics {
         };
         let now_ms = self.now_ms();
         let batch = batch::exactly_one(records)?;
-        let mut header = match rules.require_keys {
-            false => batch::validate(&batch, &rules, now_ms)?,
-            true => {
-                let batch = batch.clone();
-                self.look_inside(move || batch::validate(&batch, &rules, now_ms))
-                    .await?
-            }
-        };
+        let mut header = self.validate(&batch, rules, now_ms).await?;
         if header.is_transactional() {
             return Err(BatchError::InvalidRecord(
                 "transactional batches need a transaction, and none is open",
@@ -306,6 +333,16 @@ impl Topics {
             ..append_command(partition, &batch, &header)
         })
     }
+}
+
+async fn look_inside<T: Send + 'static>(
+    places: &Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let place = places.acquire().await;
+    let done = tokio::task::spawn_blocking(work).await;
+    drop(place);
+    done.expect("looking into a batch does not panic")
 }
 
 /// The command that appends a batch that is known to be good.

@@ -13,12 +13,22 @@ pub const WRITE_BATCH_BYTES: usize = 1 << 20;
 pub const SYNC_BYTES: usize = 8 << 20;
 /// A partition's sparse index has about one row per this many bytes of its log.
 pub const INDEX_INTERVAL_BYTES: u64 = 64 << 10;
-/// Idempotent producers one partition remembers; the longest silent goes first.
+/// Idempotent producers one partition remembers. Above it, new ones are refused.
 pub const PRODUCERS_PER_PARTITION: usize = 10_000;
+/// Where there is no room for a new producer, those are forgotten that have been silent for this long:
+/// many times the two minutes of clients' `delivery.timeout.ms`, after which none of them retries.
+pub const PRODUCER_SILENT_MS: i64 = 900_000;
+/// How often expired producers are looked for, and how often at most where new ones are refused.
+pub const PRODUCER_SWEEP_MS: u64 = 60_000;
+pub const PRODUCER_SWEEP_PRESSED_MS: u64 = 1000;
+/// What one producer costs in memory in one partition, with five batches and its places in two maps.
+pub const PRODUCER_MEMORY_BYTES: usize = 320;
 /// Full entries of one group on their way to the disk at a time.
 pub const GROUP_ENTRIES_IN_FLIGHT: usize = 4;
 /// Record bytes handed to replication or apply in one read of a group's log.
 pub const RAFT_READ_BYTES: usize = 4 << 20;
+/// Bytes of rows, or of batches, read at a time where what is stored is examined after a loss.
+pub const MEND_READ_BYTES: usize = 1 << 20;
 /// Entries between two checkpoints of a group: what a start after a crash replays at most.
 pub const CHECKPOINT_ENTRIES: u64 = 1000;
 /// Longest value of a configuration key. Kafka has no such bound, but a string of its older encodings
@@ -56,10 +66,26 @@ pub const PRODUCER_ID_BLOCK: i64 = 1000;
 pub const FETCH_READ_BYTES: usize = 4 << 20;
 /// How long the controller waits to see its own committed change.
 pub const METADATA_COMMIT_WAIT_MS: u64 = 10_000;
-/// What one record batch may decompress to where the broker must look inside.
+/// What one record batch may decompress to where the broker must look inside, at most: on a small
+/// budget it is less.
 pub const DECOMPRESSED_BATCH_BYTES: usize = 64 << 20;
-/// Batches that are decompressed at a time.
+/// Batches that are decompressed at a time, if one may become as large as that.
 pub const BATCH_INSPECTIONS: usize = 2;
+/// What a batch may decompress to among many others; one that needs more waits for its turn.
+pub const SMALL_INSPECTION_BYTES: usize = 1 << 20;
+pub const SMALL_INSPECTIONS: usize = 16;
+/// A compressed batch up to this size is looked into where its request is handled.
+pub const INSPECTION_IN_PLACE_BYTES: usize = 32 << 10;
+/// Time that a Produce with acks=all has at least, whatever it asks for.
+pub const PRODUCE_WAIT_MS_MIN: u64 = 1000;
+/// Answers that can be much larger than their requests and are made at a time.
+pub const LARGE_ANSWERS: usize = 2;
+/// The largest of them; a part that does not fit gets POLICY_VIOLATION.
+pub const LARGE_ANSWER_BYTES: usize = 32 << 20;
+/// What is asked for by name and is not more than this never counts as one of them.
+pub const SMALL_ANSWER_PARTS: usize = 100;
+/// How long an answer waits for room in memory before its connection is closed.
+pub const ANSWER_ROOM_WAIT_MS: u64 = 10_000;
 /// Requests of one connection that are read but not answered. Above it the client is not read.
 pub const REQUESTS_IN_FLIGHT_PER_CONNECTION: usize = 64;
 /// Requests that one connection may have in memory, unanswered, without asking for room. A larger one
@@ -162,8 +188,15 @@ pub const CONNECTIONS: u32 = 60_000;
 pub const RECLAIM_BYTES: u64 = 256 << 20;
 /// Fewer deleted bytes wait this long for more.
 pub const RECLAIM_WAIT_MS: u64 = 60_000;
+/// How often it is looked whether deleted bytes are enough.
+pub const RECLAIM_LOOK_MS: u64 = 1000;
+/// A pass that failed is tried again after this long, and then after twice as long, so many times.
+pub const RECLAIM_RETRY_MS: u64 = 5000;
+pub const RECLAIM_RETRY_DOUBLINGS: u32 = 7;
 /// Partitions that retention looks at in one step, and trims with one entry per group.
 pub const RETENTION_STEP_PARTITIONS: usize = 512;
+/// Places of a compacted partition at which it is noted how much is left behind them.
+pub const SIZE_POINTS: usize = 128;
 /// Record bytes that compaction reads at a time.
 pub const CLEANER_READ_BYTES: usize = 1 << 20;
 /// What compaction writes at a time: little, so that no acknowledgement waits for much of it.

@@ -2,6 +2,8 @@
 //! a share here is the most that its owner holds, and the shares leave a rest for what is fixed
 //! (code, stacks, some kilobytes per partition and connection).
 
+use crate::limits::DECOMPRESSED_BATCH_BYTES;
+
 const MB: u64 = 1 << 20;
 /// Less is not accepted as a budget.
 pub const MIN_MEMORY_BYTES: u64 = 256 * MB;
@@ -27,6 +29,10 @@ pub struct MemoryShares {
     pub request_bytes: usize,
     /// Consumer groups: their members and committed offsets.
     pub group_bytes: usize,
+    /// Idempotent producers of all partitions.
+    pub producer_bytes: usize,
+    /// What one record batch may decompress to; see [`MemoryShares::DECOMPRESSIONS`].
+    pub decompressed_bytes: usize,
     /// The most that compaction uses to find duplicate keys, whatever `log.cleaner.dedupe.buffer.size`
     /// says.
     pub dedupe_bytes: usize,
@@ -34,6 +40,9 @@ pub struct MemoryShares {
 
 impl MemoryShares {
     pub const MEMTABLES: i32 = 4;
+    /// Buffers of decompressed records at a time: two batches that are looked into, and one that
+    /// compaction reads, writes anew and compresses.
+    pub const DECOMPRESSIONS: u64 = 5;
 
     /// The shares of a budget.
     pub fn of(budget_bytes: u64) -> MemoryShares {
@@ -48,12 +57,14 @@ impl MemoryShares {
             memtable_bytes: memtable,
             small_memtable_bytes: memtable / 8,
             block_cache_bytes: share(1, 16),
-            tail_cache_bytes: share(1, 8),
-            append_queue_bytes: share(1, 8),
+            tail_cache_bytes: share(3, 32),
+            append_queue_bytes: share(3, 32),
             fetch_bytes: share(3, 32),
             request_bytes: share(3, 32),
             group_bytes: share(1, 16),
-            dedupe_bytes: share(1, 16),
+            producer_bytes: share(1, 32),
+            decompressed_bytes: share(1, 64).min(DECOMPRESSED_BATCH_BYTES),
+            dedupe_bytes: share(1, 32),
         }
     }
 
@@ -74,9 +85,11 @@ impl MemoryShares {
             self.fetch_bytes,
             self.request_bytes,
             self.group_bytes,
+            self.producer_bytes,
             self.dedupe_bytes,
         ];
-        memtables + rest.iter().map(|bytes| *bytes as u64).sum::<u64>()
+        let decompressed = self.decompressed_bytes as u64 * Self::DECOMPRESSIONS;
+        memtables + decompressed + rest.iter().map(|bytes| *bytes as u64).sum::<u64>()
     }
 }
 

@@ -307,6 +307,16 @@ impl Broker {
             .expect("our own child's peak can be reset");
     }
 
+    /// What the process has given to block devices since it started (proc(5), io).
+    pub fn written_bytes(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.pid()))
+            .expect("the broker runs, and is ours");
+        let field = |line: &str| line.strip_prefix("write_bytes: ")?.parse().ok();
+        io.lines()
+            .find_map(field)
+            .expect("Linux tells what it wrote")
+    }
+
     fn status_bytes(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
             .expect("the broker runs");

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::batch::{Batch, Record};
 use crate::random::Random;
 
 /// Since the history began.
@@ -137,6 +138,16 @@ impl Recorder {
 }
 
 const NAME_BYTES: usize = 16;
+
+/// One batch of one record of producer 1, whose value says which it is; written long ago.
+pub fn batch(number: u64, partition: i32, size_bytes: usize) -> Bytes {
+    let id = Id {
+        producer: 1,
+        number,
+    };
+    let record = Record::of(value(id, partition, size_bytes), 1_700_000_000_000);
+    Batch::plain(vec![record]).encode()
+}
 
 /// The value that carries a record's name, of at least `size_bytes` bytes.
 pub fn value(id: Id, partition: i32, size_bytes: usize) -> Bytes {

@@ -6,6 +6,7 @@ pub mod batch;
 pub mod broker;
 pub mod checker;
 pub mod client;
+pub mod damage;
 pub mod disk;
 pub mod history;
 pub mod http;

@@ -1,5 +1,6 @@
 //! The process stays within `ottla.memory.bytes`: thousands of partitions written to, consumers that
-//! read far behind, and a hundred topics under compaction, all at once.
+//! read far behind, a hundred topics under compaction, producers without end, topics that come and go,
+//! all at once. The peak counts (VmHWM).
 //!
 //! `OTTLA_MEMORY_SECONDS` of load (default 30); `make soak` runs an hour.
 
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ottla_tests::batch::{Batch, Record, now_ms};
+use ottla_tests::batch::{Batch, Codec, Record, now_ms};
 use ottla_tests::broker::Broker;
 use ottla_tests::client::{Connection, FETCH, FetchAsk, Topic, fetch_request};
 use ottla_tests::random::Random;
@@ -20,6 +21,8 @@ const PARTITIONS: i32 = 5_000;
 const COMPACTED_TOPICS: u64 = 100;
 const WRITERS: u64 = 4;
 const LAGGARDS: u64 = 4;
+/// What a new producer is answered where there is no room for it.
+const NOT_ENOUGH_REPLICAS: i16 = 19;
 /// Partitions that a laggard asks for in one fetch, which is larger than any share of the budget.
 const PARTITIONS_PER_FETCH: usize = 100;
 
@@ -29,6 +32,8 @@ struct Load {
     stop: AtomicBool,
     written_bytes: AtomicU64,
     read_bytes: AtomicU64,
+    forged: AtomicU64,
+    deleted: AtomicU64,
 }
 
 impl Load {
@@ -68,9 +73,42 @@ impl Load {
                 timestamp_ms: now_ms(),
             };
             let records = (0..200).map(|_| record(&mut random)).collect();
-            let batch = Batch::plain(records).encode();
+            let codec = [Codec::None, Codec::Gzip][random.below(2) as usize];
+            let batch = Batch::plain(records).with_codec(codec).encode();
             let sent = connection.produce(&topic, 0, batch).await.unwrap();
             assert_eq!(sent.error_code, 0);
+        }
+    }
+
+    /// Batches of producers that nobody has heard of, on every partition.
+    async fn forge_producers(self: Arc<Self>, mut random: Random) {
+        let mut connection = self.connect().await;
+        while self.goes_on() {
+            let partition = random.below(PARTITIONS as u64) as i32;
+            let id = random.below(i64::MAX as u64) as i64;
+            let batch = Batch::filled(1, 10).by(id, 0, 0).encode();
+            let sent = connection.produce("wide", partition, batch).await.unwrap();
+            let full = sent.error_code == NOT_ENOUGH_REPLICAS;
+            assert!(sent.error_code == 0 || full, "{}", sent.error_code);
+            self.forged.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Topics that come and go.
+    async fn churn(self: Arc<Self>) {
+        let mut connection = self.connect().await;
+        while self.goes_on() {
+            let topic = Topic {
+                name: "passing",
+                partitions: 200,
+                configs: &[],
+            };
+            connection.create_topic(topic).await.unwrap();
+            let batch = Batch::filled(1, 1000).encode();
+            let sent = connection.produce("passing", 7, batch).await.unwrap();
+            assert_eq!(sent.error_code, 0);
+            connection.delete_topic("passing").await.unwrap();
+            self.deleted.fetch_add(200, Ordering::Relaxed);
         }
     }
 
@@ -137,12 +175,14 @@ async fn run(seconds: u64) {
         tasks.spawn(load.clone().lag(random.fork()));
     }
     tasks.spawn(load.clone().write_compacted(random.fork()));
+    tasks.spawn(load.clone().forge_producers(random.fork()));
+    tasks.spawn(load.clone().churn());
 
     let began = Instant::now();
     let (mut peak, mut said) = (0, began);
     while began.elapsed() < Duration::from_secs(seconds) {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        peak = peak.max(broker.resident_bytes());
+        peak = broker.peak_resident_bytes();
         assert!(
             peak <= BUDGET_BYTES,
             "{} MB of {} MB",
@@ -169,6 +209,11 @@ async fn run(seconds: u64) {
         BUDGET_BYTES / MB,
         written.load(Ordering::Relaxed) / MB,
         read.load(Ordering::Relaxed) / MB
+    );
+    println!(
+        "{} producers forged, {} partitions deleted",
+        load.forged.load(Ordering::Relaxed),
+        load.deleted.load(Ordering::Relaxed)
     );
     assert!(written.load(Ordering::Relaxed) > 100 * MB && read.load(Ordering::Relaxed) > 100 * MB);
 }
@@ -202,5 +247,7 @@ async fn prepare(broker: &Broker) -> Arc<Load> {
         stop: AtomicBool::new(false),
         written_bytes: AtomicU64::new(0),
         read_bytes: AtomicU64::new(0),
+        forged: AtomicU64::new(0),
+        deleted: AtomicU64::new(0),
     })
 }

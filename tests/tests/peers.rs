@@ -11,7 +11,7 @@ use ottla_tests::broker::Broker;
 use ottla_tests::client::{Connection, Topic};
 use ottla_tests::within;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -296,6 +296,65 @@ async fn peers_are_let_go_when_the_broker_stops() {
         broker.terminate().await;
         let log = broker.log();
         assert!(!log.contains("did not take their answers"), "{log}");
+    })
+    .await;
+}
+
+/// One connection to the broker through a wire that can be cut without either end being told.
+struct Wire {
+    address: SocketAddr,
+    cut: Arc<AtomicBool>,
+    /// Ends when the broker has closed its end, or the peer its own.
+    task: JoinHandle<()>,
+}
+
+impl Wire {
+    async fn to(broker: SocketAddr) -> Wire {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let cut = Arc::new(AtomicBool::new(false));
+        let is_cut = cut.clone();
+        let task = tokio::spawn(async move {
+            let (mut peer, _) = listener.accept().await.unwrap();
+            let mut broker = TcpStream::connect(broker).await.unwrap();
+            let (mut up, mut down) = (vec![0; 4096], vec![0; 4096]);
+            loop {
+                tokio::select! {
+                    read = peer.read(&mut up) => match read {
+                        Ok(0) | Err(_) => return,
+                        Ok(_) if is_cut.load(Ordering::Acquire) => {}
+                        Ok(n) => broker.write_all(&up[..n]).await.unwrap(),
+                    },
+                    read = broker.read(&mut down) => match read {
+                        Ok(0) | Err(_) => return,
+                        Ok(_) if is_cut.load(Ordering::Acquire) => {}
+                        Ok(n) => peer.write_all(&down[..n]).await.unwrap(),
+                    },
+                }
+            }
+        });
+        Wire { address, cut, task }
+    }
+}
+
+/// Pings tell a peer that has nothing to say from one that is gone without a word.
+#[tokio::test]
+async fn a_silent_peer_stays_and_a_lost_one_is_let_go() {
+    within(TEST_SECONDS, "pings", async {
+        let (broker, cluster_id, _) = start().await;
+        let (silent, lost) = (
+            Wire::to(broker.address).await,
+            Wire::to(broker.address).await,
+        );
+        let (to_silent, to_lost) = (channel(silent.address).await, channel(lost.address).await);
+        for channel in [&to_silent, &to_lost] {
+            call(channel, HELLO, hello(&cluster_id)).await.unwrap();
+        }
+        lost.cut.store(true, Ordering::Release);
+        lost.task.await.expect("the broker closed it");
+        assert!(!silent.task.is_finished(), "it was quiet for as long");
+        let reply = call(&to_silent, HELLO, hello(&cluster_id)).await;
+        reply.expect("on the connection it had: the wire takes no other");
     })
     .await;
 }

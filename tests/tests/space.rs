@@ -56,6 +56,59 @@ async fn fill(connection: &mut Connection, topic: &str, bytes: u64) {
     }
 }
 
+/// Twice what was produced, once to the write-ahead log and once to a file, and not much of what stays
+/// again. Where the files lie in memory there is nothing to see.
+fn assert_wrote_little(broker: &Broker, before: u64, produced: u64) {
+    let written = broker.written_bytes() - before;
+    println!("{} MB written for {} MB", written / MB, produced / MB);
+    assert!(
+        written < produced * 27 / 10,
+        "{} MB written for {} MB produced",
+        written / MB,
+        produced / MB
+    );
+}
+
+/// What was deleted before a restart is not forgotten, and what stays is not written again for it.
+#[tokio::test]
+async fn space_comes_back_after_a_restart() {
+    const STAYS: u64 = 300 * MB;
+    // Small memtables: what lies in memory only has no file to give back.
+    let mut broker = Broker::start_with(&[("ottla.memory.bytes", "268435456")]).await;
+    let mut connection = Connection::open(broker.address).await.unwrap();
+    for name in ["stays", "gone"] {
+        let topic = Topic {
+            name,
+            partitions: 1,
+            configs: &[],
+        };
+        connection.create_topic(topic).await.unwrap();
+    }
+    fill(&mut connection, "stays", STAYS).await;
+    // Less than what is given back at once.
+    fill(&mut connection, "gone", 200 * MB).await;
+    let data = broker.data();
+    assert!(record_bytes(&data) > STAYS + 100 * MB);
+    connection.delete_topic("gone").await.unwrap();
+    for kill in [true, false] {
+        match kill {
+            true => broker.kill9(),
+            false => broker.terminate().await,
+        }
+        broker.restart().await;
+    }
+    let before = broker.written_bytes();
+    within(TEST_SECONDS, "space", async {
+        while record_bytes(&data) > STAYS + 40 * MB {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let written = broker.written_bytes() - before;
+    println!("{} MB written", written / MB);
+    assert!(written < STAYS / 2, "{} MB written", written / MB);
+}
+
 /// Deleted by three ways, it comes back by one: topic deletion, DeleteRecords and retention all raise
 /// log start offsets or drop partitions, and what is left is as good as new.
 #[tokio::test]
@@ -78,6 +131,7 @@ async fn space_comes_back_while_clients_run() {
     topic("shrinks", &[("retention.bytes", "50000000")]).await;
     let kept_id = topic("kept", &[]).await;
 
+    let before = broker.written_bytes();
     fill(&mut connection, "kept", 20 * MB).await;
     fill(&mut connection, "gone", 800 * MB).await;
     fill(&mut connection, "shrinks", 800 * MB).await;
@@ -101,6 +155,7 @@ async fn space_comes_back_while_clients_run() {
     })
     .await;
     writing.await.expect("the other client was not disturbed");
+    assert_wrote_little(&broker, before, 1670 * MB);
     assert!(
         du(&data) < 300 * MB + WRITE_AHEAD_LOG_BYTES,
         "{} MB",

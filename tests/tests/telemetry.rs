@@ -169,6 +169,14 @@ async fn metrics_are_as_documented_and_move() {
             assert!(moved(requests, &[("request", api)]) >= 1.0, "{api}");
             let times = "kafka_network_requestmetrics_totaltimems_sum";
             assert!(moved(times, &[("request", api)]) > 0.0, "{api}");
+            let quantile = |q| {
+                let labels = [("request", api), ("quantile", q)];
+                after.value("kafka_network_requestmetrics_totaltimems", &labels)
+            };
+            assert!(
+                quantile("0.5") > 0.0 && quantile("0.5") <= quantile("0.999"),
+                "{api}"
+            );
         }
         let error = [
             ("request", "Produce"),
@@ -188,7 +196,7 @@ async fn metrics_are_as_documented_and_move() {
         ] {
             assert!(moved(counter, &[]) >= 1.0, "{counter}");
         }
-        let gauge = |name| after.value(name, &[]);
+        let gauge = |name: &str| after.value(name, &[]);
         let controllers = "kafka_controller_kafkacontroller_activecontrollercount";
         assert_eq!(gauge(controllers), 1.0);
         let offline = "kafka_controller_kafkacontroller_offlinepartitionscount";
@@ -196,6 +204,10 @@ async fn metrics_are_as_documented_and_move() {
         assert!(gauge("kafka_server_replicamanager_leadercount") >= 3.0);
         let groups = "kafka_coordinator_group_groupmetadatamanager_numgroups";
         assert_eq!(gauge(groups), 1.0);
+        let in_state = |state: &str| gauge(&format!("{groups}{state}"));
+        assert_eq!((in_state("stable"), in_state("empty")), (1.0, 0.0));
+        let replicas = "kafka_server_replicamanager_underreplicatedpartitions";
+        assert_eq!((gauge(replicas), after.has(replicas)), (0.0, true));
         assert!(gauge("kafka_server_socketservermetrics_connection_count") >= 1.0);
         assert!(gauge("kafka_server_replicamanager_partitioncount") >= 3.0);
         assert!(gauge("kafka_controller_kafkacontroller_globaltopiccount") >= 1.0);

@@ -12,6 +12,22 @@ use crate::{
     TopicResult,
 };
 
+/// How much more offsets may take.
+struct Room {
+    offsets: usize,
+    text_bytes: usize,
+}
+
+impl Room {
+    fn take(&mut self, offsets: usize, text_bytes: usize) -> Option<()> {
+        *self = Room {
+            offsets: self.offsets.checked_sub(offsets)?,
+            text_bytes: self.text_bytes.checked_sub(text_bytes)?,
+        };
+        Some(())
+    }
+}
+
 impl Shard {
     pub(crate) fn commit_offsets(
         &mut self,
@@ -29,10 +45,7 @@ impl Shard {
 
         let retention_ms = request.retention_time_ms.filter(|&ms| ms >= 0);
         let expire_timestamp_ms = retention_ms.map(|ms| now_ms.saturating_add(ms));
-        let mut room = self
-            .config
-            .offsets_max
-            .saturating_sub(self.durable.offsets_len());
+        let mut room = self.offset_room();
         let pends = request.producer.is_some();
         let group = request.group_id;
         let mut results = Vec::with_capacity(request.topics.len());
@@ -66,6 +79,18 @@ impl Shard {
             .push((token, Response::CommitOffsets(results)));
     }
 
+    fn offset_room(&self) -> Room {
+        let config = &self.config;
+        Room {
+            offsets: config
+                .offsets_max
+                .saturating_sub(self.durable.offsets_len()),
+            text_bytes: config
+                .offset_text_bytes_max
+                .saturating_sub(self.durable.text_bytes_len()),
+        }
+    }
+
     fn check_commit(&self, request: &CommitOffsets) -> Result<(), GroupError> {
         if !storable(&request.group_id) {
             return Err(GroupError::InvalidGroupId);
@@ -90,7 +115,7 @@ impl Shard {
         topic: &str,
         commit: &CommitPartition,
         transactional: bool,
-        room: &mut usize,
+        room: &mut Room,
     ) -> Result<(), GroupError> {
         if !storable(topic) {
             return Err(GroupError::InvalidRequest);
@@ -101,12 +126,12 @@ impl Shard {
         }
         // A pending offset takes a place of its own.
         let committed = self.durable.offset(group, topic, commit.partition);
-        if transactional || committed.is_none() {
-            *room = room
-                .checked_sub(1)
-                .ok_or(GroupError::CoordinatorNotAvailable)?;
-        }
-        Ok(())
+        let replaced = committed.filter(|_| !transactional);
+        let places = usize::from(replaced.is_none());
+        let more_bytes = (commit.metadata.len())
+            .saturating_sub(replaced.map_or(0, |offset| offset.metadata.len()));
+        room.take(places, more_bytes)
+            .ok_or(GroupError::CoordinatorNotAvailable)
     }
 }
 

@@ -34,6 +34,9 @@ pub struct GroupConfig {
     pub group_record_bytes_max: usize,
     /// Committed offsets over all groups. Over it: COORDINATOR_NOT_AVAILABLE for a new partition.
     pub offsets_max: usize,
+    /// Bytes of the metadata of committed offsets, and of ids of groups with stored state. Over it:
+    /// COORDINATOR_NOT_AVAILABLE for what would add to it.
+    pub offset_text_bytes_max: usize,
 }
 
 impl Default for GroupConfig {
@@ -52,6 +55,7 @@ impl Default for GroupConfig {
             member_metadata_bytes_max: 64 << 20,
             group_record_bytes_max: 1_000_000,
             offsets_max: 2_000_000,
+            offset_text_bytes_max: 64 << 20,
         }
     }
 }

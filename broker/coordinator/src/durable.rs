@@ -11,12 +11,35 @@ pub(crate) struct Durable {
     groups: HashMap<Arc<str>, DurableGroup>,
     /// Groups in which an open transaction has offsets, by producer id.
     open: HashMap<i64, BTreeSet<Arc<str>>>,
-    /// Committed and pending ones.
-    offsets: usize,
+    offsets: Held,
     /// Counts changes of offsets.
     sequence: u64,
     /// Stored size of all group records, in bytes.
     group_bytes: usize,
+}
+
+/// Committed and pending offsets.
+#[derive(Debug, Default)]
+struct Held {
+    number: usize,
+    /// Their metadata strings, and the ids of the groups that have state.
+    text_bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, value: Option<&OffsetValue>) {
+        self.number += 1;
+        self.text_bytes += text_bytes(value);
+    }
+
+    fn remove(&mut self, value: Option<&OffsetValue>) {
+        self.number -= 1;
+        self.text_bytes -= text_bytes(value);
+    }
+}
+
+fn text_bytes(value: Option<&OffsetValue>) -> usize {
+    value.map_or(0, |value| value.metadata.len())
 }
 
 /// A group without metadata and without offsets is not kept.
@@ -69,7 +92,12 @@ impl Durable {
     }
 
     pub(crate) fn offsets_len(&self) -> usize {
-        self.offsets
+        self.offsets.number
+    }
+
+    /// Bytes of the metadata of all offsets, and of the ids of groups.
+    pub(crate) fn text_bytes_len(&self) -> usize {
+        self.offsets.text_bytes
     }
 
     /// Size of all group records.
@@ -88,7 +116,7 @@ impl Durable {
         let group_id = match change {
             Change::Foreign => return,
             Change::Group { group, value } => {
-                let entry = self.groups.entry(group.clone()).or_default();
+                let entry = entry(&mut self.groups, &mut self.offsets, group.clone());
                 self.group_bytes -= entry.metadata_bytes;
                 entry.metadata_bytes = if value.is_some() { value_len } else { 0 };
                 self.group_bytes += entry.metadata_bytes;
@@ -101,10 +129,9 @@ impl Durable {
                 partition,
                 value: Some(value),
             } => {
-                let entry = self.groups.entry(group).or_default();
+                let entry = entry(&mut self.groups, &mut self.offsets, group);
                 self.sequence += 1;
-                let new = entry.commit(topic, partition, value, self.sequence);
-                self.offsets += usize::from(new);
+                entry.commit(topic, partition, value, self.sequence, &mut self.offsets);
                 return;
             }
             Change::Offset {
@@ -118,10 +145,12 @@ impl Durable {
                 };
                 // A deleted offset does not come back when a transaction commits.
                 let pending = entry.pending.remove(&(topic.clone(), partition));
-                self.offsets -= pending.map_or(0, |p| p.len());
+                for pending in pending.into_iter().flat_map(BTreeMap::into_values) {
+                    self.offsets.remove(pending.value.as_ref());
+                }
                 if let Some(partitions) = entry.offsets.get_mut(&topic) {
-                    if partitions.remove(&partition).is_some() {
-                        self.offsets -= 1;
+                    if let Some(value) = partitions.remove(&partition) {
+                        self.offsets.remove(Some(&value));
                     }
                     if partitions.is_empty() {
                         entry.offsets.remove(&topic);
@@ -136,6 +165,7 @@ impl Durable {
     fn drop_if_void(&mut self, group: &str) {
         if self.groups.get(group).is_some_and(DurableGroup::is_void) {
             self.groups.remove(group);
+            self.offsets.text_bytes -= group.len();
         }
     }
 
@@ -154,15 +184,17 @@ impl Durable {
             .entry(producer_id)
             .or_default()
             .insert(group.clone());
-        let entry = self.groups.entry(group).or_default();
+        let entry = entry(&mut self.groups, &mut self.offsets, group);
         let pending = entry.pending.entry((topic, partition)).or_default();
         self.sequence += 1;
+        self.offsets.add(Some(&value));
         let value = Pending {
             sequence: self.sequence,
             value: Some(value),
         };
-        let new = pending.insert(producer_id, value).is_none();
-        self.offsets += usize::from(new);
+        if let Some(old) = pending.insert(producer_id, value) {
+            self.offsets.remove(old.value.as_ref());
+        }
     }
 
     /// Turns the offsets of a transaction into committed ones, or forgets them. Returns the groups
@@ -174,10 +206,9 @@ impl Durable {
                 continue;
             };
             for (topic, partition, pending) in entry.take_pending(producer_id) {
-                self.offsets -= 1;
+                self.offsets.remove(pending.value.as_ref());
                 if let Some(value) = pending.value.filter(|_| committed) {
-                    let new = entry.commit(topic, partition, value, pending.sequence);
-                    self.offsets += usize::from(new);
+                    entry.commit(topic, partition, value, pending.sequence, &mut self.offsets);
                 }
             }
             self.drop_if_void(group);
@@ -202,23 +233,45 @@ impl Durable {
     }
 }
 
+/// The group's state, begun if there is none.
+fn entry<'a>(
+    groups: &'a mut HashMap<Arc<str>, DurableGroup>,
+    held: &mut Held,
+    group: Arc<str>,
+) -> &'a mut DurableGroup {
+    let id_bytes = group.len();
+    groups.entry(group).or_insert_with(|| {
+        held.text_bytes += id_bytes;
+        DurableGroup::default()
+    })
+}
+
 impl DurableGroup {
     fn is_void(&self) -> bool {
         self.metadata.is_none() && self.offsets.is_empty() && self.pending.is_empty()
     }
 
-    /// Sets a committed offset, which outdates pending ones from before `sequence`. True if the
-    /// partition had none.
-    fn commit(&mut self, topic: String, partition: i32, value: OffsetValue, sequence: u64) -> bool {
+    /// Sets a committed offset, which outdates pending ones from before `sequence`.
+    fn commit(
+        &mut self,
+        topic: String,
+        partition: i32,
+        value: OffsetValue,
+        sequence: u64,
+        held: &mut Held,
+    ) {
         if !self.pending.is_empty()
             && let Some(producers) = self.pending.get_mut(&(topic.clone(), partition))
         {
             for pending in producers.values_mut().filter(|p| p.sequence < sequence) {
-                pending.value = None;
+                held.text_bytes -= text_bytes(pending.value.take().as_ref());
             }
         }
         let partitions = self.offsets.entry(topic).or_default();
-        partitions.insert(partition, value).is_none()
+        held.add(Some(&value));
+        if let Some(old) = partitions.insert(partition, value) {
+            held.remove(Some(&old));
+        }
     }
 
     fn take_pending(&mut self, producer_id: i64) -> Vec<(String, i32, Pending)> {

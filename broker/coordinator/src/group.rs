@@ -11,6 +11,7 @@ use crate::durable::Durable;
 use crate::records::GroupValue;
 use crate::subscription::{CONSUMER, collect_topics};
 use crate::timers::{Timer, Timers};
+use crate::usage::States;
 use crate::{
     Decision, Event, GroupConfig, GroupError, GroupState, JoinRefused, Protocol, Response, Token,
 };
@@ -47,7 +48,9 @@ impl Context<'_> {
 pub(crate) struct Totals {
     /// Members and pending member ids.
     pub(crate) members: usize,
+    /// What they sent, and their group's id for each of them.
     pub(crate) metadata_bytes: usize,
+    pub(crate) states: States,
 }
 
 #[derive(Debug)]
@@ -167,6 +170,7 @@ impl Group {
     pub(crate) fn add_pending(&mut self, cx: &mut Context<'_>, id: Arc<str>, timeout_ms: i32) {
         if self.pending.insert(id.clone()) {
             cx.totals.members += 1;
+            cx.totals.metadata_bytes += id.len() + self.id.len();
         }
         cx.timers
             .set(self.session(&id), cx.now_ms + i64::from(timeout_ms));
@@ -176,6 +180,7 @@ impl Group {
         let removed = self.pending.remove(id);
         if removed {
             cx.totals.members -= 1;
+            cx.totals.metadata_bytes -= id.len() + self.id.len();
             cx.timers.cancel(self.session(&id.into()));
         }
         removed
@@ -232,7 +237,7 @@ impl Group {
         self.awaiting_join += usize::from(member.joining.is_some());
         self.count_votes(&member.protocols, 1);
         cx.totals.members += 1;
-        cx.totals.metadata_bytes += member.weight();
+        cx.totals.metadata_bytes += member.weight() + self.id.len();
         let before = self.members.insert(member.id.clone(), member);
         assert!(before.is_none(), "a member id has one slot");
     }
@@ -248,7 +253,7 @@ impl Group {
         self.count_votes(&member.protocols, -1);
         self.unsynced.remove(id);
         cx.totals.members -= 1;
-        cx.totals.metadata_bytes -= member.weight();
+        cx.totals.metadata_bytes -= member.weight() + self.id.len();
         if self.is_leader(id) {
             self.leader = self.members.keys().next().cloned();
         }

@@ -159,7 +159,12 @@ impl Group {
         let names = names.iter().map(|n| n.len()).sum::<usize>() + prefix + 37;
         let weight = names + protocols_weight(&request.protocols);
         let newcomers = usize::from(known.is_none() && !pending);
-        match cx.has_room(newcomers, known.map_or(0, Member::weight), weight) {
+        let before = match known {
+            Some(member) => member.weight() + self.id.len(),
+            None if pending => id.len() + self.id.len(),
+            None => 0,
+        };
+        match cx.has_room(newcomers, before, weight + self.id.len()) {
             true => Ok(()),
             false => Err(GroupError::CoordinatorNotAvailable),
         }

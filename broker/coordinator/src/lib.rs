@@ -69,4 +69,4 @@ pub use partition::partition_for;
 pub use records::Record;
 pub use response::*;
 pub use shard::Shard;
-pub use usage::Usage;
+pub use usage::{States, Usage};

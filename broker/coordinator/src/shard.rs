@@ -262,7 +262,9 @@ impl Shard {
             totals: &mut self.totals,
             decision,
         };
+        let before = group.state;
         let result = operation(group, &mut cx);
+        cx.totals.states.moved(before, group.state);
         if group.is_idle() {
             assert!(group.members.is_empty(), "an Empty group has no members");
             self.groups.remove(id);
@@ -284,7 +286,10 @@ impl Shard {
 
     /// Whether a group may get its first stored state.
     pub(crate) fn may_store(&self, group: &str) -> bool {
-        self.durable.contains(group) || self.durable.groups_len() < self.config.groups_max
+        let text_bytes = self.durable.text_bytes_len() + group.len();
+        self.durable.contains(group)
+            || (self.durable.groups_len() < self.config.groups_max
+                && text_bytes <= self.config.offset_text_bytes_max)
     }
 }
 

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `raft` | group u32, index u64 | a raft row (the raft crate's encoding) |
 //! | `log` | partition u64, base offset i64 | one record batch as Kafka writes it |
-//! | `index` | partition u64, base offset i64 | [`IndexRow`](crate::IndexRow): highest timestamp so far i64, bytes before the batch u64 |
+//! | `index` | partition u64, base offset i64 | [`IndexRow`](crate::IndexRow): highest timestamp so far i64, bytes before the batch u64, highest timestamp since the row before i64 |
 //! | `state` | tag u8, group u32 (0 where none), id u64 (0 where none) | by [`Tag`] |
 
 use ottla_proto::ids::{GroupId, PartitionId};
@@ -24,24 +24,36 @@ pub enum Tag {
     Identity = 1,
     /// How many syncs there were, u64. Written with each of them; see `durable.rs`. One row.
     Synced = 2,
+    /// Bytes that were deleted and are not given back to the disk yet, u64. One row.
+    Freed = 3,
+    /// How often an operator accepted that data is lost, u64. One row.
+    Losses = 4,
     /// A group's Raft vote. Durable before it counts.
     Vote = 16,
     /// A group's checkpoint: applied log id and membership. Raft rows above it are replayed at start.
     Checkpoint = 17,
     /// The last log id purged from a group's raft rows.
     Purged = 18,
+    /// Up to which accepted loss a group was made consistent again, u64; see [`Tag::Losses`].
+    Mended = 19,
+    /// Ids of a group's partitions that are gone, at its checkpoint.
+    Removed = 20,
     /// A partition's state at its group's checkpoint.
     Partition = 32,
     /// How far a partition is compacted on this replica. Losing it costs work, not data.
     Cleaner = 33,
 }
 
-const TAGS: [Tag; 7] = [
+const TAGS: [Tag; 11] = [
     Tag::Identity,
     Tag::Synced,
+    Tag::Freed,
+    Tag::Losses,
     Tag::Vote,
     Tag::Checkpoint,
     Tag::Purged,
+    Tag::Mended,
+    Tag::Removed,
     Tag::Partition,
     Tag::Cleaner,
 ];

@@ -11,10 +11,12 @@
 //! 4. Acknowledged data that is missing after a crash is noticed at the start (`durable.rs`).
 //! 5. What a read returns has passed a checksum; what does not pass is an error.
 
+mod batch;
 mod durable;
 mod health;
 mod keys;
 mod listener;
+mod loss;
 mod memory;
 mod open;
 mod options;
@@ -26,9 +28,10 @@ pub mod verify;
 mod wal;
 mod writer;
 
+pub use batch::{BatchFacts, batch_max_timestamp, batch_span, lost_batch};
 pub use health::{FAILURE_KINDS, Trouble};
 pub use keys::{StateKey, Tag};
 pub use memory::MemoryStore;
 pub use options::StoreOptions;
 pub use rocks::{RocksStore, StoreStats};
-pub use store::{BATCH_HEAD_BYTES, Done, IndexRow, Op, Store, StoreError, Write, batch_span};
+pub use store::{BATCH_HEAD_BYTES, Done, IndexRow, Op, Store, StoreError, Write};

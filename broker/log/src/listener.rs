@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::event_listener::{
-    BackgroundErrorStatus, DBBackgroundErrorReason, EventListener, MutableStatus,
+    BackgroundErrorStatus, CompactionJobInfo, DBBackgroundErrorReason, EventListener, MutableStatus,
 };
 
 use crate::health::Health;
@@ -18,6 +18,8 @@ pub(crate) struct Listener {
     pub health: Arc<Health>,
     /// Compactions that ran into damage, for the monitor, which pauses them.
     pub damaged_compactions: Arc<AtomicU64>,
+    /// Compactions that failed for whatever reason, for who asked for them.
+    pub failed_compactions: Arc<AtomicU64>,
 }
 
 impl EventListener for Listener {
@@ -41,6 +43,12 @@ impl EventListener for Listener {
             status.reset();
         } else {
             self.health.fail(kind(what), what);
+        }
+    }
+
+    fn on_compaction_completed(&self, job: &CompactionJobInfo) {
+        if job.status().is_err() {
+            self.failed_compactions.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -7,8 +7,9 @@ use bytes::{Bytes, BytesMut};
 use ottla_proto::ids::{GroupId, PartitionId};
 
 use crate::Tag;
+use crate::batch::batch_span;
 use crate::keys::StateKey;
-use crate::store::{IndexRow, Op, Store, StoreError, Write, batch_span};
+use crate::store::{IndexRow, Op, Store, StoreError, Write};
 
 #[derive(Default)]
 struct Tables {
@@ -16,6 +17,7 @@ struct Tables {
     log: BTreeMap<(PartitionId, i64), Bytes>,
     index: BTreeMap<(PartitionId, i64), IndexRow>,
     state: BTreeMap<StateKey, Bytes>,
+    losses: u64,
 }
 
 /// Writes apply at once and count as durable.
@@ -27,6 +29,13 @@ impl MemoryStore {
         self.0
             .lock()
             .expect("no code panics while it holds the tables")
+    }
+
+    /// Does to the rows what a loss of data would, and counts it as accepted.
+    pub fn lose(&self, ops: Vec<Op>) {
+        let mut tables = self.tables();
+        ops.into_iter().for_each(|op| apply(&mut tables, op));
+        tables.losses += 1;
     }
 }
 
@@ -94,6 +103,10 @@ impl Store for MemoryStore {
         write.ops.into_iter().for_each(|op| apply(&mut tables, op));
         drop(tables);
         (write.done)(Ok(()));
+    }
+
+    fn losses(&self) -> u64 {
+        self.tables().losses
     }
 
     fn raft_rows(

@@ -8,29 +8,31 @@
 //!    written to new files.
 //! 4. The database replays its logs up to the first record that is not whole. If that is before what
 //!    is known to have been synced, acknowledged data is missing: refused, unless the operator
-//!    accepts it. The logs are linked aside first, because RocksDB goes on from where it stopped.
+//!    accepts it (`loss.rs`). The logs are linked aside first, because RocksDB goes on from where it
+//!    stopped.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rocksdb::{DBRecoveryMode, DBWithThreadMode, MultiThreaded};
+use rocksdb::DBRecoveryMode;
 
 use crate::durable::{Durable, Mark};
 use crate::health;
-use crate::keys::{self, StateKey, Tag};
 use crate::listener::{is_no_space, is_of_a_read};
+use crate::loss;
 use crate::options::{self, StoreOptions};
+use crate::rocks::{Db, family};
 use crate::space;
 use crate::store::StoreError;
 use crate::wal;
-
-type Db = DBWithThreadMode<MultiThreaded>;
 
 /// Links to the logs as they were before the database was opened.
 const ASIDE: &str = "logs-before-open";
 /// The same, kept because records in them are damaged.
 pub(crate) const DAMAGED: &str = "damaged-logs";
+/// The same once the loss is accepted, and which loss it was.
+pub(crate) const ACCEPTED: &str = "lost-logs-";
 const ACCEPT: &str =
     "To start without what is lost: ottla server --override ottla.storage.accept.loss=true";
 
@@ -42,8 +44,8 @@ enum Way {
     Roomy,
     /// Tables are opened later: one that is damaged fails its reads, not the start.
     Later,
-    /// Over damaged records of the logs.
-    Skipping,
+    /// Up to the damage in the logs and no further, where what is behind it cannot be taken.
+    Cut,
 }
 
 /// An open database, with all that was acknowledged or accepted as lost.
@@ -52,6 +54,8 @@ pub(crate) struct Opened {
     pub durable: Durable,
     /// Syncs so far.
     pub syncs: u64,
+    /// How often lost data was accepted so far.
+    pub losses: u64,
 }
 
 pub(crate) fn open(
@@ -74,14 +78,17 @@ pub(crate) fn open(
     }
     sync_logs(path)?;
     let logs = Logs::link_aside(path).map_err(failed)?;
+    let lost = is_loss_accepted(path, options, &durable, &logs).map_err(failed)?;
     let open = |way: Way| {
         let mut database = options::database(options);
-        if way == Way::Skipping {
+        database.set_track_and_verify_wals(!lost);
+        if lost && way != Way::Cut {
             database.set_wal_recovery_mode(DBRecoveryMode::SkipAnyCorruptedRecord);
         }
         database.set_open_files_async(way == Way::Later)?;
-        database.set_track_and_verify_wals(!options.accept_loss);
-        database.set_avoid_flush_during_recovery(last_failure.is_none());
+        // Flushing all makes damaged logs needless; where there is no space for it, they stay.
+        let leaves_logs = !lost || way == Way::Roomy;
+        database.set_avoid_flush_during_recovery(last_failure.is_none() && leaves_logs);
         set_up(&mut database);
         let families = options::column_families(options, way == Way::Roomy);
         Db::open_cf_descriptors(&database, path, families)
@@ -97,28 +104,62 @@ pub(crate) fn open(
             opened = open(Way::Later);
         }
     }
-    if let (Err(error), true) = (&opened, options.accept_loss) {
-        tracing::warn!(%error, "opening without the damaged records of the logs");
-        opened = open(Way::Skipping);
+    if let (Err(error), true) = (&opened, lost) {
+        tracing::warn!(%error, "the logs are taken up to their damage only");
+        opened = open(Way::Cut);
     }
     let db = match opened {
         Ok(db) => db,
         Err(error) => return Err(logs.explain(path, error.as_ref())),
     };
-    let syncs = accept_or_refuse(path, &db, &durable, logs, options.accept_loss)?;
+    let syncs = accept_or_refuse(path, &db, &durable, &logs, lost)?;
+    let losses = match lost {
+        true => {
+            let losses = loss::record(&db, path)?;
+            logs.keep_for_good(losses);
+            losses
+        }
+        false => {
+            logs.forget();
+            loss::count(&db)?
+        }
+    };
     mark_manifest(path, &durable).map_err(failed)?;
     if last_failure.is_some() {
         health::forget_failure(path);
     }
-    Ok(Opened { db, durable, syncs })
+    Ok(Opened {
+        db,
+        durable,
+        syncs,
+        losses,
+    })
+}
+
+/// Whether data is lost and the operator accepts it, now or at a start that did not get far.
+fn is_loss_accepted(
+    path: &Path,
+    options: &StoreOptions,
+    durable: &Durable,
+    logs: &Logs,
+) -> io::Result<bool> {
+    if options.accept_loss
+        && let Some(why) = loss::find(path, options, durable.mark().syncs)
+    {
+        let (folder, damage) = (path.display(), logs.damage());
+        tracing::warn!(
+            "acknowledged data is missing from {folder}: {why}{damage}; starting without it, as \
+             ottla.storage.accept.loss says, with every record that is whole"
+        );
+        loss::announce(path)?;
+    }
+    Ok(loss::is_announced(path))
 }
 
 /// Gives memtables their ordinary size again; the next writes flush what exceeds it.
 fn narrow(db: Db, options: &StoreOptions) -> Result<Db, rocksdb::Error> {
     for (name, bytes) in options.memtables() {
-        let family = db
-            .cf_handle(name)
-            .expect("every column family was opened with the database");
+        let family = family(&db, name);
         db.set_options_cf(&family, &[("write_buffer_size", &bytes.to_string())])?;
     }
     Ok(db)
@@ -129,34 +170,24 @@ fn accept_or_refuse(
     path: &Path,
     db: &Db,
     durable: &Durable,
-    logs: Logs,
-    accept_loss: bool,
+    logs: &Logs,
+    lost: bool,
 ) -> Result<u64, StoreError> {
-    let state = db
-        .cf_handle(keys::STATE)
-        .expect("every column family was opened with the database");
-    let row = db
-        .get_cf(&state, StateKey::node(Tag::Synced).encode())
-        .map_err(|e| StoreError::Io(e.to_string().into()))?;
-    let found = row.and_then(|r| Some(u64::from_be_bytes(r.try_into().ok()?)));
-    let (found, synced) = (found.unwrap_or(0), durable.mark().syncs);
+    let (found, synced) = (loss::syncs(db)?, durable.mark().syncs);
     if found >= synced {
-        logs.forget();
         return Ok(found);
     }
-    let what = format!(
-        "acknowledged data is missing from {}: its logs end at sync {found}, and {synced} were made{}",
-        path.display(),
-        logs.damage()
-    );
-    if !accept_loss {
+    if !lost {
+        let what = format!(
+            "acknowledged data is missing from {}: its logs end at sync {found}, and {synced} were made{}",
+            path.display(),
+            logs.damage()
+        );
         let kept = logs.keep();
         return Err(StoreError::Lost(format!(
             "{what}. The logs are kept in {kept}. {ACCEPT}"
         )));
     }
-    tracing::warn!("{what}; starting without it, as ottla.storage.accept.loss says");
-    logs.keep();
     let lower = durable.set(|mark| mark.syncs = found);
     lower
         .and_then(|()| durable.sync())
@@ -322,11 +353,8 @@ impl Logs {
     }
 
     /// The error of an open that failed, with what the logs say about it.
-    fn explain(self, path: &Path, error: &str) -> StoreError {
-        let about_logs = error.contains("beyond the point of corruption")
-            || error.contains("WAL")
-            || error.contains("wal");
-        let text = match error.starts_with("Corruption") && about_logs {
+    fn explain(&self, path: &Path, error: &str) -> StoreError {
+        let text = match loss::is_about_logs(error) {
             true => {
                 let damage = self.damage();
                 let kept = self.keep();
@@ -346,7 +374,7 @@ impl Logs {
         }
     }
 
-    fn forget(self) {
+    fn forget(&self) {
         if let Err(error) = fs::remove_dir_all(&self.aside)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -355,7 +383,7 @@ impl Logs {
     }
 
     /// Keeps the logs of the first start that found them damaged; where they are.
-    fn keep(self) -> String {
+    fn keep(&self) -> String {
         let kept = self.damaged.display().to_string();
         match self.damaged.exists() || !self.aside.exists() {
             true => self.forget(),
@@ -367,5 +395,20 @@ impl Logs {
             }
         }
         kept
+    }
+
+    /// Keeps the logs of a loss that was accepted apart from those of the next.
+    fn keep_for_good(&self, losses: u64) {
+        self.keep();
+        let target = self.damaged.with_file_name(format!("{ACCEPTED}{losses}"));
+        match fs::rename(&self.damaged, &target) {
+            Ok(()) => {
+                tracing::warn!(folder = %target.display(), "the logs are kept here; nothing reads them")
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(folder = %self.damaged.display(), %error, "not renamed")
+            }
+        }
     }
 }

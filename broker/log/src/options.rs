@@ -10,6 +10,8 @@ use crate::keys;
 use crate::reclaim::BLOB_FILE_BYTES;
 
 const MB: usize = 1 << 20;
+/// Bytes that one compaction rewrites, as far as it can be divided.
+const COMPACTION_BYTES: u64 = 256 << 20;
 
 /// What an operator decides; everything else here is fixed.
 #[derive(Clone, Debug)]
@@ -106,6 +108,8 @@ pub(crate) fn column_families(options: &StoreOptions, roomy: bool) -> Vec<Column
     log.set_min_blob_size(512);
     log.set_blob_file_size(BLOB_FILE_BYTES);
     log.set_blob_compression_type(DBCompressionType::None);
+    // What a compaction needs of a disk that is nearly full before it gives anything back.
+    log.set_max_compaction_bytes(COMPACTION_BYTES);
     log.set_write_buffer_size(memtable(options.memory.memtable_bytes));
     log.set_max_write_buffer_number(MemoryShares::MEMTABLES);
     log.set_arena_block_size(MB);

@@ -12,28 +12,40 @@ use rocksdb::{
     BoundColumnFamily, DBWithThreadMode, Direction, IteratorMode, MultiThreaded, ReadOptions,
 };
 
-use crate::Tag;
+use crate::batch::batch_span;
 use crate::health::{Health, Trouble};
-use crate::keys::{self, StateKey};
+use crate::keys::{self, StateKey, Tag};
 use crate::listener::Listener;
 use crate::open::{self, Opened};
 use crate::options::StoreOptions;
-use crate::reclaim::{self, Freed};
+use crate::reclaim::{self, Freed, Reclaimer};
 use crate::space::Monitor;
-use crate::store::{IndexRow, Store, StoreError, Write, batch_span};
+use crate::store::{IndexRow, Store, StoreError, Write};
 use crate::writer::Writer;
 
 type KeyValue = (Box<[u8]>, Box<[u8]>);
 
+pub(crate) type Db = DBWithThreadMode<MultiThreaded>;
+
 pub(crate) struct Database {
-    pub(crate) inner: DBWithThreadMode<MultiThreaded>,
+    pub(crate) inner: Db,
+}
+
+pub(crate) fn family<'a>(db: &'a Db, name: &str) -> Arc<BoundColumnFamily<'a>> {
+    db.cf_handle(name)
+        .expect("every column family was opened with the database")
+}
+
+/// A row of the node that is a number, 0 where there is none.
+pub(crate) fn number(db: &Db, tag: Tag) -> Result<u64, rocksdb::Error> {
+    let row = db.get_cf(&family(db, keys::STATE), StateKey::node(tag).encode())?;
+    let number = row.and_then(|row| Some(u64::from_be_bytes(row.try_into().ok()?)));
+    Ok(number.unwrap_or(0))
 }
 
 impl Database {
     fn family(&self, name: &str) -> Arc<BoundColumnFamily<'_>> {
-        self.inner
-            .cf_handle(name)
-            .expect("every column family was opened with the database")
+        family(&self.inner, name)
     }
     pub(crate) fn raft(&self) -> Arc<BoundColumnFamily<'_>> {
         self.family(keys::RAFT)
@@ -56,10 +68,14 @@ pub struct RocksStore {
     health: Arc<Health>,
     queue: Option<Sender<Write>>,
     freed: Arc<Freed>,
+    #[cfg(test)]
+    failed_compactions: Arc<AtomicU64>,
     /// Ends the space monitor when it is dropped.
     monitoring: Option<Sender<()>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     path: PathBuf,
+    losses: u64,
+    accepts_loss: bool,
 }
 
 /// Sizes for metrics and DescribeLogDirs.
@@ -75,14 +91,21 @@ impl RocksStore {
     pub fn open(path: &Path, options: &StoreOptions) -> Result<RocksStore, StoreError> {
         let health = Arc::new(Health::new(path));
         let damaged_compactions = Arc::new(AtomicU64::new(0));
-        let Opened { db, durable, syncs } = open::open(path, options, |database| {
+        let failed_compactions = Arc::new(AtomicU64::new(0));
+        let Opened {
+            db,
+            durable,
+            syncs,
+            losses,
+        } = open::open(path, options, |database| {
             database.add_event_listener(Listener {
                 health: health.clone(),
                 damaged_compactions: damaged_compactions.clone(),
+                failed_compactions: failed_compactions.clone(),
             });
         })?;
         let (db, durable) = (Arc::new(Database { inner: db }), Arc::new(durable));
-        let freed = Arc::new(Freed::default());
+        let freed = Arc::new(Freed::new(reclaim::left_by_last_run(&db)?));
         let writer = Writer::new(
             db.clone(),
             health.clone(),
@@ -99,22 +122,31 @@ impl RocksStore {
             log_ahead_bytes: options.log_ahead_bytes(),
             damaged_compactions,
         };
-        let (reclaimed_db, reclaimed) = (db.clone(), freed.clone());
+        let reclaimer = Reclaimer {
+            db: db.clone(),
+            health: health.clone(),
+            freed: freed.clone(),
+            failed_compactions: failed_compactions.clone(),
+        };
         let (queue, writes) = channel();
         let (monitoring, stop) = channel();
         let threads = [
             spawn("log-writer", move || writer.run(writes))?,
             spawn("log-space", move || monitor.run(stop))?,
-            spawn("log-reclaim", move || reclaim::run(reclaimed_db, reclaimed))?,
+            spawn("log-reclaim", move || reclaimer.run())?,
         ];
         Ok(RocksStore {
             db,
             health,
             queue: Some(queue),
             freed,
+            #[cfg(test)]
+            failed_compactions,
             monitoring: Some(monitoring),
             threads: Mutex::new(threads.into()),
             path: path.to_owned(),
+            losses,
+            accepts_loss: options.accept_loss,
         })
     }
 
@@ -213,7 +245,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 
 /// An error of a read. A checksum that does not fit is damage; what it is of, RocksDB says: mostly
 /// the file and the offset in it.
-fn io(error: rocksdb::Error) -> StoreError {
+pub(crate) fn io(error: rocksdb::Error) -> StoreError {
     match error.kind() {
         rocksdb::ErrorKind::Corruption => damaged("the database", error),
         _ => StoreError::Io(error.to_string().into()),
@@ -235,12 +267,18 @@ pub(crate) fn index_row(key: &[u8], value: &[u8]) -> Result<IndexRow, StoreError
         )
     };
     let (_, base_offset) = keys::batch_offset(key).ok_or_else(bad)?;
-    let value: &[u8; 16] = value.try_into().map_err(|_| bad())?;
-    let (time, position) = value.split_at(8);
+    let (fields, rest) = value.as_chunks::<8>();
+    let (max_timestamp, position, interval) = match (fields, rest) {
+        // Rows of earlier builds do not tell it.
+        ([max_timestamp, position], []) => (max_timestamp, position, max_timestamp),
+        ([max_timestamp, position, interval], []) => (max_timestamp, position, interval),
+        _ => return Err(bad()),
+    };
     Ok(IndexRow {
         base_offset,
-        max_timestamp_ms: i64::from_be_bytes(time.try_into().map_err(|_| bad())?),
-        position_bytes: u64::from_be_bytes(position.try_into().map_err(|_| bad())?),
+        max_timestamp_ms: i64::from_be_bytes(*max_timestamp),
+        interval_timestamp_ms: i64::from_be_bytes(*interval),
+        position_bytes: u64::from_be_bytes(*position),
     })
 }
 
@@ -264,6 +302,14 @@ impl Store for RocksStore {
 
     fn trouble(&self) -> Option<Trouble> {
         self.health.trouble()
+    }
+
+    fn losses(&self) -> u64 {
+        self.losses
+    }
+
+    fn accepts_loss(&self) -> bool {
+        self.accepts_loss
     }
 
     fn raft_rows(

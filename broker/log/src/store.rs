@@ -11,8 +11,6 @@ use crate::keys::StateKey;
 /// The part of a record batch that the broker sets: base offset i64, length i32, leader epoch i32.
 /// It lies outside the batch's CRC (KIP-98).
 pub const BATCH_HEAD_BYTES: usize = 16;
-/// `last_offset_delta` i32 of a record batch v2 stands at this byte.
-const LAST_OFFSET_DELTA_AT: usize = 23;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -43,8 +41,12 @@ impl From<StoreError> for std::io::Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexRow {
     pub base_offset: i64,
-    /// Highest record timestamp of the partition up to and with this batch, ms.
+    /// Highest record timestamp from the log start offset, as it was then, up to and with this batch, ms.
+    /// Mostly it rises from row to row; it falls where the record that had it was deleted.
     pub max_timestamp_ms: i64,
+    /// Highest record timestamp from the row before up to and with this batch, ms; of the row's own batch
+    /// that one tells.
+    pub interval_timestamp_ms: i64,
     /// Bytes of the partition's log before this batch, since its first record ever.
     pub position_bytes: u64,
 }
@@ -164,6 +166,16 @@ pub trait Store: Send + Sync + 'static {
         Ok(())
     }
 
+    /// How often an operator accepted that acknowledged data is lost.
+    fn losses(&self) -> u64 {
+        0
+    }
+
+    /// Whether the operator accepts it at this start.
+    fn accepts_loss(&self) -> bool {
+        false
+    }
+
     /// Why not every write is taken now.
     fn trouble(&self) -> Option<Trouble> {
         None
@@ -207,12 +219,4 @@ pub trait Store: Send + Sync + 'static {
 
     /// All `state` rows of a tag and group, by id.
     fn states(&self, tag: crate::Tag, group: GroupId) -> Result<Vec<(u64, Bytes)>, StoreError>;
-}
-
-/// First and last offset of a stored batch; `None` where it is too short to be one.
-pub fn batch_span(batch: &[u8]) -> Option<(i64, i64)> {
-    let base = i64::from_be_bytes(batch.get(..8)?.try_into().ok()?);
-    let delta = batch.get(LAST_OFFSET_DELTA_AT..LAST_OFFSET_DELTA_AT + 4)?;
-    let delta = i32::from_be_bytes(delta.try_into().ok()?);
-    Some((base, base.checked_add(delta.max(0) as i64)?))
 }

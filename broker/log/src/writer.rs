@@ -55,6 +55,18 @@ impl Writer {
             let result = self.write_queued(first, &queue, &mut waiting);
             waiting.drain(..).for_each(|done| done(result.clone()));
         }
+        // What was given back since the last write need not be given back again.
+        self.put_freed(0);
+        let _ = self.commit(false);
+    }
+
+    /// Adds the row that says how many deleted bytes are not given back, if it changes.
+    fn put_freed(&mut self, freed_bytes: u64) {
+        if let Some(bytes) = self.freed.to_write(freed_bytes) {
+            let key = StateKey::node(Tag::Freed).encode();
+            self.batch
+                .put_cf(&self.db.state(), key, bytes.to_be_bytes());
+        }
     }
 
     /// Writes `first` and what is queued behind it, and syncs if any of them asks for it.
@@ -93,6 +105,7 @@ impl Writer {
             let key = StateKey::node(Tag::Synced).encode();
             self.batch.put_cf(&self.db.state(), key, number);
         }
+        self.put_freed(freed);
         result = result.and_then(|()| self.commit(sync));
         if sync && result.is_ok() {
             result = self.note_sync();
@@ -177,9 +190,10 @@ fn add(db: &Database, batch: &mut WriteBatch, op: &Op) {
                 .expect("a batch is far below RocksDB's 4 GiB value limit");
         }
         Op::PutIndex { partition, row } => {
-            let mut value = [0; 16];
+            let mut value = [0; 24];
             value[..8].copy_from_slice(&row.max_timestamp_ms.to_be_bytes());
-            value[8..].copy_from_slice(&row.position_bytes.to_be_bytes());
+            value[8..16].copy_from_slice(&row.position_bytes.to_be_bytes());
+            value[16..].copy_from_slice(&row.interval_timestamp_ms.to_be_bytes());
             batch.put_cf(&db.index(), keys::batch(*partition, row.base_offset), value);
         }
         Op::DeleteBatches {

@@ -37,6 +37,11 @@ pub enum Command {
         partition: PartitionId,
         log_start_offset: i64,
     },
+    /// Forgets producers that have written nothing since `silent_since_ms`, by the times of entries.
+    ForgetProducers {
+        partition: PartitionId,
+        silent_since_ms: i64,
+    },
     /// Forgets the partition and its data.
     Remove { partition: PartitionId },
 }
@@ -57,6 +62,9 @@ pub enum Outcome {
     InvalidProducerEpoch {
         current: i16,
     },
+    /// A producer that is not known, and there is no room for more.
+    TooManyProducers,
+    ProducersForgotten,
     Trimmed {
         log_start_offset: i64,
     },

@@ -18,8 +18,10 @@ use crate::command::{Command, Outcome};
 use crate::group_log::GroupLog;
 use crate::network::NoPeers;
 use crate::partition::{Partition, TailCache};
+use crate::producer_memory::ProducerMemory;
 use crate::sequencer::{self, Request};
 use crate::storage::{LogStorage, StateMachine};
+use crate::sweep;
 use crate::types::TypeConfig;
 
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;
@@ -35,6 +37,8 @@ pub enum AppendError {
     Unknown,
     #[error("the group has stopped")]
     Stopped,
+    #[error("there is no room for more idempotent producers")]
+    TooManyProducers,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,7 @@ impl Ticket {
 pub struct Groups {
     store: Arc<dyn Store>,
     tail_cache: Arc<TailCache>,
+    producers: Arc<ProducerMemory>,
     permits: Arc<Semaphore>,
     append_queue_bytes: usize,
     clock: Clock,
@@ -70,6 +75,7 @@ impl Groups {
         Groups {
             store,
             tail_cache: Arc::new(TailCache::new(memory.tail_cache_bytes)),
+            producers: Arc::new(ProducerMemory::new(memory.producer_bytes)),
             permits: Arc::new(Semaphore::new(memory.append_queue_bytes)),
             append_queue_bytes: memory.append_queue_bytes,
             clock,
@@ -99,6 +105,11 @@ impl Groups {
         self.tail_cache.bytes()
     }
 
+    /// Bytes that idempotent producers take.
+    pub fn producer_bytes(&self) -> usize {
+        self.producers.bytes()
+    }
+
     /// Waits for room for `bytes` of records. Taking it before [`Group::append`] bounds what is queued.
     pub async fn reserve(&self, bytes: usize) -> OwnedSemaphorePermit {
         let bytes = bytes.min(self.append_queue_bytes) as u32;
@@ -120,7 +131,9 @@ impl Groups {
     /// Starts a group whose only member is `replica`, or continues it if it was here before.
     pub async fn start_alone(&self, id: GroupId, replica: u64) -> Result<Arc<Group>, GroupError> {
         let (store, cache) = (self.store.clone(), self.tail_cache.clone());
-        let opened = tokio::task::spawn_blocking(move || GroupLog::open(id, store, cache)).await;
+        let producers = self.producers.clone();
+        let open = move || GroupLog::open(id, replica, store, cache, producers);
+        let opened = tokio::task::spawn_blocking(open).await;
         let log = Arc::new(opened.map_err(|e| GroupError::Start(id, e.to_string()))??);
         let fail = |e: String| GroupError::Start(id, e);
         let config = config(id).map_err(|e| fail(e.to_string()))?;
@@ -151,13 +164,22 @@ impl Groups {
         }
         let (requests, receiver) = mpsc::unbounded_channel();
         let (clock, expiration) = (self.clock.clone(), self.producer_expiration_ms.clone());
-        tokio::spawn(sequencer::run(raft.clone(), receiver, clock, expiration));
+        tokio::spawn(sequencer::run(
+            raft.clone(),
+            receiver,
+            clock.clone(),
+            expiration.clone(),
+        ));
         let group = Arc::new(Group {
             id,
             log,
             raft,
             requests,
+            producers: self.producers.clone(),
         });
+        let weak = Arc::downgrade(&group);
+        let memory = self.producers.clone();
+        tokio::spawn(sweep::run(weak, memory, clock, expiration));
         self.groups
             .write()
             .expect("never poisoned")
@@ -204,6 +226,7 @@ pub struct Group {
     pub(crate) log: Arc<GroupLog>,
     raft: Raft,
     requests: mpsc::UnboundedSender<Request>,
+    producers: Arc<ProducerMemory>,
 }
 
 impl Group {
@@ -264,6 +287,20 @@ impl Group {
             permit,
         });
         Ticket(receiver)
+    }
+
+    /// Asks for room for a batch's producer, before anything is appended: one that is not known finds
+    /// none when all producers of the process together take their share of the memory.
+    pub fn admit_producer(
+        &self,
+        partition: &Partition,
+        producer_id: i64,
+    ) -> Result<(), AppendError> {
+        if self.producers.has_room() || partition.knows_producer(producer_id) {
+            return Ok(());
+        }
+        self.producers.refused("the share of the memory is");
+        Err(AppendError::TooManyProducers)
     }
 
     /// Asks the store for leave to write little.

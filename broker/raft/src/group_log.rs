@@ -5,15 +5,20 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::BytesMut;
 use ottla_log::{BATCH_HEAD_BYTES, Done, Op, StateKey, Store, StoreError, Tag, Write};
 use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::limits::BATCH_OVERHEAD_BYTES;
 
-use crate::command::{BatchMeta, Command, GroupEntry, Outcome};
+use crate::command::{Command, GroupEntry, Outcome};
+use crate::id_set::IdSet;
+use crate::mend;
 use crate::partition::{CachedAt, Partition, TailCache};
+use crate::producer_memory::ProducerMemory;
+use crate::restored::Restored;
 use crate::rows::{self, Checkpoint};
-use crate::state::{EntryContext, PartitionState};
+use crate::state::PartitionState;
+use crate::step::{advance, context, decide, partition_of, producer_of, put_head};
 use crate::types::{Entry, EntryPayload, LogId, StoredMembership, Vote};
 
 /// Bytes of rows read at a time when the log is replayed.
@@ -33,13 +38,23 @@ struct Applied {
     checkpoint: Checkpoint,
     /// Changed since the last checkpoint.
     dirty: HashSet<PartitionId>,
+    /// Whether partitions were removed since the last checkpoint.
+    removed: bool,
+}
+
+#[derive(Default)]
+struct Partitions {
+    live: HashMap<PartitionId, Arc<Partition>>,
+    /// Removed at the high watermark. Their ids are never given again, and nothing is appended to them.
+    removed: IdSet,
 }
 
 pub(crate) struct GroupLog {
     pub(crate) id: GroupId,
     store: Arc<dyn Store>,
     tail_cache: Arc<TailCache>,
-    partitions: RwLock<HashMap<PartitionId, Arc<Partition>>>,
+    partitions: RwLock<Partitions>,
+    producers: Arc<ProducerMemory>,
     tail: Mutex<Tail>,
     applied: Mutex<Applied>,
     vote: Mutex<Option<Vote>>,
@@ -56,42 +71,38 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl GroupLog {
-    /// Restores the group from its checkpoint and the rows after it. Blocks on the disk.
+    /// Restores the group from its checkpoint and the rows after it. Blocks on the disk. `replica` is
+    /// this replica's id.
     pub(crate) fn open(
         id: GroupId,
+        replica: u64,
         store: Arc<dyn Store>,
         tail_cache: Arc<TailCache>,
+        producers: Arc<ProducerMemory>,
     ) -> Result<GroupLog, StoreError> {
-        let read = |tag| store.state(StateKey::group(tag, id));
-        let checkpoint = read(Tag::Checkpoint)?
-            .map(|r| rows::decode_checkpoint(&r))
-            .transpose()?
-            .unwrap_or_default();
-        let vote = read(Tag::Vote)?
-            .map(|r| rows::decode_vote(&r))
-            .transpose()?;
-        let purged = read(Tag::Purged)?
-            .map(|r| rows::decode_purged(&r))
-            .transpose()?
-            .flatten();
-        let mut partitions = HashMap::new();
-        for (number, row) in store.states(Tag::Partition, id)? {
-            let partition = PartitionId(number);
-            partitions.insert(
-                partition,
-                Arc::new(Partition::new(partition, id, rows::decode_partition(&row)?)),
-            );
+        let mut restored = Restored::read(id, &*store)?;
+        let is_broken = store.accepts_loss() && restored.hole(id, &*store)?.is_some();
+        if is_broken || Restored::needs_mending(id, &*store)? {
+            restored = mend::mend(id, replica, &*store, restored)?;
         }
-        let last = match store.last_raft_row(id)? {
-            Some((index, row)) => Some(rows::decode_log_id(index, &row)?),
-            None => purged,
-        };
+        let Restored {
+            checkpoint,
+            vote,
+            purged,
+            last,
+            partitions,
+            removed,
+        } = restored;
+        let new = |p, state| Arc::new(Partition::new(p, id, state, producers.clone()));
+        let live = partitions.into_iter().map(|(p, state)| (p, new(p, state)));
+        let live = live.collect();
         let applied_term = checkpoint.applied.map_or(0, |id| id.leader_id.term);
         let log = GroupLog {
             id,
             store,
             tail_cache,
-            partitions: RwLock::new(partitions),
+            partitions: RwLock::new(Partitions { live, removed }),
+            producers,
             tail: Mutex::new(Tail {
                 last,
                 purged,
@@ -99,7 +110,7 @@ impl GroupLog {
             }),
             applied: Mutex::new(Applied {
                 checkpoint: checkpoint.clone(),
-                dirty: HashSet::new(),
+                ..Applied::default()
             }),
             vote: Mutex::new(vote),
             applied_term: AtomicU64::new(applied_term),
@@ -129,14 +140,20 @@ impl GroupLog {
                 if let EntryPayload::Normal(payload) = &entry.payload {
                     let context = context(&entry, &payload.0);
                     for (command, outcome) in payload.0.commands.iter().zip(payload.0.outcomes()) {
-                        self.partition(partition_of(command))
+                        // Its rows begin here, so nothing of it is stored that they do not tell of.
+                        let new = PartitionState::new;
+                        self.partition_or(partition_of(command), new)
                             .stage(|s| advance(s, command, outcome, &context));
                     }
                 }
                 next += 1;
             }
             if found.is_empty() || next < found.last().map_or(0, |(i, _)| *i) {
-                let detail = format!("entry {next} is missing, the log ends at {}", end - 1);
+                let detail = format!(
+                    "entry {next} is missing, the log ends at {}. To start with what is whole: ottla \
+                     server --override ottla.storage.accept.loss=true",
+                    end - 1
+                );
                 return Err(StoreError::Damaged {
                     what: format!("the log of group {}", self.id),
                     detail,
@@ -148,21 +165,65 @@ impl GroupLog {
 
     /// The partition, made empty if the log has not seen it.
     pub(crate) fn partition(&self, id: PartitionId) -> Arc<Partition> {
-        if let Some(found) = self.partitions.read().expect("never poisoned").get(&id) {
-            return found.clone();
+        self.partition_or(id, || self.new_partition(id))
+    }
+
+    fn partition_or(
+        &self,
+        id: PartitionId,
+        state: impl FnOnce() -> PartitionState,
+    ) -> Arc<Partition> {
+        let new = |state| Arc::new(Partition::new(id, self.id, state, self.producers.clone()));
+        {
+            let partitions = self.partitions.read().expect("never poisoned");
+            if let Some(found) = partitions.live.get(&id) {
+                return found.clone();
+            }
+            if partitions.removed.contains(id.0) {
+                return new(PartitionState::gone());
+            }
         }
         let mut partitions = self.partitions.write().expect("never poisoned");
-        let new = || Arc::new(Partition::new(id, self.id, PartitionState::new()));
-        partitions.entry(id).or_insert_with(new).clone()
+        // Removed a moment ago.
+        if partitions.removed.contains(id.0) {
+            return new(PartitionState::gone());
+        }
+        let live = &mut partitions.live;
+        live.entry(id).or_insert_with(|| new(state())).clone()
+    }
+
+    /// The state of a partition that no row knows: empty, unless its rows are among what was lost.
+    fn new_partition(&self, id: PartitionId) -> PartitionState {
+        if self.store.losses() == 0 {
+            return PartitionState::new();
+        }
+        match mend::unknown_partition(self.id, id, &*self.store) {
+            Ok((state, ops)) => {
+                if !ops.is_empty() {
+                    self.store.submit(Write {
+                        ops,
+                        sync: true,
+                        done: Box::new(|_| ()),
+                    });
+                }
+                state
+            }
+            Err(error) => {
+                tracing::error!(partition = %id, %error, "begun empty");
+                PartitionState::new()
+            }
+        }
     }
 
     pub(crate) fn partition_ids(&self) -> Vec<PartitionId> {
-        self.partitions
-            .read()
-            .expect("never poisoned")
-            .keys()
-            .copied()
-            .collect()
+        let partitions = self.partitions.read().expect("never poisoned");
+        partitions.live.keys().copied().collect()
+    }
+
+    /// Every partition that is not removed.
+    pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
+        let partitions = self.partitions.read().expect("never poisoned");
+        partitions.live.values().cloned().collect()
     }
 
     pub(crate) fn applied_term(&self) -> u64 {
@@ -235,6 +296,9 @@ impl GroupLog {
                 let outcome = decide(state, command, &context);
                 (outcome, advance(state, command, &outcome, &context))
             });
+            if outcome == Outcome::TooManyProducers {
+                self.producers.refused("a partition is");
+            }
             outcomes.push(outcome);
             if let (Command::Append { meta, body }, Outcome::Appended { base_offset }) =
                 (command, outcome)
@@ -317,14 +381,7 @@ impl GroupLog {
             }
         }
         self.store.write(ops)?;
-        let all: Vec<_> = self
-            .partitions
-            .read()
-            .expect("never poisoned")
-            .values()
-            .cloned()
-            .collect();
-        all.iter().for_each(|p| p.rewind());
+        self.partitions().iter().for_each(|p| p.rewind());
         self.replay_tail()
     }
 
@@ -368,12 +425,15 @@ impl GroupLog {
                     let partition = self.partition(partition_of(command));
                     let removed = *outcome == Outcome::Removed;
                     let bytes = removed.then(|| partition.with_state(|s| s.size_bytes()));
-                    partition.commit(|state| {
+                    partition.commit(producer_of(command), |state| {
                         advance(state, command, outcome, &context);
                     });
                     // Only now: whoever writes later can see that the partition is gone.
                     if let Some(bytes) = bytes {
                         self.drop_data(&partition, bytes);
+                        let mut all = self.partitions.write().expect("never poisoned");
+                        all.live.remove(&partition.id);
+                        applied.removed |= all.removed.insert(partition.id.0);
                     }
                     applied.dirty.insert(partition.id);
                 }
@@ -430,6 +490,13 @@ impl GroupLog {
             key,
             value: rows::encode_checkpoint(&checkpoint),
         }];
+        if std::mem::take(&mut applied.removed) {
+            let partitions = self.partitions.read().expect("never poisoned");
+            ops.push(Op::PutState {
+                key: StateKey::group(Tag::Removed, self.id),
+                value: rows::encode_removed(&partitions.removed),
+            });
+        }
         for id in applied.dirty.drain() {
             let key = StateKey::partition(self.id, id);
             ops.push(self.partition(id).with_state(|state| match state.removed {
@@ -476,68 +543,4 @@ fn within(entries: impl Iterator<Item = Entry>, max_bytes: usize) -> Vec<Entry> 
     };
     let mut fits = fits;
     entries.take_while(|e| fits(e)).collect()
-}
-
-pub(crate) fn partition_of(command: &Command) -> PartitionId {
-    match command {
-        Command::Append { meta, .. } => meta.partition,
-        Command::Trim { partition, .. } | Command::Remove { partition } => *partition,
-    }
-}
-
-fn context(entry: &Entry, group_entry: &GroupEntry) -> EntryContext {
-    EntryContext {
-        leader_epoch: entry.log_id.leader_id.term as i32,
-        time_ms: group_entry.time_ms,
-        producer_expiration_ms: group_entry.producer_expiration_ms,
-    }
-}
-
-fn decide(state: &PartitionState, command: &Command, context: &EntryContext) -> Outcome {
-    match command {
-        Command::Append { meta, .. } => state.decide_append(meta, context),
-        Command::Trim {
-            log_start_offset, ..
-        } => state.decide_trim(*log_start_offset),
-        Command::Remove { .. } => Outcome::Removed,
-    }
-}
-
-/// Takes a decided command into a state; returns the index row it brings.
-fn advance(
-    state: &mut PartitionState,
-    command: &Command,
-    outcome: &Outcome,
-    context: &EntryContext,
-) -> Option<ottla_log::IndexRow> {
-    match (command, outcome) {
-        (Command::Append { meta, .. }, Outcome::Appended { base_offset }) => {
-            let position_bytes = state.position_bytes;
-            let indexed = state.append(meta, *base_offset, context);
-            let max_timestamp_ms = state.max_timestamp_ms;
-            return indexed.then_some(ottla_log::IndexRow {
-                base_offset: *base_offset,
-                max_timestamp_ms,
-                position_bytes,
-            });
-        }
-        (Command::Trim { .. }, Outcome::Trimmed { log_start_offset }) => {
-            state.trim(*log_start_offset)
-        }
-        (Command::Remove { .. }, Outcome::Removed) => {
-            *state = PartitionState {
-                removed: true,
-                ..PartitionState::new()
-            };
-        }
-        _ => {}
-    }
-    None
-}
-
-fn put_head(heads: &mut BytesMut, base_offset: i64, meta: &BatchMeta, leader_epoch: i32) -> Bytes {
-    heads.put_i64(base_offset);
-    heads.put_i32(meta.size_bytes as i32 - 12);
-    heads.put_i32(leader_epoch);
-    heads.split().freeze()
 }

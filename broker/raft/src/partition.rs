@@ -10,6 +10,8 @@ use ottla_log::BATCH_HEAD_BYTES;
 use ottla_proto::ids::{GroupId, PartitionId};
 use tokio::sync::Notify;
 
+use crate::producer_memory::ProducerMemory;
+use crate::sizes::{Cut, Sizes, Sizing};
 use crate::state::PartitionState;
 
 /// A recent batch, in the two parts it is written in.
@@ -30,16 +32,13 @@ struct Inner {
     cache: VecDeque<CachedBatch>,
     waiters: Vec<Arc<Waiter>>,
     reclaimed: Reclaimed,
-    compacted: Compacted,
+    compacted: Sizing,
 }
 
-/// What compaction left of the front of the log. Whoever compacts tells it anew after a start.
-#[derive(Clone, Copy, Debug, Default)]
-struct Compacted {
-    /// Bytes appended before the end of the compacted part.
-    position_bytes: u64,
-    /// Bytes that it has now.
-    kept_bytes: u64,
+impl Inner {
+    fn producers(&self) -> usize {
+        self.tail.producers.len() + self.applied.producers.len()
+    }
 }
 
 /// How far rows before the log start offset are deleted. Not durable: after a start nobody knows, and
@@ -76,10 +75,24 @@ pub struct Partition {
     log_start_offset: AtomicI64,
     high_watermark: AtomicI64,
     inner: Mutex<Inner>,
+    producers: Arc<ProducerMemory>,
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        let held = self.inner().producers();
+        self.producers.changed(held, 0);
+    }
 }
 
 impl Partition {
-    pub(crate) fn new(id: PartitionId, group: GroupId, state: PartitionState) -> Partition {
+    pub(crate) fn new(
+        id: PartitionId,
+        group: GroupId,
+        state: PartitionState,
+        producers: Arc<ProducerMemory>,
+    ) -> Partition {
+        producers.changed(0, 2 * state.producers.len());
         Partition {
             id,
             group,
@@ -90,6 +103,7 @@ impl Partition {
                 applied: state,
                 ..Default::default()
             }),
+            producers,
         }
     }
 
@@ -115,7 +129,16 @@ impl Partition {
 
     /// The state at the end of the log, to decide the next command by.
     pub(crate) fn stage<T>(&self, change: impl FnOnce(&mut PartitionState) -> T) -> T {
-        change(&mut self.inner().tail)
+        let mut inner = self.inner();
+        let before = inner.producers();
+        let done = change(&mut inner.tail);
+        self.producers.changed(before, inner.producers());
+        done
+    }
+
+    /// Whether the producer has written at the end of the log.
+    pub(crate) fn knows_producer(&self, id: i64) -> bool {
+        self.inner().tail.producers.get(id).is_some()
     }
 
     pub(crate) fn cache(&self, base_offset: i64, last_offset: i64, head: Bytes, body: Bytes) {
@@ -148,10 +171,16 @@ impl Partition {
         }
     }
 
-    /// Takes a committed step into the visible state, and wakes who waits.
-    pub(crate) fn commit(&self, change: impl FnOnce(&mut PartitionState)) {
-        let mut inner = self.inner();
+    /// Takes a committed step into the visible state, and wakes who waits. `producer` wrote it.
+    pub(crate) fn commit(&self, producer: Option<i64>, change: impl FnOnce(&mut PartitionState)) {
+        let mut guard = self.inner();
+        let inner = &mut *guard;
+        let before = inner.producers();
         change(&mut inner.applied);
+        self.producers.changed(before, inner.producers());
+        if let Some(id) = producer {
+            inner.applied.producers.share(id, &inner.tail.producers);
+        }
         self.log_start_offset
             .store(inner.applied.log_start_offset, Ordering::Release);
         self.high_watermark
@@ -162,7 +191,9 @@ impl Partition {
     /// Back to the high watermark: what was appended beyond it is being cut off.
     pub(crate) fn rewind(&self) {
         let mut inner = self.inner();
+        let before = inner.producers();
         inner.tail = inner.applied.clone();
+        self.producers.changed(before, inner.producers());
         let end = inner.tail.log_end_offset;
         while inner.cache.back().is_some_and(|b| b.base_offset >= end) {
             inner.cache.pop_back();
@@ -186,35 +217,56 @@ impl Partition {
         inner.applied.start_position_bytes = position_bytes;
     }
 
-    /// Notes that of the first `position_bytes` ever appended, `kept_bytes` are left.
-    pub fn note_compacted(&self, position_bytes: u64, kept_bytes: u64) {
-        self.inner().compacted = Compacted {
-            position_bytes,
-            kept_bytes,
+    /// A pass begins to compact: until its end nobody knows what is left.
+    pub fn compaction_begins(&self) {
+        self.inner().compacted.begin();
+    }
+
+    /// The pass is over; without `sizes` it was not through.
+    pub fn compaction_ended(&self, sizes: Option<Sizes>) {
+        self.inner().compacted.end(sizes);
+    }
+
+    /// Whether it is known what compaction has left of the log. After a start the disk has to tell.
+    pub fn knows_sizes(&self) -> bool {
+        self.inner().compacted.is_known()
+    }
+
+    /// What compaction has left, as far as it is known.
+    pub fn sizes(&self) -> Option<Sizes> {
+        let inner = self.inner();
+        let known = inner.compacted.is_known();
+        known.then(|| inner.compacted.sizes.clone())
+    }
+
+    /// Has the disk tell what compaction has left, if nobody knows. What it tells counts only if no pass
+    /// has begun meanwhile.
+    pub fn learn_sizes<E>(&self, look: impl FnOnce() -> Result<Sizes, E>) -> Result<(), E> {
+        let Some(number) = self.inner().compacted.look() else {
+            return Ok(());
         };
+        let sizes = look()?;
+        self.inner().compacted.learn(number, sizes);
+        Ok(())
     }
 
     /// Bytes from the log start offset to the high watermark, to the grain of the index.
     pub fn size_bytes(&self) -> u64 {
         let inner = self.inner();
-        let (kept, rest) = sizes(&inner);
-        kept + rest
+        let (state, sizes) = (&inner.applied, &inner.compacted.sizes);
+        let start = state.start_position_bytes.max(sizes.end_position_bytes);
+        sizes.bytes_from(state.log_start_offset) + state.position_bytes.saturating_sub(start)
     }
 
-    /// The position in bytes from which on there are `bytes` up to the high watermark; `None` if there
-    /// are not so many. Within the compacted part it is taken to be equally dense.
-    pub fn position_before_last(&self, bytes: u64) -> Option<u64> {
+    /// Where to cut the log so that `bytes` remain up to the high watermark; `None` if there are not so
+    /// many, or nobody knows how many there are.
+    pub(crate) fn cut_before_last(&self, bytes: u64) -> Option<Cut> {
         let inner = self.inner();
-        let (kept, rest) = sizes(&inner);
-        let (state, compacted) = (&inner.applied, &inner.compacted);
-        if bytes <= rest || kept == 0 {
-            return state.position_bytes.checked_sub(bytes);
-        }
-        let missing = u128::from(bytes - rest);
-        let span = u128::from(compacted.position_bytes - state.start_position_bytes);
-        let back = missing * span / u128::from(kept);
-        let start = u128::from(compacted.position_bytes).checked_sub(back)?;
-        (start >= u128::from(state.start_position_bytes)).then_some(start as u64)
+        let known = inner.compacted.is_known();
+        let position = inner.applied.position_bytes;
+        known
+            .then(|| inner.compacted.sizes.cut(position, bytes))
+            .flatten()
     }
 
     pub fn watch(&self, waiter: &Arc<Waiter>) {
@@ -298,17 +350,6 @@ impl Partition {
     }
 }
 
-/// Bytes left of the compacted part, and bytes behind it.
-fn sizes(inner: &Inner) -> (u64, u64) {
-    let (state, compacted) = (&inner.applied, &inner.compacted);
-    let start = state.start_position_bytes;
-    let span = compacted.position_bytes.saturating_sub(start);
-    let rest = state
-        .position_bytes
-        .saturating_sub(start.max(compacted.position_bytes));
-    (compacted.kept_bytes.min(span), rest)
-}
-
 /// Partition, base offset and size of a cached batch.
 pub(crate) type CachedAt = (Arc<Partition>, i64, usize);
 
@@ -370,31 +411,51 @@ mod tests {
             start_position_bytes,
             ..PartitionState::new()
         };
-        Partition::new(PartitionId(1), GroupId(1), state)
+        let producers = Arc::new(ProducerMemory::new(0));
+        Partition::new(PartitionId(1), GroupId(1), state, producers)
+    }
+
+    /// Of bytes 0 to 900, offsets 0 to 90, 40 are left: 30 in one batch and 10 in another.
+    fn compacted() -> Sizes {
+        Sizes::new(90, 900, vec![(10, 40), (80, 10)]).expect("in order")
     }
 
     #[test]
     fn sizes_follow_compaction() {
         let p = partition(100);
-        assert_eq!(
-            (p.size_bytes(), p.position_before_last(300)),
-            (900, Some(700))
-        );
-        assert_eq!(p.position_before_last(1001), None);
-        // Of bytes 100 to 900, 40 are left.
-        p.note_compacted(900, 40);
+        assert_eq!(p.size_bytes(), 900);
+        assert_eq!(p.cut_before_last(300), None, "nobody knows yet");
+        p.learn_sizes(|| Ok::<_, ()>(compacted())).unwrap();
         assert_eq!(p.size_bytes(), 140);
-        assert_eq!(p.position_before_last(60), Some(940));
-        assert_eq!(p.position_before_last(100), Some(900));
-        assert_eq!(p.position_before_last(120), Some(500));
-        assert_eq!(p.position_before_last(140), Some(100));
-        assert_eq!(p.position_before_last(141), None);
-        // The log start offset went past what was compacted.
-        let p = partition(950);
-        p.note_compacted(900, 40);
-        assert_eq!(
-            (p.size_bytes(), p.position_before_last(20)),
-            (50, Some(980))
-        );
+        assert_eq!(p.cut_before_last(60), Some(Cut::PositionBytes(940)));
+        assert_eq!(p.cut_before_last(100), Some(Cut::PositionBytes(900)));
+        assert_eq!(p.cut_before_last(110), Some(Cut::Offset(80)));
+        assert_eq!(p.cut_before_last(111), Some(Cut::Offset(10)));
+        assert_eq!(p.cut_before_last(141), None);
+        p.compaction_begins();
+        assert_eq!(p.cut_before_last(60), None, "it changes");
+        assert_eq!(p.size_bytes(), 140);
+        p.compaction_ended(Some(Sizes::default()));
+        assert_eq!(p.cut_before_last(300), Some(Cut::PositionBytes(700)));
+    }
+
+    /// What was deleted of the compacted part does not count as left for ever.
+    #[test]
+    fn sizes_follow_the_log_start_offset_into_the_compacted_part() {
+        let p = partition(100);
+        p.learn_sizes(|| Ok::<_, ()>(compacted())).unwrap();
+        p.commit(None, |state| state.log_start_offset = 80);
+        let reclaimed = Reclaimed {
+            log_start_offset: 80,
+            offset: 80,
+        };
+        p.note_reclaimed(reclaimed, 800);
+        assert_eq!(p.size_bytes(), 110);
+        assert_eq!(p.cut_before_last(110), Some(Cut::Offset(80)));
+        // It went past what was compacted.
+        p.commit(None, |state| state.log_start_offset = 95);
+        p.note_reclaimed(reclaimed, 950);
+        assert_eq!(p.size_bytes(), 50);
+        assert_eq!(p.cut_before_last(20), Some(Cut::PositionBytes(980)));
     }
 }

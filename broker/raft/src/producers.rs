@@ -2,10 +2,17 @@
 //!
 //! A pure function of the group's log: time comes with the entry. A retry of a remembered batch is
 //! answered with the offset it got at first; anything else out of sequence is refused exactly.
+//!
+//! A producer is forgotten only when nothing can come of it: it has expired, or room is needed and it has
+//! been silent for longer than any client retries. Otherwise a new one is refused.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use ottla_proto::limits::{PRODUCER_REMEMBERED_BATCHES, PRODUCERS_PER_PARTITION};
+use ottla_proto::limits::{
+    PRODUCER_REMEMBERED_BATCHES, PRODUCER_SILENT_MS, PRODUCERS_PER_PARTITION,
+};
 
 use crate::command::{Outcome, ProducerMeta};
 
@@ -30,27 +37,72 @@ pub struct ProducerState {
     /// Highest record timestamp of its last batch, ms.
     pub last_timestamp_ms: i64,
     /// Oldest first, at most `PRODUCER_REMEMBERED_BATCHES`, all of `epoch`.
-    pub batches: VecDeque<RememberedBatch>,
+    pub batches: Vec<RememberedBatch>,
 }
 
 impl ProducerState {
     pub fn last_sequence(&self) -> Option<i32> {
-        self.batches.back().map(|b| b.last_sequence)
+        self.batches.last().map(|b| b.last_sequence)
     }
 }
 
 /// All producers of one partition. Empty costs eight bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(
-    clippy::box_collection,
-    reason = "most partitions have none, and every partition pays for the field"
-)]
-pub struct Producers(Option<Box<HashMap<i64, ProducerState>>>);
+pub struct Producers(Option<Box<Known>>);
+
+/// A state is shared by the two copies of a partition's state where it is the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Known {
+    producers: HashMap<i64, Arc<ProducerState>>,
+    oldest: Oldest,
+}
+
+/// No producer's time is before this, ms: spares looking at all of them. Not part of the state.
+#[derive(Debug, Default)]
+struct Oldest(AtomicI64);
+
+impl Clone for Oldest {
+    fn clone(&self) -> Oldest {
+        Oldest(AtomicI64::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+impl PartialEq for Oldest {
+    fn eq(&self, _: &Oldest) -> bool {
+        true
+    }
+}
+
+impl Eq for Oldest {}
+
+impl Known {
+    /// Whether any producer's last entry is of `time_ms` or before.
+    fn has_silent_since(&self, time_ms: i64) -> bool {
+        if self.oldest.0.load(Ordering::Relaxed) > time_ms {
+            return false;
+        }
+        let oldest = self.producers.values().map(|s| s.last_time_ms).min();
+        let oldest = oldest.unwrap_or(i64::MAX);
+        self.oldest.0.store(oldest, Ordering::Relaxed);
+        oldest <= time_ms
+    }
+
+    fn forget_silent_since(&mut self, time_ms: i64) {
+        if self.has_silent_since(time_ms) {
+            self.producers.retain(|_, s| s.last_time_ms > time_ms);
+            if self.producers.capacity() > 4 * self.producers.len() {
+                self.producers.shrink_to_fit();
+            }
+        }
+    }
+}
 
 impl Producers {
     /// What a batch of this producer would become; `None` means that it may be appended.
     pub fn check(&self, meta: &ProducerMeta, now_ms: i64, expiration_ms: i64) -> Option<Outcome> {
-        let state = self.get(meta.id)?;
+        let Some(state) = self.get(meta.id) else {
+            return (!self.has_room(now_ms)).then_some(Outcome::TooManyProducers);
+        };
         if state.last_time_ms.saturating_add(expiration_ms) <= now_ms {
             return None;
         }
@@ -85,45 +137,89 @@ impl Producers {
         now_ms: i64,
         expiration_ms: i64,
     ) {
-        let producers = self.0.get_or_insert_default();
-        // Now and then a new producer's coming clears out those that have expired: idle partitions
-        // cost nothing, and busy ones stay small.
-        let due = producers.len().is_multiple_of(SWEEP_EVERY)
-            || producers.len() >= PRODUCERS_PER_PARTITION;
-        if due && !producers.contains_key(&meta.id) {
-            producers.retain(|_, s| s.last_time_ms.saturating_add(expiration_ms) > now_ms);
+        let known = self.0.get_or_insert_default();
+        if !known.producers.contains_key(&meta.id) {
+            // Now and then a new producer's coming clears out those that have expired.
+            let count = known.producers.len();
+            if count >= PRODUCERS_PER_PARTITION {
+                known.forget_silent_since(now_ms.saturating_sub(PRODUCER_SILENT_MS));
+            } else if count.is_multiple_of(SWEEP_EVERY) {
+                known.forget_silent_since(now_ms.saturating_sub(expiration_ms));
+            }
         }
-        if producers.len() >= PRODUCERS_PER_PARTITION && !producers.contains_key(&meta.id) {
-            forget_oldest(producers);
-        }
-        let state = producers.entry(meta.id).or_insert_with(|| ProducerState {
-            epoch: meta.epoch,
-            last_time_ms: now_ms,
-            last_timestamp_ms: max_timestamp_ms,
-            batches: VecDeque::with_capacity(1),
+        known.oldest.0.fetch_min(now_ms, Ordering::Relaxed);
+        let state = known.producers.entry(meta.id).or_insert_with(|| {
+            Arc::new(ProducerState {
+                epoch: meta.epoch,
+                last_time_ms: now_ms,
+                last_timestamp_ms: max_timestamp_ms,
+                batches: Vec::new(),
+            })
         });
+        let state = Arc::make_mut(state);
         let expired = state.last_time_ms.saturating_add(expiration_ms) <= now_ms;
         if state.epoch != meta.epoch || expired {
             state.epoch = meta.epoch;
             state.batches.clear();
         }
         if state.batches.len() == PRODUCER_REMEMBERED_BATCHES {
-            state.batches.pop_front();
+            state.batches.remove(0);
         }
-        state.batches.push_back(batch);
+        // Most have one batch or five: no capacity that is not used.
+        state.batches.reserve_exact(1);
+        state.batches.push(batch);
         state.last_time_ms = now_ms;
         state.last_timestamp_ms = max_timestamp_ms;
     }
 
+    /// Whether a producer that is not known may come.
+    fn has_room(&self, now_ms: i64) -> bool {
+        let silent_since = now_ms.saturating_sub(PRODUCER_SILENT_MS);
+        self.0.as_ref().is_none_or(|known| {
+            known.producers.len() < PRODUCERS_PER_PARTITION || known.has_silent_since(silent_since)
+        })
+    }
+
+    /// Whether any has written nothing since `time_ms`.
+    pub(crate) fn has_silent_since(&self, time_ms: i64) -> bool {
+        let known = self.0.as_ref();
+        known.is_some_and(|known| known.has_silent_since(time_ms))
+    }
+
+    /// Forgets those that have written nothing since `time_ms`.
+    pub(crate) fn forget_silent_since(&mut self, time_ms: i64) {
+        if let Some(known) = &mut self.0 {
+            known.forget_silent_since(time_ms);
+            if known.producers.is_empty() {
+                self.0 = None;
+            }
+        }
+    }
+
+    /// Holds the state of a producer in common with `other`, where it is the same.
+    pub(crate) fn share(&mut self, producer_id: i64, other: &Producers) {
+        let theirs = other.0.as_ref().and_then(|k| k.producers.get(&producer_id));
+        let ours = self
+            .0
+            .as_mut()
+            .and_then(|k| k.producers.get_mut(&producer_id));
+        if let (Some(ours), Some(theirs)) = (ours, theirs)
+            && !Arc::ptr_eq(ours, theirs)
+            && ours == theirs
+        {
+            *ours = theirs.clone();
+        }
+    }
+
     pub fn get(&self, producer_id: i64) -> Option<&ProducerState> {
-        self.0.as_ref()?.get(&producer_id)
+        Some(self.0.as_ref()?.producers.get(&producer_id)?)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (i64, &ProducerState)> {
         self.0
             .iter()
-            .flat_map(|m| m.iter())
-            .map(|(id, state)| (*id, state))
+            .flat_map(|known| known.producers.iter())
+            .map(|(id, state)| (*id, &**state))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -131,19 +227,12 @@ impl Producers {
     }
 
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |m| m.len())
+        self.0.as_ref().map_or(0, |known| known.producers.len())
     }
 
     pub(crate) fn insert(&mut self, producer_id: i64, state: ProducerState) {
-        self.0.get_or_insert_default().insert(producer_id, state);
-    }
-}
-
-/// At the bound, the one silent for longest goes (the lowest id among equals).
-fn forget_oldest(producers: &mut HashMap<i64, ProducerState>) {
-    let oldest = producers.iter().map(|(id, s)| (s.last_time_ms, *id)).min();
-    if let Some((_, id)) = oldest {
-        producers.remove(&id);
+        let known = self.0.get_or_insert_default();
+        known.producers.insert(producer_id, Arc::new(state));
     }
 }
 
@@ -219,8 +308,16 @@ mod tests {
         append(&mut p, meta(2, 0, 0), 1, 0);
     }
 
+    fn other(id: i64) -> ProducerMeta {
+        ProducerMeta {
+            id,
+            ..meta(0, 0, 0)
+        }
+    }
+
     #[test]
-    fn silent_producers_are_forgotten_and_their_number_is_bounded() {
+    fn at_the_bound_new_producers_are_refused_and_known_ones_are_not_forgotten() {
+        const LONG_MS: i64 = 100 * PRODUCER_SILENT_MS;
         let mut p = Producers::default();
         let batch = RememberedBatch {
             base_sequence: 0,
@@ -228,32 +325,51 @@ mod tests {
             base_offset: 0,
             offsets: 1,
         };
-        for id in 0..PRODUCERS_PER_PARTITION as i64 + 100 {
-            p.remember(
-                &ProducerMeta {
-                    id,
-                    ..meta(0, 0, 0)
-                },
-                batch,
-                0,
-                0,
-                EXPIRATION_MS,
-            );
+        for id in 0..PRODUCERS_PER_PARTITION as i64 {
+            assert_eq!(p.check(&other(id), 5, LONG_MS), None);
+            p.remember(&other(id), batch, 0, 5, LONG_MS);
         }
-        assert_eq!(p.len(), PRODUCERS_PER_PARTITION);
-        for id in 0..SWEEP_EVERY as i64 {
-            p.remember(
-                &ProducerMeta {
-                    id: -1 - id,
-                    ..meta(0, 0, 0)
-                },
-                batch,
-                0,
-                EXPIRATION_MS,
-                EXPIRATION_MS,
-            );
-        }
-        assert!(p.len() <= SWEEP_EVERY, "the silent ones were swept");
+        let refused = Some(Outcome::TooManyProducers);
+        let soon = 5 + PRODUCER_SILENT_MS - 1;
+        assert_eq!(p.check(&other(-1), soon, LONG_MS), refused);
+        let retried = Some(Outcome::Duplicate { base_offset: 0 });
+        assert_eq!(p.check(&other(0), soon, LONG_MS), retried);
+        // One goes on; the others have been silent for so long that nobody retries.
+        let next = ProducerMeta {
+            base_sequence: 1,
+            last_sequence: 1,
+            ..other(3)
+        };
+        p.remember(&next, batch, 0, soon, LONG_MS);
+        assert_eq!(p.check(&other(-1), soon + 1, LONG_MS), None);
+        p.remember(&other(-1), batch, 0, soon + 1, LONG_MS);
+        assert_eq!(p.len(), 2);
+        assert!(p.get(3).is_some() && p.get(-1).is_some());
+    }
+
+    #[test]
+    fn expired_producers_are_swept() {
+        let mut p = Producers::default();
+        (0..10).for_each(|id| append(&mut p, other(id), id, id));
+        assert!(!p.has_silent_since(-1) && p.has_silent_since(0));
+        p.forget_silent_since(6);
+        assert_eq!(p.len(), 3);
+        p.forget_silent_since(9);
+        assert_eq!(p, Producers::default());
+    }
+
+    #[test]
+    fn equal_states_are_held_once() {
+        let mut tail = Producers::default();
+        append(&mut tail, meta(0, 0, 0), 0, 0);
+        let mut applied = tail.clone();
+        append(&mut tail, meta(0, 1, 1), 1, 0);
+        applied.share(7, &tail);
+        assert_eq!(applied.get(7).unwrap().batches.len(), 1, "not the same");
+        append(&mut applied, meta(0, 1, 1), 1, 0);
+        assert!(!std::ptr::eq(applied.get(7).unwrap(), tail.get(7).unwrap()));
+        applied.share(7, &tail);
+        assert!(std::ptr::eq(applied.get(7).unwrap(), tail.get(7).unwrap()));
     }
 
     #[test]

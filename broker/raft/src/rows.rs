@@ -1,7 +1,7 @@
 //! The rows a group keeps: one per log entry, one per partition and one for the group at each
 //! checkpoint, and its vote. An entry's row holds its decisions, never record data.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use openraft::vote::RaftLeaderId;
@@ -10,6 +10,8 @@ use ottla_proto::ids::PartitionId;
 
 use crate::codec::{RowReader, RowWriter};
 use crate::command::{BatchMeta, Command, GroupEntry, Outcome, Payload, ProducerMeta};
+use crate::id_set::IdSet;
+use crate::maxima::{Maxima, Maximum};
 use crate::producers::{ProducerState, RememberedBatch};
 use crate::state::{EpochStart, PartitionState};
 use crate::types::{self, Entry, EntryPayload, LogId, Membership, StoredMembership, Vote};
@@ -103,6 +105,12 @@ fn put_command(row: &mut RowWriter, command: &Command) {
         Command::Remove { partition } => {
             row.u8(2).u64(partition.0);
         }
+        Command::ForgetProducers {
+            partition,
+            silent_since_ms,
+        } => {
+            row.u8(3).u64(partition.0).i64(*silent_since_ms);
+        }
     }
 }
 
@@ -138,6 +146,10 @@ fn get_command(row: &mut RowReader) -> Result<Command> {
             log_start_offset: row.i64()?,
         }),
         2 => Ok(Command::Remove { partition }),
+        3 => Ok(Command::ForgetProducers {
+            partition,
+            silent_since_ms: row.i64()?,
+        }),
         tag => Err(row.damaged(&format!("command {tag} is not known"))),
     }
 }
@@ -152,6 +164,8 @@ fn put_outcome(row: &mut RowWriter, outcome: &Outcome) {
         Outcome::OffsetOutOfRange => (5, 0),
         Outcome::Removed => (6, 0),
         Outcome::UnknownPartition => (7, 0),
+        Outcome::TooManyProducers => (8, 0),
+        Outcome::ProducersForgotten => (9, 0),
     };
     row.u8(tag).i64(value);
 }
@@ -173,6 +187,8 @@ fn get_outcome(row: &mut RowReader) -> Result<Outcome> {
         5 => Outcome::OffsetOutOfRange,
         6 => Outcome::Removed,
         7 => Outcome::UnknownPartition,
+        8 => Outcome::TooManyProducers,
+        9 => Outcome::ProducersForgotten,
         tag => return Err(row.damaged(&format!("outcome {tag} is not known"))),
     })
 }
@@ -269,11 +285,29 @@ pub(crate) fn decode_checkpoint(row: &[u8]) -> Result<Checkpoint> {
     })
 }
 
+pub(crate) fn encode_removed(removed: &IdSet) -> Bytes {
+    let ranges = removed.ranges();
+    let mut row = RowWriter::new(VERSION, 4 + ranges.len() * 16);
+    row.u32(ranges.len() as u32);
+    for (first, end) in ranges {
+        row.u64(first).u64(end);
+    }
+    row.finish()
+}
+
+pub(crate) fn decode_removed(row: &[u8]) -> Result<IdSet> {
+    let mut row = RowReader::new("the removed partitions", VERSION, row)?;
+    let ranges = (0..row.count(16)?).map(|_| Ok((row.u64()?, row.u64()?)));
+    let ranges = ranges.collect::<Result<Vec<_>>>()?;
+    row.end()?;
+    IdSet::of(ranges).ok_or_else(|| row.damaged("its ranges are out of order"))
+}
+
 pub(crate) fn encode_partition(state: &PartitionState) -> Bytes {
     let mut row = RowWriter::new(VERSION, 80 + state.producers.len() * 160);
     row.i64(state.log_start_offset).i64(state.log_end_offset);
-    row.i64(state.max_timestamp_ms)
-        .i64(state.max_timestamp_offset);
+    row.i64(state.max_timestamp_ms())
+        .i64(state.max_timestamp_offset());
     row.u64(state.position_bytes)
         .u64(state.start_position_bytes);
     row.u64(state.indexed_position_bytes.map_or(u64::MAX, |p| p));
@@ -295,16 +329,50 @@ pub(crate) fn encode_partition(state: &PartitionState) -> Bytes {
                 .i32(b.offsets);
         }
     }
+    put_maxima(&mut row, state);
     row.finish()
+}
+
+fn put_maxima(row: &mut RowWriter, state: &PartitionState) {
+    let maxima = state.maxima.list();
+    row.i64(state.unindexed_timestamp_ms)
+        .u32(maxima.len() as u32);
+    for max in maxima {
+        row.i64(max.timestamp_ms)
+            .i64(max.offset)
+            .i64(max.last_offset);
+    }
+}
+
+fn get_maxima(row: &mut RowReader, state: &mut PartitionState) -> Result<()> {
+    state.unindexed_timestamp_ms = row.i64()?;
+    let mut maxima = Vec::new();
+    for _ in 0..row.count(24)? {
+        maxima.push(Maximum {
+            timestamp_ms: row.i64()?,
+            offset: row.i64()?,
+            last_offset: row.i64()?,
+        });
+    }
+    state.maxima = Maxima::of(maxima);
+    Ok(())
+}
+
+/// Rows of earlier builds end with the highest timestamp ever: it holds for the whole log.
+fn old_maxima(timestamp_ms: i64, offset: i64, state: &mut PartitionState) {
+    state.unindexed_timestamp_ms = timestamp_ms;
+    state
+        .maxima
+        .append(timestamp_ms, offset, state.log_end_offset - 1);
 }
 
 pub(crate) fn decode_partition(row: &[u8]) -> Result<PartitionState> {
     let mut row = RowReader::new("a partition's checkpoint", VERSION, row)?;
+    let (log_start_offset, log_end_offset) = (row.i64()?, row.i64()?);
+    let (max_timestamp_ms, max_timestamp_offset) = (row.i64()?, row.i64()?);
     let mut state = PartitionState {
-        log_start_offset: row.i64()?,
-        log_end_offset: row.i64()?,
-        max_timestamp_ms: row.i64()?,
-        max_timestamp_offset: row.i64()?,
+        log_start_offset,
+        log_end_offset,
         position_bytes: row.u64()?,
         start_position_bytes: row.u64()?,
         indexed_position_bytes: Some(row.u64()?).filter(|p| *p != u64::MAX),
@@ -322,10 +390,12 @@ pub(crate) fn decode_partition(row: &[u8]) -> Result<PartitionState> {
             epoch: row.i16()?,
             last_time_ms: row.i64()?,
             last_timestamp_ms: row.i64()?,
-            batches: VecDeque::new(),
+            batches: Vec::new(),
         };
-        for _ in 0..row.count(20)? {
-            producer.batches.push_back(RememberedBatch {
+        let count = row.count(20)?;
+        producer.batches.reserve_exact(count);
+        for _ in 0..count {
+            producer.batches.push(RememberedBatch {
                 base_sequence: row.i32()?,
                 last_sequence: row.i32()?,
                 base_offset: row.i64()?,
@@ -333,6 +403,10 @@ pub(crate) fn decode_partition(row: &[u8]) -> Result<PartitionState> {
             });
         }
         state.producers.insert(id, producer);
+    }
+    match row.end() {
+        Ok(()) => old_maxima(max_timestamp_ms, max_timestamp_offset, &mut state),
+        Err(_) => get_maxima(&mut row, &mut state)?,
     }
     row.end()?;
     Ok(state)
@@ -383,7 +457,11 @@ mod tests {
         let remove = any::<u64>().prop_map(|p| Command::Remove {
             partition: PartitionId(p),
         });
-        prop_oneof![append, trim, remove]
+        let forget = any::<(u64, i64)>().prop_map(|(p, t)| Command::ForgetProducers {
+            partition: PartitionId(p),
+            silent_since_ms: t,
+        });
+        prop_oneof![append, trim, remove, forget]
     }
 
     fn outcome() -> impl Strategy<Value = Outcome> {
@@ -396,6 +474,8 @@ mod tests {
             Just(Outcome::OffsetOutOfRange),
             Just(Outcome::Removed),
             Just(Outcome::UnknownPartition),
+            Just(Outcome::TooManyProducers),
+            Just(Outcome::ProducersForgotten),
         ]
     }
 
@@ -419,6 +499,7 @@ mod tests {
             prop_assert!(decode_entry(0, &row).is_err());
             prop_assert!(decode_partition(&row).is_err());
             prop_assert!(decode_checkpoint(&row).is_err());
+            prop_assert!(decode_removed(&row).is_err());
         }
 
         #[test]
@@ -435,6 +516,15 @@ mod tests {
             state.trim(2);
             prop_assert_eq!(decode_partition(&encode_partition(&state)).unwrap(), state);
         }
+    }
+
+    #[test]
+    fn removed_partitions_round_trip() {
+        let mut removed = IdSet::default();
+        [4, 5, 9, 6].into_iter().for_each(|id| {
+            removed.insert(id);
+        });
+        assert_eq!(decode_removed(&encode_removed(&removed)).unwrap(), removed);
     }
 
     #[test]

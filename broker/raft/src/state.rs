@@ -4,9 +4,11 @@
 //! watermark (it is what clients see and what a checkpoint holds). Truncating the log copies the
 //! second over the first and decides the rest again.
 
+use ottla_log::IndexRow;
 use ottla_proto::limits::INDEX_INTERVAL_BYTES;
 
 use crate::command::{BatchMeta, Outcome};
+use crate::maxima::Maxima;
 use crate::producers::{Producers, RememberedBatch};
 
 /// Where a leader epoch (a Raft term) began in a partition (KIP-101).
@@ -24,17 +26,17 @@ pub struct EntryContext {
     pub producer_expiration_ms: i64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionState {
     pub log_start_offset: i64,
     pub log_end_offset: i64,
     /// Ascending in both fields; the first may begin before the log start offset.
     pub epochs: Vec<EpochStart>,
     pub producers: Producers,
-    /// Highest record timestamp, ms; -1 while there is none.
-    pub max_timestamp_ms: i64,
-    /// Base offset of the batch that has it.
-    pub max_timestamp_offset: i64,
+    /// Highest record timestamps from the log start offset on.
+    pub maxima: Maxima,
+    /// Highest record timestamp behind the last row of the sparse index, ms; -1 while there is none.
+    pub unindexed_timestamp_ms: i64,
     /// Bytes ever appended.
     pub position_bytes: u64,
     /// Bytes that lay before the log start offset when it was last raised (to the index's grain).
@@ -44,12 +46,34 @@ pub struct PartitionState {
     pub removed: bool,
 }
 
+impl Default for PartitionState {
+    /// An empty partition.
+    fn default() -> PartitionState {
+        PartitionState {
+            log_start_offset: 0,
+            log_end_offset: 0,
+            epochs: Vec::new(),
+            producers: Producers::default(),
+            maxima: Maxima::default(),
+            unindexed_timestamp_ms: -1,
+            position_bytes: 0,
+            start_position_bytes: 0,
+            indexed_position_bytes: None,
+            removed: false,
+        }
+    }
+}
+
 impl PartitionState {
     pub fn new() -> PartitionState {
+        PartitionState::default()
+    }
+
+    /// Of a partition that was removed.
+    pub fn gone() -> PartitionState {
         PartitionState {
-            max_timestamp_ms: -1,
-            max_timestamp_offset: -1,
-            ..Default::default()
+            removed: true,
+            ..PartitionState::new()
         }
     }
 
@@ -84,8 +108,23 @@ impl PartitionState {
         }
     }
 
-    /// Takes in a batch that was decided to stand at `base_offset`. True if it gets an index row.
-    pub fn append(&mut self, meta: &BatchMeta, base_offset: i64, context: &EntryContext) -> bool {
+    /// Highest timestamp of the records that are left, ms, or a little more; -1 while there is none.
+    pub fn max_timestamp_ms(&self) -> i64 {
+        self.maxima.first().0
+    }
+
+    /// Base offset of the first batch that has it, which may be gone.
+    pub fn max_timestamp_offset(&self) -> i64 {
+        self.maxima.first().1
+    }
+
+    /// Takes in a batch that was decided to stand at `base_offset`; the index row that it gets.
+    pub fn append(
+        &mut self,
+        meta: &BatchMeta,
+        base_offset: i64,
+        context: &EntryContext,
+    ) -> Option<IndexRow> {
         assert_eq!(base_offset, self.log_end_offset, "offsets are dense");
         if self
             .epochs
@@ -113,19 +152,24 @@ impl PartitionState {
                 expiration_ms,
             );
         }
-        if meta.max_timestamp_ms > self.max_timestamp_ms {
-            self.max_timestamp_ms = meta.max_timestamp_ms;
-            self.max_timestamp_offset = base_offset;
-        }
+        let last_offset = base_offset + i64::from(meta.offsets) - 1;
+        self.maxima
+            .append(meta.max_timestamp_ms, base_offset, last_offset);
+        self.unindexed_timestamp_ms = self.unindexed_timestamp_ms.max(meta.max_timestamp_ms);
         let position = self.position_bytes;
         let due = |last| position - last >= INDEX_INTERVAL_BYTES;
-        let indexed = self.indexed_position_bytes.is_none_or(due);
-        if indexed {
+        let row = self.indexed_position_bytes.is_none_or(due).then(|| {
             self.indexed_position_bytes = Some(position);
-        }
+            IndexRow {
+                base_offset,
+                max_timestamp_ms: self.max_timestamp_ms(),
+                interval_timestamp_ms: std::mem::replace(&mut self.unindexed_timestamp_ms, -1),
+                position_bytes: position,
+            }
+        });
         self.position_bytes += meta.size_bytes as u64;
         self.log_end_offset += meta.offsets as i64;
-        indexed
+        row
     }
 
     pub fn trim(&mut self, log_start_offset: i64) {
@@ -134,6 +178,7 @@ impl PartitionState {
             .epochs
             .partition_point(|e| e.start_offset <= self.log_start_offset);
         self.epochs.drain(..kept.saturating_sub(1));
+        self.maxima.trim(self.log_start_offset);
     }
 
     /// Bytes between log start offset and log end offset, to the grain of the index.
@@ -143,18 +188,21 @@ impl PartitionState {
     }
 
     /// The last epoch at or below `epoch` and the offset where it ended (KIP-101, KIP-279):
-    /// what OffsetForLeaderEpoch answers. `None` if the log knows no such epoch.
+    /// what OffsetForLeaderEpoch answers. An epoch from before those that are left ended where the log
+    /// starts now, so that a consumer that was there reads on. `None` for an epoch that is none, or not
+    /// yet.
     pub fn epoch_end(&self, epoch: i32, current_epoch: i32) -> Option<(i32, i64)> {
-        if epoch >= current_epoch {
-            return (epoch == current_epoch).then_some((epoch, self.log_end_offset));
+        if epoch < 0 || epoch > current_epoch {
+            return None;
+        }
+        if epoch == current_epoch {
+            return Some((epoch, self.log_end_offset));
         }
         let next = self.epochs.partition_point(|e| e.epoch <= epoch);
-        let found = self.epochs.get(next.checked_sub(1)?)?;
-        let end = self
-            .epochs
-            .get(next)
-            .map_or(self.log_end_offset, |e| e.start_offset);
-        Some((found.epoch, end))
+        let found = next.checked_sub(1).map_or(epoch, |i| self.epochs[i].epoch);
+        let end = self.epochs.get(next);
+        let end = end.map_or(self.log_end_offset, |e| e.start_offset);
+        Some((found, end.max(self.log_start_offset)))
     }
 
     /// The leader epoch in which `offset` was written; -1 if the log does not know.
@@ -197,7 +245,8 @@ mod tests {
             let base = s.log_end_offset;
             s.append(&meta(offsets), base, &context(epoch));
         }
-        assert_eq!(s.epoch_end(0, 4), None);
+        assert_eq!(s.epoch_end(-1, 4), None);
+        assert_eq!(s.epoch_end(0, 4), Some((0, 0)));
         assert_eq!(s.epoch_end(1, 4), Some((1, 15)));
         assert_eq!(s.epoch_end(2, 4), Some((1, 15)));
         assert_eq!(s.epoch_end(4, 4), Some((4, 22)));
@@ -212,6 +261,18 @@ mod tests {
                 start_offset: 15
             }]
         );
+        // A consumer that read the last record of epoch 1 reads on at 16, not at the end.
+        assert_eq!(s.epoch_end(1, 4), Some((1, 16)));
+        assert_eq!(s.epoch_end(4, 5), Some((4, 22)));
+        s.trim(22);
+        assert_eq!(s.epoch_end(1, 6), Some((1, 22)));
+    }
+
+    #[test]
+    fn an_empty_log_ended_every_epoch_where_it_stands() {
+        let s = PartitionState::new();
+        assert_eq!(s.epoch_end(3, 5), Some((3, 0)));
+        assert_eq!(s.epoch_end(6, 5), None);
     }
 
     #[test]

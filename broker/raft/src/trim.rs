@@ -1,16 +1,22 @@
 //! Finding places in a partition's log by time and by size, and freeing what lies before its start.
 //!
 //! All go by the sparse index, so their grain is one of its intervals
-//! ([`INDEX_INTERVAL_BYTES`](ottla_proto::limits::INDEX_INTERVAL_BYTES)), and none reads records.
+//! ([`INDEX_INTERVAL_BYTES`](ottla_proto::limits::INDEX_INTERVAL_BYTES)), and none reads records, but
+//! for the headers of one interval.
 //! They block on the disk.
 
 use std::ops::Range;
 
-use ottla_log::{IndexRow, Op, Store, StoreError, Write, batch_span};
+use ottla_log::{IndexRow, Op, Store, StoreError, Write, batch_max_timestamp, batch_span};
 use ottla_proto::ids::PartitionId;
+use ottla_proto::limits::INDEX_INTERVAL_BYTES;
 
 use crate::group::Group;
 use crate::partition::{Partition, Reclaimed};
+use crate::sizes::Cut;
+
+/// Index rows read at a time.
+const ROWS: usize = 64;
 
 impl Group {
     /// Where to begin to look for the first record with a timestamp of at least `timestamp_ms`: the
@@ -22,15 +28,14 @@ impl Group {
         start: i64,
         end: i64,
     ) -> Result<i64, StoreError> {
-        // A row's highest timestamp never falls.
-        let row = last_row_where(&**self.log.store(), partition, start..end, |row| {
-            row.max_timestamp_ms < timestamp_ms
-        })?;
+        let store = &**self.log.store();
+        let max_ms = self.max_timestamp_ms(partition);
+        let row = last_row_before(store, partition, start..end, timestamp_ms, max_ms)?;
         Ok(row.map_or(start, |row| row.base_offset))
     }
 
     /// The base offset of a batch from which on the partition has at least `keep_bytes`, and hardly
-    /// more; `start` if it has less.
+    /// more; `start` if it has less, or if it is not known what compaction has left of it.
     pub fn seek_size(
         &self,
         partition: &Partition,
@@ -38,9 +43,10 @@ impl Group {
         start: i64,
         end: i64,
     ) -> Result<i64, StoreError> {
-        match partition.position_before_last(keep_bytes) {
+        match partition.cut_before_last(keep_bytes) {
             None => Ok(start),
-            Some(cut) => {
+            Some(Cut::Offset(offset)) => Ok(offset.clamp(start, end)),
+            Some(Cut::PositionBytes(cut)) => {
                 let row = last_row_where(&**self.log.store(), partition.id, start..end, |row| {
                     row.position_bytes <= cut
                 })?;
@@ -49,15 +55,22 @@ impl Group {
         }
     }
 
-    /// The highest timestamp of the first index interval at or after `offset`, ms; `None` where no
-    /// row follows.
+    /// The highest timestamp from `start` up to and with the batch of the next index row, ms; `None`
+    /// where no row follows.
     pub fn first_timestamp(
         &self,
         partition: PartitionId,
-        offset: i64,
+        start: i64,
+        end: i64,
     ) -> Result<Option<i64>, StoreError> {
-        let rows = self.log.store().index_rows(partition, offset, 1)?;
-        Ok(rows.first().map(|row| row.max_timestamp_ms))
+        let max_ms = self.max_timestamp_ms(partition);
+        let first = first_interval(&**self.log.store(), partition, start..end, max_ms)?;
+        Ok(first.map(|(_, highest)| highest))
+    }
+
+    fn max_timestamp_ms(&self, partition: PartitionId) -> i64 {
+        let partition = self.log.partition(partition);
+        partition.with_state(|s| s.max_timestamp_ms())
     }
 
     /// Frees the disk space of records before the log start offset. Does nothing where that was done.
@@ -107,6 +120,94 @@ impl Group {
         });
         Ok(())
     }
+}
+
+/// The last index row in `offsets` up to which no record from their start on has a timestamp of at least
+/// `timestamp_ms`.
+///
+/// The highest timestamps so far are searched by halving. Where they do not say enough, because the record
+/// that had one is gone, the rows are taken one by one. Of the first interval only a part may be left: if it
+/// has a timestamp above `max_timestamp_ms`, the highest that is left, its batches are looked at.
+pub fn last_row_before(
+    store: &dyn Store,
+    partition: PartitionId,
+    offsets: Range<i64>,
+    timestamp_ms: i64,
+    max_timestamp_ms: i64,
+) -> Result<Option<IndexRow>, StoreError> {
+    let mut found = last_row_where(store, partition, offsets.clone(), |row| {
+        row.max_timestamp_ms < timestamp_ms
+    })?;
+    if found.is_none() {
+        let first = first_interval(store, partition, offsets.clone(), max_timestamp_ms)?;
+        found = first
+            .filter(|(_, highest)| *highest < timestamp_ms)
+            .map(|(row, _)| row);
+        if found.is_none() {
+            return Ok(None);
+        }
+    }
+    loop {
+        let from = found.map_or(offsets.start, |row| row.base_offset + 1);
+        let rows = store.index_rows(partition, from, ROWS)?;
+        let early = |row: &&IndexRow| {
+            row.base_offset < offsets.end && row.interval_timestamp_ms < timestamp_ms
+        };
+        let last = rows.iter().take_while(early).last();
+        found = last.copied().or(found);
+        if rows.len() < ROWS || last != rows.last() {
+            return Ok(found);
+        }
+    }
+}
+
+/// The first row behind the start of `offsets`, and the highest timestamp from there up to and with its
+/// batch, or a little more.
+fn first_interval(
+    store: &dyn Store,
+    partition: PartitionId,
+    offsets: Range<i64>,
+    max_timestamp_ms: i64,
+) -> Result<Option<(IndexRow, i64)>, StoreError> {
+    let start = offsets.start;
+    let rows = store.index_rows(partition, start + 1, 1)?;
+    let Some(row) = rows.first().filter(|r| r.base_offset < offsets.end) else {
+        return Ok(None);
+    };
+    // It tells of what came after the row before it, and that row of its own batch, which may hold the start.
+    let before = store.index_at(partition, start)?;
+    let before_ms = before.map_or(-1, |r| r.interval_timestamp_ms);
+    let told = row.interval_timestamp_ms.max(before_ms);
+    let highest = match told > max_timestamp_ms {
+        true => highest(store, partition, start..row.base_offset + 1)?,
+        false => told,
+    };
+    Ok(Some((*row, highest)))
+}
+
+/// The highest timestamp of the batches that hold `offsets`, ms.
+fn highest(
+    store: &dyn Store,
+    partition: PartitionId,
+    offsets: Range<i64>,
+) -> Result<i64, StoreError> {
+    let (mut next, mut highest) = (offsets.start, -1);
+    while next < offsets.end {
+        let batches = store.batches(partition, next, offsets.end, INDEX_INTERVAL_BYTES as usize)?;
+        for batch in &batches {
+            let (Some((_, last)), Some(ms)) = (batch_span(batch), batch_max_timestamp(batch))
+            else {
+                // Nobody knows what it holds.
+                return Ok(i64::MAX);
+            };
+            highest = highest.max(ms);
+            next = last + 1;
+        }
+        if batches.is_empty() {
+            break;
+        }
+    }
+    Ok(highest)
 }
 
 /// The last index row with a base offset in `offsets` for which `early` holds, by halving: it must

@@ -13,9 +13,9 @@ use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::limits::{DOCTOR_FINDINGS, INDEX_INTERVAL_BYTES};
 
 use crate::command::{Command, Outcome};
-use crate::group_log::partition_of;
 use crate::rows;
 use crate::state::{EpochStart, PartitionState};
+use crate::step::partition_of;
 use crate::types::{Entry, EntryPayload, LogId};
 
 /// Something wrong with a group's rows.
@@ -128,6 +128,11 @@ impl GroupCheck {
                 Ok(purged) => self.purged = purged,
                 Err(error) => self.broken(error.to_string()),
             },
+            Tag::Removed => {
+                if let Err(error) = rows::decode_removed(row) {
+                    self.problem(None, error.to_string());
+                }
+            }
             Tag::Partition => match rows::decode_partition(row) {
                 Ok(state) => self.partition_row(partition, state),
                 Err(error) => {
@@ -344,10 +349,10 @@ fn contradictions(state: &PartitionState) -> Vec<String> {
         format!("indexed behind its {position} bytes"),
     );
     check(
-        state.max_timestamp_offset < end.max(1),
+        state.max_timestamp_offset() < end.max(1),
         format!(
             "its latest timestamp at offset {}",
-            state.max_timestamp_offset
+            state.max_timestamp_offset()
         ),
     );
     for (id, producer) in state.producers.iter() {

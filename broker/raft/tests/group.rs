@@ -2,13 +2,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_log::{MemoryStore, RocksStore, Store, StoreOptions};
 use ottla_proto::ids::{GroupId, PartitionId};
+use ottla_proto::limits::{PRODUCER_MEMORY_BYTES, PRODUCER_SILENT_MS, PRODUCERS_PER_PARTITION};
 use ottla_proto::memory::{MIN_MEMORY_BYTES, MemoryShares};
-use ottla_raft::{BatchMeta, Command, Group, Groups, Outcome, ProducerMeta};
+use ottla_raft::{AppendError, BatchMeta, Command, Group, Groups, Outcome, ProducerMeta};
 
 const GROUP: GroupId = GroupId(1);
 const WAIT: Duration = Duration::from_secs(10);
@@ -181,6 +183,12 @@ async fn story(open: impl Fn() -> Arc<dyn Store>) {
         0,
         "a removed partition is gone"
     );
+    assert_eq!(
+        append(&group, vec![batch(2, 1, b'd', None)]).await,
+        [Outcome::UnknownPartition],
+        "also after a restart"
+    );
+    assert!(!group.partition_ids().contains(&PartitionId(2)));
     groups.shutdown().await;
 }
 
@@ -258,4 +266,70 @@ fn producer_of(i: u64) -> Option<ProducerMeta> {
         base_sequence: sequence,
         last_sequence: sequence,
     })
+}
+
+/// At the bound of a partition a new producer is refused, and a known one's retry still is a duplicate;
+/// the process's budget refuses before anything is appended.
+#[tokio::test(flavor = "multi_thread")]
+async fn producers_are_refused_and_not_forgotten() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let mut shares = MemoryShares::of(MIN_MEMORY_BYTES);
+    shares.producer_bytes = 12_000 * PRODUCER_MEMORY_BYTES;
+    let now = Arc::new(AtomicI64::new(1_000_000));
+    let clock = now.clone();
+    let clock: ottla_raft::Clock = Arc::new(move || clock.load(Ordering::Relaxed));
+    let groups = Groups::new(store, clock, &shares);
+    let group = groups.start_alone(GROUP, 7).await.expect("it starts");
+    group.wait_for_leadership(WAIT).await.expect("it leads");
+    let new = |id: i64| {
+        Some(ProducerMeta {
+            id,
+            epoch: 0,
+            base_sequence: 0,
+            last_sequence: 0,
+        })
+    };
+    let ids: Vec<i64> = (0..PRODUCERS_PER_PARTITION as i64).collect();
+    for ids in ids.chunks(2000) {
+        let commands = ids.iter().map(|id| batch(1, 1, b'a', new(*id))).collect();
+        append(&group, commands).await;
+    }
+    let full = append(
+        &group,
+        vec![batch(1, 1, b'a', new(-5)), batch(1, 1, b'a', new(0))],
+    )
+    .await;
+    let expected = [
+        Outcome::TooManyProducers,
+        Outcome::Duplicate { base_offset: 0 },
+    ];
+    assert_eq!(full, expected);
+
+    let other = group.partition(PartitionId(2));
+    for id in 0..2000 {
+        assert_eq!(group.admit_producer(&other, id), Ok(()));
+        append(&group, vec![batch(2, 1, b'a', new(id))]).await;
+    }
+    assert_eq!(groups.producer_bytes(), shares.producer_bytes);
+    let refused = group.admit_producer(&other, 2000);
+    assert_eq!(refused, Err(AppendError::TooManyProducers));
+    assert_eq!(group.admit_producer(&other, 3), Ok(()), "it is known");
+
+    // All have been silent for long: the next sweep makes room, on idle partitions too.
+    now.fetch_add(PRODUCER_SILENT_MS, Ordering::Relaxed);
+    let began = std::time::Instant::now();
+    while group.admit_producer(&other, 2000).is_err() {
+        assert!(began.elapsed() < WAIT, "there is no room");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    append(
+        &group,
+        vec![Command::Remove {
+            partition: PartitionId(2),
+        }],
+    )
+    .await;
+    drop(other);
+    assert!(groups.producer_bytes() < shares.producer_bytes / 100);
+    groups.shutdown().await;
 }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::errors::NONE;
 use crate::services::Services;
+use crate::topics::Replica;
 
 /// Kafka's number for "nobody", where a leader or a controller is named.
 const NOBODY: NodeId = -1;
@@ -157,6 +158,22 @@ impl<'a> ClusterView<'a> {
     }
 }
 
+/// Whether fewer than `min_insync_replicas` replicas are there. As in Kafka 4, no more are asked for
+/// than the partition has.
+pub(super) fn lacks_replicas(
+    services: &Services,
+    replica: &Replica,
+    min_insync_replicas: usize,
+) -> bool {
+    let image = services.metadata.current();
+    let Some(group) = image.group(replica.group.id) else {
+        return true;
+    };
+    let is_there = |id: &&NodeId| image.live_broker(**id).is_some();
+    let in_sync = group.members.iter().filter(is_there).count();
+    in_sync < min_insync_replicas.min(group.members.len())
+}
+
 /// This broker knows best whether it leads; of others it knows what they reported. The only member
 /// of a group needs no report.
 fn leader_of(group: &Group, own_id: NodeId, own_epoch: Option<i32>) -> Leader {
@@ -181,7 +198,7 @@ fn place(
     listener: &str,
     no_listener: ResponseError,
 ) -> Placement {
-    let alive = |id: NodeId| image.broker(id).filter(|broker| !broker.fenced);
+    let alive = |id: NodeId| image.live_broker(id);
     let error = match leader.id.map(alive) {
         None | Some(None) => Some(ResponseError::LeaderNotAvailable),
         Some(Some(broker)) if endpoint(broker, listener).is_none() => Some(no_listener),
@@ -248,7 +265,7 @@ pub(super) fn controller_id(services: &Services, image: &Image) -> BrokerId {
 }
 
 fn controller_of(image: &Image, own: Option<NodeId>) -> NodeId {
-    let alive = |id: &NodeId| image.broker(*id).is_some_and(|broker| !broker.fenced);
+    let alive = |id: &NodeId| image.live_broker(*id).is_some();
     let reported = || image.group(METADATA_GROUP).and_then(|group| group.leader);
     let any = || {
         image

@@ -1,6 +1,7 @@
 //! DeleteRecords v0 to v2 (KIP-107): raises log start offsets. -1 stands for the high watermark.
 //!
-//! A partition that is named twice is trimmed once, to the higher offset. Answers once the new log start offset is durable. The disk space comes back afterwards.
+//! A partition that is named twice is trimmed once, to the higher offset. Answers once the new log start
+//! offset is durable. The disk space comes back afterwards.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -18,13 +18,16 @@ use super::RequestContext;
 use super::brokers::unknown_topic;
 use super::configs;
 use super::errors::{NONE, Refusal};
+use super::reply::Space;
 use crate::services::Services;
 
 pub(super) async fn handle(
     services: &Services,
-    _: &RequestContext,
+    context: &RequestContext,
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
+    context.wait_for_place(services).await;
+    let mut space = Space::new(&services.fetch_room, context.version);
     let mut seen = HashSet::new();
     let shown = Shown {
         synonyms: request.include_synonyms,
@@ -36,7 +39,14 @@ pub(super) async fn handle(
         .filter(|r| seen.insert((r.resource_type, r.resource_name.clone())));
     let results = first.map(|resource| {
         let entries = entries(services, &resource);
-        result(resource, entries, &shown)
+        let answer = result(resource, entries, &shown);
+        let (kind, name) = (answer.resource_type, answer.resource_name.clone());
+        space.fit(answer, |refusal| {
+            let asked = DescribeConfigsResource::default()
+                .with_resource_type(kind)
+                .with_resource_name(name);
+            result(asked, Err(refusal), &shown)
+        })
     });
     DescribeConfigsResponse::default().with_results(results.collect())
 }

@@ -1,7 +1,8 @@
 //! DescribeGroups v0 to v6 (KIP-430: authorized operations from v3, KIP-345: group instance ids from
 //! v4, KIP-1043: GROUP_ID_NOT_FOUND from v6; until v5 an unknown group is Dead, without an error).
 
-use futures_util::future::join_all;
+use std::collections::HashSet;
+
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 use kafka_protocol::protocol::StrBytes;
@@ -9,6 +10,7 @@ use ottla_coordinator::{self as coordinator, Command, DescribedMember, Response}
 
 use super::RequestContext;
 use super::errors::Refusal;
+use super::reply::Space;
 use crate::coordinator::CoordinatorError;
 use crate::services::Services;
 
@@ -22,12 +24,17 @@ pub(super) async fn handle(
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
     let with_operations = context.version >= 3 && request.include_authorized_operations;
-    let describe = |id: GroupId| async move {
+    context.wait_for_place(services).await;
+    let mut space = Space::new(&services.fetch_room, context.version);
+    let mut seen = HashSet::new();
+    let mut groups = Vec::new();
+    // A group that is named twice is answered once.
+    for id in request.groups.into_iter().filter(|id| seen.insert(id.clone())) {
         let command = Command::DescribeGroups(vec![id.to_string()]);
         let answer = services.coordinators.send(&id, command).await;
-        group(context.version, with_operations, id, answer)
-    };
-    let groups = join_all(request.groups.into_iter().map(describe)).await;
+        let answer = group(context.version, with_operations, id.clone(), answer);
+        groups.push(space.fit(answer, |refusal| refused(context.version, id, refusal)));
+    }
     DescribeGroupsResponse::default().with_groups(groups)
 }
 

@@ -31,9 +31,10 @@ struct Volume {
 
 pub(super) async fn handle(
     services: &Services,
-    _: &RequestContext,
+    context: &RequestContext,
     request: DescribeLogDirsRequest,
 ) -> DescribeLogDirsResponse {
+    context.wait_for_place(services).await;
     let dir = services.metadata.config().log_dir.clone();
     let looked = tokio::task::spawn_blocking(move || look(dir)).await;
     let failing = matches!(

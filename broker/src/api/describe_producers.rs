@@ -11,14 +11,17 @@ use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersRespon
 
 use super::RequestContext;
 use super::errors::{NONE, Refusal};
+use super::reply::Space;
 use crate::services::Services;
 use crate::topics::{ServedTopic, Unavailable};
 
 pub(super) async fn handle(
     services: &Services,
-    _: &RequestContext,
+    context: &RequestContext,
     request: DescribeProducersRequest,
 ) -> DescribeProducersResponse {
+    context.wait_for_place(services).await;
+    let mut space = Space::new(&services.fetch_room, context.version);
     let expiration_ms = services
         .metadata
         .config()
@@ -34,7 +37,10 @@ pub(super) async fn handle(
             .into_iter()
             .filter(|index| answered.insert((topic.name.clone(), *index)));
         let partitions = first
-            .map(|index| partition(index, producers(&served, index, silent_since_ms)))
+            .map(|index| {
+                let answer = partition(index, producers(&served, index, silent_since_ms));
+                space.fit(answer, |refusal| partition(index, Err(refusal)))
+            })
             .collect();
         TopicResponse::default()
             .with_name(topic.name.clone())

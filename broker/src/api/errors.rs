@@ -19,6 +19,11 @@ use crate::topics::Unavailable;
 
 pub(super) const NONE: i16 = 0;
 
+/// Nothing was written, and later there may be room: Java's client and librdkafka both keep such a batch
+/// and its sequence number, and send it again until `delivery.timeout.ms` is over. Neither does so for
+/// THROTTLING_QUOTA_EXCEEDED, and KAFKA_STORAGE_ERROR would make them look for another leader.
+const TOO_MANY_PRODUCERS: ResponseError = ResponseError::NotEnoughReplicas;
+
 /// An error code with what the client's log will show.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
@@ -91,6 +96,7 @@ impl From<AppendError> for Refusal {
             // The record may be in the log: the client tries again, and idempotence sorts it out.
             AppendError::Unknown => ResponseError::RequestTimedOut,
             AppendError::Stopped => ResponseError::KafkaStorageError,
+            AppendError::TooManyProducers => TOO_MANY_PRODUCERS,
         };
         Refusal::new(code, error.to_string())
     }
@@ -123,8 +129,9 @@ pub(super) fn offset_of(outcome: &Outcome) -> Result<i64, Refusal> {
             let message = format!("this producer id is at epoch {current}");
             Err(Refusal::new(ResponseError::InvalidProducerEpoch, message))
         }
+        Outcome::TooManyProducers => Err(AppendError::TooManyProducers.into()),
         Outcome::OffsetOutOfRange => Err(ResponseError::OffsetOutOfRange.into()),
-        Outcome::Removed | Outcome::UnknownPartition => {
+        Outcome::Removed | Outcome::ProducersForgotten | Outcome::UnknownPartition => {
             Err(ResponseError::UnknownTopicOrPartition.into())
         }
     }

@@ -56,7 +56,7 @@ pub(super) async fn handle(
     let config = services.metadata.config();
     let max_bytes = (request.max_bytes.max(0) as usize).min(config.fetch.max_bytes as usize);
     let deadline = Instant::now() + Duration::from_millis(max_wait_ms);
-    if request.session_id != 0 && request.session_epoch > 0 {
+    if request.session_epoch > 0 {
         let error_code = ResponseError::FetchSessionIdNotFound.code();
         let response = fetch::FetchResponse {
             error_code,

@@ -102,7 +102,7 @@ async fn find(
     }
     let node_id = services.coordinators.find(key).await?;
     let image = services.metadata.current();
-    let broker = image.broker(node_id).filter(|b| !b.fenced);
+    let broker = image.live_broker(node_id);
     let listeners = broker.into_iter().flat_map(|b| &b.listeners);
     let mut fitting = listeners.filter(|l| *l.name == *context.peer.listener);
     let unreachable = || {

@@ -4,7 +4,7 @@ use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 use ottla_coordinator::{Command, Heartbeat, Response};
 
 use super::RequestContext;
-use super::errors::{Refusal, group_code};
+use super::errors::{NONE, Refusal, group_code};
 use crate::coordinator::CoordinatorError;
 use crate::services::Services;
 
@@ -27,6 +27,9 @@ fn response(answer: Result<Response, CoordinatorError>) -> HeartbeatResponse {
     let code = match answer {
         Ok(Response::Heartbeat(outcome)) => group_code(outcome.err()),
         Ok(other) => unreachable!("Heartbeat was answered with {other:?}"),
+        // As Kafka does: sessions begin anew once the group is loaded, and some clients take this error
+        // for the end of their membership.
+        Err(CoordinatorError::LoadInProgress) => NONE,
         Err(error) => Refusal::from(error).code,
     };
     HeartbeatResponse::default().with_error_code(code)
@@ -48,5 +51,13 @@ pub(super) mod tests {
 
     pub(in crate::api) fn as_of(_: i16, response: HeartbeatResponse) -> HeartbeatResponse {
         response
+    }
+
+    #[test]
+    fn a_group_that_is_being_loaded_takes_heartbeats_blindly() {
+        let loading = response(Err(CoordinatorError::LoadInProgress));
+        assert_eq!(loading.error_code, NONE);
+        let gone = response(Err(CoordinatorError::NotCoordinator));
+        assert_eq!(gone.error_code, 16);
     }
 }

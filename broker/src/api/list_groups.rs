@@ -16,7 +16,7 @@ const CLASSIC: &str = "classic";
 
 pub(super) async fn handle(
     services: &Services,
-    _context: &RequestContext,
+    context: &RequestContext,
     request: ListGroupsRequest,
 ) -> ListGroupsResponse {
     let types = &request.types_filter;
@@ -28,6 +28,7 @@ pub(super) async fn handle(
         .iter()
         .map(|s| s.to_string())
         .collect();
+    context.wait_for_place(services).await;
     response(services.coordinators.list_groups(&states).await)
 }
 

@@ -11,7 +11,7 @@ use kafka_protocol::messages::list_offsets_response::{
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use ottla_log::StoreError;
-use ottla_proto::limits::{DECOMPRESSED_BATCH_BYTES, FETCH_READ_BYTES};
+use ottla_proto::limits::FETCH_READ_BYTES;
 use ottla_raft::Bounds;
 use ottla_wire::batch;
 
@@ -95,6 +95,9 @@ async fn find(
     };
     let leader_epoch = replica.lead(client_epoch)?;
     let bounds = replica.partition.bounds();
+    if version < first_version(asked.timestamp) {
+        return Err(ResponseError::UnsupportedVersion.into());
+    }
     let found = match asked.timestamp {
         LATEST => return Ok((Some((bounds.high_watermark, -1)), leader_epoch)),
         EARLIEST | EARLIEST_LOCAL => Some((bounds.log_start_offset, -1)),
@@ -109,13 +112,23 @@ async fn find(
     Ok((found, if epoch < 0 { leader_epoch } else { epoch }))
 }
 
+/// From when on clients may ask so (KIP-734, KIP-405, KIP-1005).
+fn first_version(timestamp: i64) -> i16 {
+    match timestamp {
+        MAX_TIMESTAMP => 7,
+        EARLIEST_LOCAL => 8,
+        LATEST_TIERED => 9,
+        _ => 1,
+    }
+}
+
 async fn first_at_or_after(
     services: &Services,
     replica: &Replica,
     bounds: Bounds,
     time: i64,
 ) -> Result<Found, Refusal> {
-    if replica.partition.with_state(|s| s.max_timestamp_ms) < time {
+    if replica.partition.with_state(|s| s.max_timestamp_ms()) < time {
         return Ok(None);
     }
     let (group, id) = (replica.group.clone(), replica.partition.id);
@@ -135,22 +148,27 @@ async fn latest_record(
 ) -> Result<Found, Refusal> {
     let (time, from) = replica
         .partition
-        .with_state(|s| (s.max_timestamp_ms, s.max_timestamp_offset));
+        .with_state(|s| (s.max_timestamp_ms(), s.max_timestamp_offset()));
     if bounds.log_start_offset == bounds.high_watermark {
         return Ok(None);
     }
-    if from >= bounds.log_start_offset
-        && let Some(found) = scan(services, replica, bounds, from, time).await?
-    {
+    let at = |offset, time| find_in_batch(services, replica, bounds, offset, time);
+    if let Some(found) = at(from, time).await? {
         return Ok(Some(found));
     }
     // It was deleted or compacted away: the highest of what is left, by looking at the header of every batch that came
-    // since the last look.
+    // since the last look, if what that found is still there.
     let id = replica.partition.id;
+    let mut known = services.newest.get(id, bounds.log_start_offset);
+    if let Some((offset, time)) = known.best
+        && at(offset, time).await? != known.best
+    {
+        known = Searched::nothing(bounds.log_start_offset);
+    }
     let Searched {
         mut best,
         up_to: mut next,
-    } = services.newest.get(id, bounds.log_start_offset);
+    } = known;
     while next < bounds.high_watermark {
         let (batches, after) = read(services, replica, next, bounds.high_watermark).await?;
         for batch in &batches {
@@ -164,6 +182,24 @@ async fn latest_record(
         services.newest.put(id, Searched { best, up_to: next });
     }
     Ok(best)
+}
+
+/// The first record at or after `time` in the batch that holds `offset`, if there is one.
+async fn find_in_batch(
+    services: &Services,
+    replica: &Replica,
+    bounds: Bounds,
+    offset: i64,
+    time: i64,
+) -> Result<Found, Refusal> {
+    if !(bounds.log_start_offset..bounds.high_watermark).contains(&offset) {
+        return Ok(None);
+    }
+    let (batches, _) = read(services, replica, offset, offset + 1).await?;
+    match batches.first() {
+        Some(batch) => look(services, batch, time, bounds.log_start_offset).await,
+        None => Ok(None),
+    }
 }
 
 /// Looks from `from` on for the first record at or after `time`.
@@ -208,16 +244,22 @@ async fn read(
     Ok((batches, last.map_or(end, |header| header.last_offset() + 1)))
 }
 
-/// The first record of a batch at or after `time` and not before `min_offset`.
+/// The first record of a batch at or after `time` and not before `min_offset`. Of a batch that cannot
+/// be read inside, what its header says.
 async fn look(
     services: &Services,
     batch: &bytes::Bytes,
     time: i64,
     min_offset: i64,
 ) -> Result<Found, Refusal> {
+    let header = batch::BatchHeader::parse(batch)?;
     let batch = batch.clone();
-    let find = move || batch::find_timestamp(&batch, time, min_offset, DECOMPRESSED_BATCH_BYTES);
-    Ok(services.topics.look_inside(find).await?)
+    let most = services.topics.decompressed_bytes;
+    let find = move || batch::find_timestamp(&batch, time, min_offset, most);
+    Ok(services.topics.look_inside(find).await.unwrap_or_else(|_| {
+        let offset = header.base_offset.max(min_offset);
+        Some((offset, header.max_timestamp))
+    }))
 }
 
 #[cfg(test)]

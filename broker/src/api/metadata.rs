@@ -15,8 +15,8 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use ottla_controller::create_topics::{CreateTopicError, CreateTopics, auto_topic};
-use ottla_proto::limits::TOPIC_CREATION_WAIT_MS;
-use ottla_proto::metadata::{Topic, is_internal_topic};
+use ottla_proto::limits::{SMALL_ANSWER_PARTS, TOPIC_CREATION_WAIT_MS};
+use ottla_proto::metadata::{Image, Topic, is_internal_topic};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -53,6 +53,9 @@ pub(super) async fn handle(
     } else {
         ResponseError::ListenerNotFound
     };
+    if is_large(&services.metadata.current(), asked.as_deref()) {
+        context.wait_for_place(services).await;
+    }
     let mut view = ClusterView::new(services, &context.peer.listener, no_listener);
     let image = view.image.clone();
     let mut describe = |topic: &Topic| {
@@ -91,6 +94,20 @@ pub(super) async fn handle(
         brokers: brokers::endpoints(&image, &context.peer.listener, false),
     };
     response(cluster, topics, request.include_cluster_authorized_operations)
+}
+
+/// Whether the answer has many partitions.
+fn is_large(image: &Image, asked: Option<&[Asked]>) -> bool {
+    let partitions = |asked: &Asked| match asked {
+        Asked::Name(name) => image.topic(name).map_or(0, |t| t.partitions.len()),
+        Asked::Id(id) => image.topic_by_id(*id).map_or(0, |t| t.partitions.len()),
+        Asked::Neither(_) => 0,
+    };
+    let parts = match asked {
+        None => image.partition_count(),
+        Some(asked) => asked.len() + asked.iter().map(partitions).sum::<usize>(),
+    };
+    parts > SMALL_ANSWER_PARTS
 }
 
 /// What every answer tells, whatever it was asked.
@@ -169,16 +186,20 @@ async fn create_missing(services: &Services, asked: &[Asked]) -> HashMap<String,
         }
     };
     let (mut made, mut not_made) = (Vec::new(), HashMap::new());
+    let mut first_made = None;
     for (name, result) in reply {
         match result {
             Ok(topic) => {
-                tracing::info!(topic = %name, partitions = topic.num_partitions, "made a topic that a client asked for");
+                first_made.get_or_insert(name);
                 made.push((topic.topic_id, topic.num_partitions as usize));
             }
             // Another client was faster.
             Err(CreateTopicError::Exists(_)) => {}
             Err(error) => drop(not_made.insert(name, Refusal::from(&error))),
         }
+    }
+    if let Some(first) = first_made {
+        tracing::info!(topics = made.len(), %first, "made topics that a client asked for");
     }
     let wait = Duration::from_millis(TOPIC_CREATION_WAIT_MS);
     brokers::wait_until_served(services, made, Instant::now() + wait).await;

@@ -19,6 +19,7 @@ use futures_util::future::BoxFuture;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::Decodable;
 use ottla_wire::guard;
+use tokio::sync::OnceCell;
 
 use crate::board::RequestCounts;
 use crate::services::Services;
@@ -69,14 +70,14 @@ macro_rules! apis {
         ];
 
         /// Decodes and answers every API but Produce and Fetch, which have two stages.
-        async fn answer(services: Arc<Services>, context: RequestContext, mut body: Bytes) -> Result<Reply, Malformed> {
+        async fn answer(services: &Services, context: &RequestContext, mut body: Bytes) -> Result<Reply, Malformed> {
             let version = context.version;
             match context.api.key {
                 $(ApiKey::$key => {
                     let request = $request::decode(&mut body, version).map_err(Malformed::decode)?;
                     drop(body);
-                    let response = $module::handle(&services, &context, request).await;
-                    Reply::encode(&context, &response)
+                    let response = $module::handle(services, context, request).await;
+                    Reply::encode(context, &response)
                 })*
                 key => unreachable!("{key:?} is not in the table"),
             }
@@ -153,6 +154,7 @@ pub async fn start(
         correlation_id: header.correlation_id,
         client_id: header.client_id.map(str::to_owned),
         peer: peer.clone(),
+        place: OnceCell::new(),
     };
     api.counts.asked();
     if context.version < api.served_from || context.version > api.advertised.1 {
@@ -176,10 +178,22 @@ pub async fn start(
             Ok(Pending::holding(api, answer))
         }
         _ => {
-            let answer = answer(services.clone(), context, body);
+            let answer = answer_in_room(services.clone(), context, body);
             Ok(Pending::holding(api, answer))
         }
     }
+}
+
+/// An answer whose memory is counted. Who waits for room holds a place, so that few answers wait.
+async fn answer_in_room(
+    services: Arc<Services>,
+    context: RequestContext,
+    body: Bytes,
+) -> Result<Reply, Malformed> {
+    let mut reply = answer(&services, &context, body).await?;
+    let waits = context.place.initialized();
+    reply.charge(&services.fetch_room, waits).await?;
+    Ok(reply)
 }
 
 fn decode<T: Decodable>(mut body: Bytes, version: i16) -> Result<T, Malformed> {

@@ -4,8 +4,8 @@
 //! A group that is not known has no offsets: -1 and no error. Member ids and epochs are for groups of
 //! the consumer protocol, which is not served, and are not looked at.
 
-use futures_util::future::join_all;
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use std::collections::HashSet;
+
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
@@ -15,9 +15,11 @@ use kafka_protocol::protocol::StrBytes;
 use ottla_coordinator::{
     Command, FetchGroup, FetchOffsets, PartitionOffset, Response, TopicOffsets, TopicPartitions,
 };
+use ottla_proto::limits::SMALL_ANSWER_PARTS;
 
 use super::RequestContext;
 use super::errors::{Refusal, group_code};
+use super::reply::Space;
 use crate::coordinator::CoordinatorError;
 use crate::services::Services;
 
@@ -27,36 +29,77 @@ pub(super) async fn handle(
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
     if context.version < 8 {
-        return one_group(services, context.version, request).await;
+        return one_group(services, context, request).await;
     }
-    let require_stable = request.require_stable;
-    let fetch = |group: OffsetFetchRequestGroup| async move {
+    let mut space = Space::new(&services.fetch_room, context.version);
+    let mut seen = HashSet::new();
+    let mut groups = Vec::new();
+    for group in request.groups {
+        // A group that is named twice is answered once.
+        if !seen.insert(group.group_id.clone()) {
+            continue;
+        }
         let topics = group.topics.map(|topics| {
-            let topics = topics.iter();
-            let topics = topics.map(|t| topic(&t.name, &t.partition_indexes));
-            topics.collect()
+            each_once(topics.iter().map(|t| (&t.name, &t.partition_indexes[..])))
         });
-        let answer = offsets(services, &group.group_id, topics, require_stable).await;
-        one_of_several(group.group_id, answer)
-    };
-    let groups = join_all(request.groups.into_iter().map(fetch)).await;
+        if is_large(&topics) || seen.len() > 1 {
+            context.wait_for_place(services).await;
+        }
+        let answer = offsets(services, &group.group_id, topics, request.require_stable).await;
+        let answer = one_of_several(group.group_id, answer);
+        let id = answer.group_id.clone();
+        groups.push(space.fit(answer, |refusal| {
+            OffsetFetchResponseGroup::default()
+                .with_group_id(id)
+                .with_error_code(refusal.code)
+        }));
+    }
     OffsetFetchResponse::default().with_groups(groups)
 }
 
 /// Until v7.
 async fn one_group(
     services: &Services,
-    version: i16,
+    context: &RequestContext,
     request: OffsetFetchRequest,
 ) -> OffsetFetchResponse {
     let topics = request.topics.as_ref().map(|topics| {
-        let topics = topics.iter();
-        let topics = topics.map(|t| topic(&t.name, &t.partition_indexes));
-        topics.collect::<Vec<_>>()
+        each_once(topics.iter().map(|t| (&t.name, &t.partition_indexes[..])))
     });
+    if is_large(&topics) {
+        context.wait_for_place(services).await;
+    }
     let stable = request.require_stable;
     let answer = offsets(services, &request.group_id, topics.clone(), stable).await;
-    only_one(version, topics.unwrap_or_default(), answer)
+    let answer = only_one(context.version, topics.unwrap_or_default(), answer);
+    let mut space = Space::new(&services.fetch_room, context.version);
+    space.fit(answer, |refusal| {
+        OffsetFetchResponse::default().with_error_code(refusal.code)
+    })
+}
+
+/// Whether the answer may be large: partitions can have long metadata.
+fn is_large(topics: &Option<Vec<TopicPartitions>>) -> bool {
+    let parts = |topics: &[TopicPartitions]| -> usize {
+        topics.iter().map(|t| t.partitions.len()).sum()
+    };
+    topics.as_ref().is_none_or(|t| parts(t) > SMALL_ANSWER_PARTS)
+}
+
+/// A partition that is named twice is answered once.
+fn each_once<'a>(
+    topics: impl Iterator<Item = (&'a TopicName, &'a [i32])>,
+) -> Vec<TopicPartitions> {
+    let mut seen = HashSet::new();
+    let topic = |(name, partitions): (&'a TopicName, &'a [i32])| {
+        let first = partitions.iter().filter(|index| seen.insert((name, **index)));
+        let partitions: Vec<i32> = first.copied().collect();
+        (!partitions.is_empty()).then(|| TopicPartitions {
+            name: name.to_string(),
+            partitions,
+        })
+    };
+    topics.filter_map(topic).collect()
 }
 
 /// Until v7.
@@ -85,13 +128,6 @@ fn one_of_several(
     match found(answer) {
         Ok(topics) => response.with_topics(topics.into_iter().map(new_topic).collect()),
         Err(code) => response.with_error_code(code),
-    }
-}
-
-fn topic(name: &StrBytes, partitions: &[i32]) -> TopicPartitions {
-    TopicPartitions {
-        name: name.to_string(),
-        partitions: partitions.to_vec(),
     }
 }
 

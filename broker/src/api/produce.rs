@@ -13,15 +13,20 @@ use kafka_protocol::messages::produce_response::{PartitionProduceResponse, Topic
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
 use ottla_proto::ids::GroupId;
-use ottla_proto::limits::BATCH_OVERHEAD_BYTES;
+use ottla_proto::limits::{BATCH_OVERHEAD_BYTES, PRODUCE_WAIT_MS_MIN};
 use ottla_proto::metadata::is_internal_topic;
-use ottla_raft::{Command, Group, Partition, Ticket};
-use tokio::time::Instant;
+use ottla_raft::{Command, Group, Outcome, Partition, Ticket};
+use tokio::time::{Instant, timeout_at};
 
+use super::brokers;
 use super::errors::{NONE, Refusal, offset_of};
 use super::{Malformed, Pending, Reply, RequestContext};
+use crate::board::TopicCounts;
 use crate::services::Services;
 use crate::topics::{ServedTopic, Unavailable};
+
+/// What a client asks for that wants all in-sync replicas to have its records.
+const ACKS_ALL: i16 = -1;
 
 /// The one client id that may write to internal topics, as in Kafka.
 const ADMIN_CLIENT: &str = "__admin_client";
@@ -37,6 +42,9 @@ enum Answer {
         group: GroupId,
         position: usize,
         partition: Arc<Partition>,
+        counts: Arc<TopicCounts>,
+        bytes: usize,
+        records: i32,
         log_append_time_ms: i64,
     },
 }
@@ -49,7 +57,7 @@ struct Share {
 }
 
 impl Share {
-    /// Copies the records out of a frame of which little else is kept.
+    /// Copies the records out of a frame of which much else would be kept with them.
     fn copy(&mut self) {
         for command in &mut self.commands {
             if let Command::Append { body, .. } = command {
@@ -68,7 +76,8 @@ impl Share {
 struct Staged {
     topics: Vec<(TopicProduceResponse, Vec<(i32, Answer)>)>,
     tickets: Vec<(GroupId, Ticket)>,
-    deadline: Instant,
+    /// Of the request, if it has one.
+    deadline: Option<Instant>,
 }
 
 /// The first stage: validates, waits for room, and takes the place in each group's order.
@@ -79,7 +88,10 @@ pub(super) async fn start(
     frame_bytes: usize,
 ) -> Pending {
     let acks = request.acks;
-    let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
+    // As in Kafka, the time-out is for acks=all, and is not meant for the leader's own disk.
+    let timeout_ms = (request.timeout_ms.max(0) as u64).max(PRODUCE_WAIT_MS_MIN);
+    let timeout = Duration::from_millis(timeout_ms);
+    let deadline = (acks == ACKS_ALL).then(|| Instant::now() + timeout);
     let refuse_all = (!matches!(acks, -1..=1)).then_some(ResponseError::InvalidRequiredAcks);
     let mut shares: HashMap<GroupId, Share> = HashMap::new();
     let mut topics = Vec::with_capacity(request.topic_data.len());
@@ -96,7 +108,7 @@ pub(super) async fn start(
             let index = partition.index;
             let answer = match refuse_all {
                 Some(error) => Answer::Refused(error.into()),
-                None => stage(services, &topic, partition, &mut shares, &context)
+                None => stage(services, &topic, partition, acks, &mut shares, &context)
                     .await
                     .unwrap_or_else(Answer::Refused),
             };
@@ -105,10 +117,10 @@ pub(super) async fn start(
         topics.push((response, answers));
     }
     let accepted_bytes: usize = shares.values().map(|share| share.bytes).sum();
-    let is_mostly_refused = accepted_bytes < frame_bytes / 2;
+    let keeps_much_else = accepted_bytes < frame_bytes - frame_bytes / 8;
     let mut tickets = Vec::with_capacity(shares.len());
     for (id, mut share) in shares {
-        if is_mostly_refused {
+        if keeps_much_else {
             share.copy();
         }
         let permit = services.topics.groups().reserve(share.held_bytes()).await;
@@ -125,8 +137,9 @@ pub(super) async fn start(
         deadline,
     };
     let api = context.api;
+    let topics = services.topics.clone();
     let answer = async move {
-        let response = staged.finish().await;
+        let response = staged.finish(&topics.counts).await;
         error_codes(&response).for_each(|code| context.api.counts.outcome(code));
         match (acks, first_error(&response)) {
             (0, None) => Ok(Reply::none()),
@@ -156,6 +169,7 @@ async fn stage(
     services: &Services,
     topic: &Result<Arc<ServedTopic>, Unavailable>,
     data: PartitionProduceData,
+    acks: i16,
     shares: &mut HashMap<GroupId, Share>,
     context: &RequestContext,
 ) -> Result<Answer, Refusal> {
@@ -166,6 +180,10 @@ async fn stage(
     }
     let replica = topic.replica(data.index)?;
     replica.lead(-1)?;
+    let enough = topic.config.min_insync_replicas;
+    if acks == ACKS_ALL && enough > 1 && brokers::lacks_replicas(services, replica, enough) {
+        return Err(ResponseError::NotEnoughReplicas.into());
+    }
     let checked = services
         .topics
         .check(
@@ -176,9 +194,12 @@ async fn stage(
         )
         .await?;
     services.topics.groups().admit(checked.bytes)?;
-    topic.counts.add_in(checked.bytes, checked.records);
-    let all = &services.topics.counts;
-    all.add_in(checked.bytes, checked.records);
+    if let Command::Append { meta, .. } = &checked.command
+        && let Some(producer) = &meta.producer
+    {
+        let group = &replica.group;
+        group.admit_producer(&replica.partition, producer.id)?;
+    }
     let new = || Share {
         group: replica.group.clone(),
         commands: Vec::new(),
@@ -191,16 +212,23 @@ async fn stage(
         group: replica.group.id,
         position: share.commands.len() - 1,
         partition: replica.partition.clone(),
+        counts: topic.counts.clone(),
+        bytes: checked.bytes,
+        records: checked.records,
         log_append_time_ms: checked.log_append_time_ms,
     })
 }
 
 impl Staged {
     /// The second stage: waits until the records are durable and visible, or the client's time is up.
-    async fn finish(self) -> ProduceResponse {
+    async fn finish(self, all: &TopicCounts) -> ProduceResponse {
         let mut outcomes = HashMap::with_capacity(self.tickets.len());
         for (group, ticket) in self.tickets {
-            let outcome = match tokio::time::timeout_at(self.deadline, ticket.outcome()).await {
+            let outcome = match self.deadline {
+                None => Ok(ticket.outcome().await),
+                Some(deadline) => timeout_at(deadline, ticket.outcome()).await,
+            };
+            let outcome = match outcome {
                 Ok(Ok(outcomes)) => Ok(outcomes),
                 Ok(Err(error)) => Err(Refusal::from(error)),
                 Err(_) => Err(ResponseError::RequestTimedOut.into()),
@@ -213,12 +241,19 @@ impl Staged {
                 group,
                 position,
                 partition,
+                counts,
+                bytes,
+                records,
                 log_append_time_ms,
             } => match &outcomes[&group] {
                 Err(refusal) => refused(index, refusal),
                 Ok(list) => match offset_of(&list[position]) {
                     Err(refusal) => refused(index, &refusal),
                     Ok(base_offset) => {
+                        if matches!(list[position], Outcome::Appended { .. }) {
+                            counts.add_in(bytes, records);
+                            all.add_in(bytes, records);
+                        }
                         let log_start_offset = partition.bounds().log_start_offset;
                         appended(index, base_offset, log_append_time_ms, log_start_offset)
                     }

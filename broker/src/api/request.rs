@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, watch};
 
 use super::Api;
+use crate::services::Services;
 
 /// Who is at the other end of a connection.
 #[derive(Debug)]
@@ -23,6 +24,17 @@ pub struct RequestContext {
     pub correlation_id: i32,
     pub client_id: Option<String>,
     pub peer: Arc<Peer>,
+    /// Taken by a handler whose answer may be large, and held until the answer's memory is counted.
+    pub(super) place: OnceCell<OwnedSemaphorePermit>,
+}
+
+impl RequestContext {
+    /// Waits until few enough large answers are being made. To be called before the first part of a
+    /// large answer is in memory, and not while anything else is waited for.
+    pub(super) async fn wait_for_place(&self, services: &Services) {
+        let place = || services.fetch_room.place();
+        self.place.get_or_init(place).await;
+    }
 }
 
 /// The bytes are no request that can be answered: the connection is closed.
@@ -36,6 +48,8 @@ pub enum Malformed {
     Decode(String),
     #[error("the response does not encode: {0}")]
     Encode(String),
+    #[error("no memory for an answer of {0} bytes")]
+    NoRoom(usize),
     /// A produce with acks=0 failed: as there is no answer, closing says so.
     #[error("records for which no answer was asked got error {0}")]
     Unanswered(i16),

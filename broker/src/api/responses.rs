@@ -43,6 +43,7 @@ pub(super) fn context(api: &'static Api, version: i16) -> RequestContext {
         version,
         correlation_id: CORRELATION_ID,
         client_id: None,
+        place: Default::default(),
         peer: peer.into(),
     }
 }

@@ -36,4 +36,5 @@ pub fn done(report: &Report, took: Duration) {
     counter!("ottla_log_cleaner_read_bytes_total").increment(tally.read_bytes);
     counter!("ottla_log_cleaner_rewritten_bytes_total").increment(tally.rewritten_bytes);
     counter!("ottla_log_cleaner_dropped_records_total").increment(tally.records_dropped);
+    counter!("ottla_log_cleaner_unreadable_batches_total").increment(tally.unreadable_batches);
 }

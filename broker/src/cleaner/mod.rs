@@ -7,19 +7,23 @@
 //! - `offset_map.rs`: the last offset of each key, in memory of a fixed size.
 //! - `plan.rs`: what stays and what goes. No disk, no clock.
 //! - `pass.rs`: one pass over a store, throttled by `pace.rs`.
-//! - `state.rs`: the row that says how far a partition is compacted.
+//! - `state.rs`: the row that says how far a partition is compacted and how much is left of it; `recall.rs`
+//!   reads it again.
 //!
 //! Invariants:
 //! 1. A record goes only if a later record of its key is in the log, or it is a tombstone that was kept
 //!    for `delete.retention.ms` after nothing older of its key was left, or it has no key.
 //! 2. Offsets, their order and the last batch of a log never change.
-//! 3. Nothing goes because it cannot be read: a damaged batch ends the pass.
+//! 3. Nothing goes because it cannot be read: a batch whose checksum is wrong ends the pass, one that only
+//!    cannot be read inside stays as it is.
+//! 4. The threads' common state is never locked while one reads the disk.
 
 mod metrics;
 mod offset_map;
 mod pace;
 mod pass;
 mod plan;
+mod recall;
 mod state;
 mod survey;
 #[cfg(test)]
@@ -38,8 +42,10 @@ use ottla_proto::limits::CLEANER_RETRY_MS;
 use crate::topics::{Replica, Topics};
 use pace::{Pacer, Stop};
 use pass::{Log, Report, Task};
+use recall::Row;
+pub use recall::learn_sizes;
 pub use state::CleanerState;
-use state::Place;
+use state::{Left, Place};
 use survey::{Extent, FirstDirty, Found};
 
 /// The threads that compact.
@@ -62,7 +68,11 @@ struct Shared {
 #[derive(Default)]
 struct Work {
     known: HashMap<PartitionId, Known>,
+    failed: HashMap<PartitionId, Failed>,
+    /// Some thread looks at it or compacts it.
     busy: HashSet<PartitionId>,
+    /// A thread looks at all partitions.
+    looking: bool,
     /// Found due by the last look, the dirtiest last.
     due: Vec<(f64, Job)>,
     last_look: Option<Instant>,
@@ -76,7 +86,6 @@ struct Known {
     first_dirty: Option<(i64, FirstDirty)>,
     /// High watermark at which there was nothing to do, nor will be before there is more.
     settled: Option<i64>,
-    failed: Option<Failed>,
 }
 
 #[derive(Clone, Copy)]
@@ -180,46 +189,72 @@ impl Shared {
         if self.store.trouble().is_some() {
             return None;
         }
-        let mut work = self.work();
         for looked in [false, true] {
-            while let Some((_, job)) = work.due.pop() {
+            while let Some((_, job)) = { self.work().due.pop() } {
                 // Found due a while ago: it, and its topic's configuration, are looked at again.
-                if let Some(job) = self.again(job)
-                    && let Some((ready, found)) = self.look(&mut work, job)
-                    && found.due
-                {
-                    work.busy.insert(ready.job.replica.partition.id);
-                    return Some(ready);
+                let Some(job) = self.again(job) else { continue };
+                let id = job.replica.partition.id;
+                if !self.claim(id) {
+                    continue;
+                }
+                match self.look(job) {
+                    Some((ready, found)) if found.due => return Some(ready),
+                    _ => self.release(id),
                 }
             }
             if !looked {
-                self.look_at_all(&mut work);
+                self.look_at_all();
             }
         }
         None
     }
 
-    fn look_at_all(&self, work: &mut Work) {
+    /// Takes a partition for this thread; false if another one has it.
+    fn claim(&self, id: PartitionId) -> bool {
+        self.work().busy.insert(id)
+    }
+
+    fn release(&self, id: PartitionId) {
+        self.work().busy.remove(&id);
+    }
+
+    /// Looks at every partition, unless another thread does.
+    fn look_at_all(&self) {
+        if std::mem::replace(&mut self.work().looking, true) {
+            return;
+        }
         let began = Instant::now();
         let jobs = self.jobs();
         let present: HashSet<_> = jobs.iter().map(|job| job.replica.partition.id).collect();
-        work.known.retain(|id, _| present.contains(id));
+        {
+            let mut work = self.work();
+            work.known.retain(|id, _| present.contains(id));
+            work.failed.retain(|id, _| present.contains(id));
+        }
         let mut max_dirty_ratio = 0.0f64;
+        let mut due = Vec::new();
         for job in jobs {
+            let id = job.replica.partition.id;
             if self.stop.sleep(Duration::ZERO) {
                 break;
             }
-            let looked = self.look(work, job);
+            if !self.claim(id) {
+                continue;
+            }
+            let looked = self.look(job);
+            self.release(id);
             if let Some((ready, found)) = looked {
                 max_dirty_ratio = max_dirty_ratio.max(found.dirty_ratio);
                 if found.due {
-                    work.due.push((found.dirty_ratio, ready.job));
+                    due.push((found.dirty_ratio, ready.job));
                 }
             }
         }
-        work.due.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let failed = work.known.values().filter_map(|known| known.failed);
-        metrics::looked(max_dirty_ratio, failed.map(|failed| failed.bytes));
+        due.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut work = self.work();
+        work.looking = false;
+        work.due = due;
+        metrics::looked(max_dirty_ratio, work.failed.values().map(|f| f.bytes));
         metrics::since_last_look(work.last_look.replace(began).map(|last| began - last));
     }
 
@@ -252,15 +287,11 @@ impl Shared {
         jobs
     }
 
-    /// What there is to do for a partition, as far as it can be told; `None` where there is nothing.
-    fn look(&self, work: &mut Work, job: Job) -> Option<(Ready, Found)> {
-        let id = job.replica.partition.id;
-        if work.busy.contains(&id) {
-            return None;
-        }
+    /// What there is to do for a partition that this thread has claimed, as far as it can be told; `None`
+    /// where there is nothing.
+    fn look(&self, job: Job) -> Option<(Ready, Found)> {
         let now_ms = self.topics.now_ms();
-        let looked = self.look_closely(work, &job, now_ms);
-        match looked {
+        match self.look_closely(&job, now_ms) {
             Ok(Some((state, first_dirty, found))) => {
                 let ready = Ready {
                     job,
@@ -272,7 +303,7 @@ impl Shared {
             }
             Ok(None) => None,
             Err(error) => {
-                self.failed(work, &job, now_ms, &error);
+                self.failed(&job, now_ms, &error);
                 None
             }
         }
@@ -280,7 +311,6 @@ impl Shared {
 
     fn look_closely(
         &self,
-        work: &mut Work,
         job: &Job,
         now_ms: i64,
     ) -> Result<Option<(CleanerState, Place, Found)>, StoreError> {
@@ -288,71 +318,97 @@ impl Shared {
             return Ok(None);
         };
         let id = job.replica.partition.id;
-        let known = match work.known.entry(id) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(self.recall(job, &log)?)
-            }
+        let (failed, known) = {
+            let work = self.work();
+            (work.failed.get(&id).copied(), work.known.get(&id).cloned())
         };
-        let retry = |failed: Failed| now_ms.saturating_sub(failed.at_ms) < CLEANER_RETRY_MS;
-        if known.failed.is_some_and(retry) || known.settled == Some(log.end.offset) {
+        let waits = |failed: Failed| now_ms.saturating_sub(failed.at_ms) < CLEANER_RETRY_MS;
+        if failed.is_some_and(waits) {
+            return Ok(None);
+        }
+        let mut known = match known {
+            Some(known) => known,
+            None => match self.recall(job, &log)? {
+                Some(known) => known,
+                None => return Ok(None),
+            },
+        };
+        let found = self.look_with(&mut known, job, &log, now_ms);
+        let state = known.state.clone();
+        self.work().known.insert(id, known);
+        Ok(found?.map(|(first_dirty, found)| (state, first_dirty, found)))
+    }
+
+    fn look_with(
+        &self,
+        known: &mut Known,
+        job: &Job,
+        log: &Extent,
+        now_ms: i64,
+    ) -> Result<Option<(Place, Found)>, StoreError> {
+        let (store, id) = (&*self.store, job.replica.partition.id);
+        if known.settled == Some(log.end.offset) {
             return Ok(None);
         }
         let start = log.log_start_offset;
         let first_dirty = match known.first_dirty.filter(|(at, _)| *at == start) {
             Some((_, first_dirty)) => first_dirty,
             None => {
-                let store = &*self.store;
-                let Some(found) = survey::first_dirty(store, id, &log, &known.state)? else {
+                let Some(found) = survey::first_dirty(store, id, log, &known.state)? else {
                     return Ok(None);
                 };
                 known.first_dirty = Some((start, found));
                 found
             }
         };
-        let settings = &job.settings;
-        if survey::is_out_of_question(&log, &known.state, &first_dirty, settings, now_ms) {
+        let (state, settings) = (&known.state, &job.settings);
+        if survey::is_out_of_question(log, state, &first_dirty, settings, now_ms) {
             return Ok(None);
         }
-        let store = &*self.store;
-        let found = survey::look(
-            store,
-            id,
-            &log,
-            &known.state,
-            &first_dirty,
-            settings,
-            now_ms,
-        )?;
+        let found = survey::look(store, id, log, state, &first_dirty, settings, now_ms)?;
         // Tombstones will have to go one day.
         if found.settled && !known.state.marks.hold_tombstones() {
             known.settled = Some(log.end.offset);
         }
-        Ok(Some((known.state.clone(), first_dirty.place, found)))
+        Ok(Some((first_dirty.place, found)))
     }
 
-    /// What the disk says of a partition.
-    fn recall(&self, job: &Job, log: &Extent) -> Result<Known, StoreError> {
-        let row = self.store.state(row_key(&job.replica))?;
-        let state = row.map(|row| CleanerState::decode(&row)).transpose();
-        let state = state.unwrap_or_else(|error| {
-            tracing::warn!(%error, topic = %job.topic, partition = job.index, "compaction begins anew");
-            None
-        });
-        let state = state.filter(|s| survey::is_row_of(log, s));
-        let state = state.unwrap_or_default();
-        note_size(&job.replica, &state);
-        Ok(Known {
+    /// What the disk says of a partition; `None` if it cannot be told yet.
+    fn recall(&self, job: &Job, log: &Extent) -> Result<Option<Known>, StoreError> {
+        let (store, replica) = (&*self.store, &job.replica);
+        let mut state = match recall::row(store, replica, log)? {
+            Row::TooEarly => return Ok(None),
+            Row::None => CleanerState::default(),
+            Row::Whole(state) => state,
+            Row::Unusable(why) => {
+                tracing::warn!(%why, topic = %job.topic, partition = job.index, "compaction begins anew");
+                CleanerState {
+                    left: Left::ChangedBefore(log.end.offset),
+                    ..CleanerState::default()
+                }
+            }
+        };
+        if !learn_sizes(store, replica)? {
+            return Ok(None);
+        }
+        // Better known than the row says, where they had to be measured.
+        if let (None, Some(sizes)) = (state.left.sizes(), replica.partition.sizes()) {
+            state.left = Left::Known(sizes);
+        }
+        Ok(Some(Known {
             state,
             first_dirty: None,
             settled: None,
-            failed: None,
-        })
+        }))
     }
 
-    fn compact(&self, ready: Ready) {
+    fn compact(&self, mut ready: Ready) {
         let began = Instant::now();
         let replica = &ready.job.replica;
+        // Measured since a pass was cut short.
+        if let (None, Some(sizes)) = (ready.state.left.sizes(), replica.partition.sizes()) {
+            ready.state.left = Left::Known(sizes);
+        }
         let clock = || self.topics.now_ms();
         let task = Task {
             store: &*self.store,
@@ -368,17 +424,31 @@ impl Shared {
             load_factor: self.settings.load_factor,
         };
         let share = self.settings.io_max_bytes_per_second / f64::from(self.settings.threads.max(1));
+        replica.partition.compaction_begins();
         let done = pass::run(&task, &mut Pacer::new(&self.stop, share));
-        let mut work = self.work();
-        work.busy.remove(&replica.partition.id);
         match done {
-            Ok(Some(report)) => self.done(&mut work, &ready, report, began.elapsed()),
-            Ok(None) => {}
-            Err(error) => self.failed(&mut work, &ready.job, clock(), &error),
+            Ok(Some(report)) => self.done(&ready, report, began.elapsed()),
+            Ok(None) => {
+                self.cut_short(&ready);
+            }
+            Err(error) => {
+                self.cut_short(&ready);
+                self.failed(&ready.job, clock(), &error);
+            }
+        }
+        self.release(replica.partition.id);
+    }
+
+    /// A pass that was not through may have changed anything before its end.
+    fn cut_short(&self, ready: &Ready) {
+        let partition = &ready.job.replica.partition;
+        partition.compaction_ended(None);
+        if let Some(known) = self.work().known.get_mut(&partition.id) {
+            known.state.left = known.state.left.changing(ready.end.offset);
         }
     }
 
-    fn done(&self, work: &mut Work, ready: &Ready, report: Report, took: Duration) {
+    fn done(&self, ready: &Ready, report: Report, took: Duration) {
         let tally = &report.tally;
         tracing::info!(
             topic = %ready.job.topic, partition = ready.job.index,
@@ -391,54 +461,43 @@ impl Shared {
             let partition = &ready.job.replica.partition;
             partition.forget_cached_before(report.state.first_dirty.offset);
         }
+        if tally.unreadable_batches > 0 {
+            tracing::warn!(
+                topic = %ready.job.topic, partition = ready.job.index, batches = tally.unreadable_batches,
+                "batches whose records cannot be read were kept as they are"
+            );
+        }
         metrics::done(&report, took);
-        note_size(&ready.job.replica, &report.state);
-        if let Some(known) = work.known.get_mut(&ready.job.replica.partition.id) {
+        let partition = &ready.job.replica.partition;
+        partition.compaction_ended(report.state.left.sizes().cloned());
+        let mut work = self.work();
+        work.failed.remove(&partition.id);
+        if let Some(known) = work.known.get_mut(&partition.id) {
             *known = Known {
                 state: report.state,
                 first_dirty: None,
                 settled: None,
-                failed: None,
             };
         }
     }
 
     /// The partition stays as it is, and is left alone for a while.
-    fn failed(&self, work: &mut Work, job: &Job, now_ms: i64, error: &dyn std::fmt::Display) {
+    fn failed(&self, job: &Job, now_ms: i64, error: &dyn std::fmt::Display) {
         tracing::error!(
             %error, topic = %job.topic, partition = job.index, retry_ms = CLEANER_RETRY_MS,
             "not compacted; nothing was deleted"
         );
         let bytes = job.replica.partition.size_bytes();
-        let failed = Some(Failed {
+        let failed = Failed {
             at_ms: now_ms,
             bytes,
-        });
-        match work.known.get_mut(&job.replica.partition.id) {
-            Some(known) => known.failed = failed,
-            None => {
-                let known = Known {
-                    state: CleanerState::default(),
-                    first_dirty: None,
-                    settled: None,
-                    failed,
-                };
-                work.known.insert(job.replica.partition.id, known);
-            }
-        }
+        };
+        self.work().failed.insert(job.replica.partition.id, failed);
     }
 }
 
 fn row_key(replica: &Replica) -> StateKey {
     StateKey::cleaner(replica.group.id, replica.partition.id)
-}
-
-/// What is left of the partition counts for `retention.bytes` and DescribeLogDirs.
-fn note_size(replica: &Replica, state: &CleanerState) {
-    let position_bytes = state.first_dirty.position_bytes;
-    replica
-        .partition
-        .note_compacted(position_bytes, state.clean_bytes);
 }
 
 /// The log up to the high watermark; `None` if there is nothing in it or it is gone.
@@ -450,8 +509,9 @@ fn extent(replica: &Replica) -> Option<Extent> {
         };
         let extent = Extent {
             log_start_offset: s.log_start_offset,
+            start_position_bytes: s.start_position_bytes,
             end,
-            max_timestamp_ms: s.max_timestamp_ms,
+            max_timestamp_ms: s.max_timestamp_ms(),
         };
         (extent, s.removed)
     });

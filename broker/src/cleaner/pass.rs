@@ -2,7 +2,8 @@
 //! there past them.
 //!
 //! What is written in between is harmless on its own: a record goes only where a later one with its key
-//! is there. How far the partition is compacted is written with the last of it, in one atomic write, so
+//! is there. The first write says that the sizes of what is left are not known any more, the last one what
+//! they are. How far the partition is compacted is written with that last one, in one atomic write, so
 //! that after a crash the pass is made again. None of it is synced on its own account: the
 //! write-ahead log keeps the order, so the row is never there without the data it speaks of.
 
@@ -81,8 +82,10 @@ pub fn run(task: &Task<'_>, pace: &mut dyn Pace) -> Result<Option<Report>, PassE
     if !task.sweep(&mut sweep, end.offset, pace)? {
         return Ok(None);
     }
+    let measured = sweep.left.end(end.offset, end.position_bytes);
     let state = CleanerState {
         first_dirty: end,
+        left: task.state.left.after_pass(measured),
         clean_bytes: sweep.tally.kept_bytes,
         marks: marks.after_pass(
             &sweep.tally.tombstone_bytes,
@@ -113,8 +116,8 @@ impl Task<'_> {
             .map_err(|e| PassError::Read(from, e))
     }
 
-    /// Fills the map from the uncompacted part. Where this pass will end: before the first record that
-    /// had no room, or at the cleanable end.
+    /// Fills the map from the uncompacted part. Where this pass will end: before the first batch that
+    /// had no room (in the middle of it, if it is the only one), or at the cleanable end.
     fn collect(
         &self,
         map: &mut OffsetMap,
@@ -126,10 +129,12 @@ impl Task<'_> {
             let mut read_bytes = 0;
             for batch in &batches {
                 let (base, last) = span(batch, place.offset)?;
+                self.correct(&mut place, base);
                 let full = collect(batch, self.first_dirty.offset, map)
                     .map_err(|e| PassError::Batch(base, e))?;
                 if let Some(offset) = full {
-                    place.offset = offset;
+                    let only = base <= self.first_dirty.offset;
+                    place.offset = if only { offset } else { base };
                     return Ok(Some(place));
                 }
                 place.offset = last + 1;
@@ -145,7 +150,34 @@ impl Task<'_> {
         }
         // The last batch read may end within a hole; the end is known to be a batch's beginning.
         place.offset = self.end.max(self.first_dirty.offset);
+        self.correct(&mut place, self.end);
         Ok(Some(place))
+    }
+
+    /// Batches that are compacted again have less than was appended. Where sizes are known, so is the
+    /// position.
+    fn correct(&self, place: &mut Place, offset: i64) {
+        if let Some(sizes) = self.state.left.sizes()
+            && offset >= sizes.end_offset
+        {
+            place.position_bytes = place.position_bytes.max(sizes.end_position_bytes);
+        }
+    }
+
+    /// The operations of a pass that goes on. The first come with the row that says so.
+    fn on_the_way(&self, mut ops: Vec<Op>, end: i64, begun: &mut bool) -> Vec<Op> {
+        if !std::mem::replace(begun, true) {
+            let state = CleanerState {
+                left: self.state.left.changing(end),
+                ..self.state.clone()
+            };
+            let value = state.encode();
+            ops.push(Op::PutState {
+                key: self.row,
+                value,
+            });
+        }
+        ops
     }
 
     /// Goes past all batches before `end`. False if it was ended.
@@ -158,7 +190,7 @@ impl Task<'_> {
         let Some(mut next) = self.log.log_start_offset() else {
             return Ok(false);
         };
-        let mut rows_from = next;
+        let (mut rows_from, mut begun) = (next, false);
         while next < end {
             let batches = self.read(next, end)?;
             let Some(last) = batches.last() else { break };
@@ -179,7 +211,7 @@ impl Task<'_> {
                 let (bytes, ops) = sweep.pending();
                 if bytes >= CLEANER_WRITE_BYTES || ops >= CLEANER_WRITE_OPS {
                     worked += bytes as u64;
-                    if !self.write(sweep.take())? {
+                    if !self.write(self.on_the_way(sweep.take(), end, &mut begun))? {
                         return Ok(false);
                     }
                 }
@@ -222,8 +254,8 @@ impl Task<'_> {
         let at = header.base_offset;
         let rows = self.store.index_rows(self.partition, at, 1);
         let rows = rows.map_err(|e| PassError::Read(at, e))?;
-        let has_row = rows.first().is_some_and(|row| row.base_offset == at);
-        Ok(sweep.finish(Some((&header, has_row))))
+        let own = rows.first().filter(|row| row.base_offset == at).copied();
+        Ok(sweep.finish(Some((&header, own))))
     }
 
     /// Writes, and takes back what was meanwhile deleted. False if the partition is gone.

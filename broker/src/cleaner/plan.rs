@@ -4,12 +4,16 @@
 //! record without a key goes too, as in Kafka: it was written before the topic was compacted, and
 //! nothing could ever take its place. Control batches stay. So do tombstones of transactional batches,
 //! and records of such batches take nobody's place: whether they count is not known here.
+//!
+//! A batch whose checksum is right is what a producer once sent, and while its topic was not compacted nobody
+//! looked inside. If its records cannot be read it stays as it is, and takes nobody's place.
 
 use bytes::Bytes;
 use ottla_log::{IndexRow, Op};
 use ottla_proto::ids::PartitionId;
 use ottla_proto::limits::{CLEANER_RANGE_BATCHES, DECOMPRESSED_BATCH_BYTES};
-use ottla_wire::batch::{self, BatchError, BatchHeader, RecordView};
+use ottla_raft::Measure;
+use ottla_wire::batch::{self, BatchError, BatchHeader, RecordView, Records};
 
 use super::offset_map::{Full, OffsetMap};
 use super::state::Marks;
@@ -21,9 +25,10 @@ pub fn collect(batch: &Bytes, from: i64, map: &mut OffsetMap) -> Result<Option<i
     if header.is_control() || header.is_transactional() {
         return Ok(None);
     }
-    let records = batch::records(batch, DECOMPRESSED_BATCH_BYTES)?;
-    for record in &records {
-        let record = record?;
+    let Some(records) = readable(batch) else {
+        return Ok(None);
+    };
+    for record in records.iter().flatten() {
         let (Some(key), true) = (record.key, record.offset >= from) else {
             continue;
         };
@@ -32,6 +37,13 @@ pub fn collect(batch: &Bytes, from: i64, map: &mut OffsetMap) -> Result<Option<i
         }
     }
     Ok(None)
+}
+
+/// The records of a batch, if each of them can be read.
+fn readable(batch: &Bytes) -> Option<Records> {
+    let records = batch::records(batch, DECOMPRESSED_BATCH_BYTES).ok()?;
+    let whole = records.iter().all(|record| record.is_ok());
+    whole.then_some(records)
 }
 
 /// What a pass knows when it comes to a record.
@@ -66,6 +78,8 @@ pub struct Tally {
     pub rewritten_bytes: u64,
     pub records_kept: u64,
     pub records_dropped: u64,
+    /// Batches that stay because their records cannot be read.
+    pub unreadable_batches: u64,
     /// Bytes of tombstones left: under each mark, and under the one that this pass makes.
     pub tombstone_bytes: Vec<u64>,
 }
@@ -75,12 +89,17 @@ pub struct Sweep<'a> {
     partition: PartitionId,
     rules: Rules<'a>,
     pub tally: Tally,
+    /// What stays.
+    pub left: Measure,
     ops: Vec<Op>,
     ops_bytes: usize,
     /// Deleted neighbours that are not among `ops` yet.
     run: Vec<(i64, u64)>,
     /// The row of a batch that went, for the next one that stays.
     homeless: Option<IndexRow>,
+    /// Highest timestamp of what stays since the last row that stays, ms.
+    interval_ms: i64,
+    last_base: i64,
 }
 
 impl<'a> Sweep<'a> {
@@ -93,10 +112,13 @@ impl<'a> Sweep<'a> {
             partition,
             rules,
             tally,
+            left: Measure::default(),
             ops: Vec::new(),
             ops_bytes: 0,
             run: Vec::new(),
             homeless: None,
+            interval_ms: -1,
+            last_base: -1,
         }
     }
 
@@ -104,9 +126,13 @@ impl<'a> Sweep<'a> {
     /// one's base offset.
     pub fn batch(&mut self, batch: &Bytes, rows: &[IndexRow]) -> Result<(), BatchError> {
         let header = batch::intact(batch)?;
-        let (stays, replacement) = self.decide(batch, &header)?;
+        let (stays, replacement) = self.decide(batch, &header);
         self.tally.read_bytes += batch.len() as u64;
-        self.place_rows(&header, rows, stays);
+        let left = replacement
+            .as_ref()
+            .map_or(Ok(header), |b| BatchHeader::parse(b))?;
+        self.place_rows(&left, rows, stays);
+        self.last_base = header.base_offset;
         if !stays {
             self.run.push((header.base_offset, batch.len() as u64));
             return Ok(());
@@ -114,6 +140,7 @@ impl<'a> Sweep<'a> {
         self.end_run();
         let kept = replacement.as_ref().unwrap_or(batch).len();
         self.tally.kept_bytes += kept as u64;
+        self.left.batch(header.base_offset, kept as u64);
         if let Some(replacement) = replacement {
             self.tally.rewritten_bytes += kept as u64;
             self.ops_bytes += kept;
@@ -128,17 +155,14 @@ impl<'a> Sweep<'a> {
     }
 
     /// Whether the batch stays, and what takes its place if records of it go.
-    fn decide(
-        &mut self,
-        batch: &Bytes,
-        header: &BatchHeader,
-    ) -> Result<(bool, Option<Bytes>), BatchError> {
+    fn decide(&mut self, batch: &Bytes, header: &BatchHeader) -> (bool, Option<Bytes>) {
         if header.is_control() {
-            return Ok((true, None));
+            return (true, None);
         }
         let (rules, tally) = (&self.rules, &mut self.tally);
         let (mut kept, mut dropped) = (0, 0);
-        let replacement = batch::retain(batch, DECOMPRESSED_BATCH_BYTES, |record| {
+        let mut tombstones = vec![0; tally.tombstone_bytes.len()];
+        let retained = batch::retain(batch, DECOMPRESSED_BATCH_BYTES, |record| {
             let keep = rules.keeps(header, record);
             match keep {
                 true => kept += 1,
@@ -146,22 +170,29 @@ impl<'a> Sweep<'a> {
             }
             if keep && record.value.is_none() && !header.is_transactional() {
                 let mark = rules.marks.index(record.offset);
-                let mark = mark.unwrap_or(rules.marks.len());
-                tally.tombstone_bytes[mark] += record.raw.len() as u64;
+                tombstones[mark.unwrap_or(rules.marks.len())] += record.raw.len() as u64;
             }
             keep
-        })?;
+        });
+        let Ok(replacement) = retained else {
+            tally.unreadable_batches += 1;
+            return (true, None);
+        };
         tally.records_kept += kept;
         tally.records_dropped += dropped;
-        Ok((kept > 0, replacement))
+        let sums = tally.tombstone_bytes.iter_mut().zip(tombstones);
+        sums.for_each(|(sum, bytes)| *sum += bytes);
+        (kept > 0, replacement)
     }
 
     /// A row whose batch goes moves on to the next batch that stays, so that the index has never more
-    /// rows than the log has batches.
+    /// rows than the log has batches. Each row's interval is told anew.
     fn place_rows(&mut self, header: &BatchHeader, rows: &[IndexRow], stays: bool) {
-        let mut own = false;
+        let mut own = None;
         for row in rows {
-            own |= stays && row.base_offset == header.base_offset;
+            if stays && row.base_offset == header.base_offset {
+                own = Some(*row);
+            }
             if row.base_offset < header.base_offset || !stays {
                 self.ops.push(Op::DeleteIndex {
                     partition: self.partition,
@@ -170,12 +201,31 @@ impl<'a> Sweep<'a> {
                 self.homeless = Some(*row);
             }
         }
-        let Some(homeless) = self.homeless.filter(|_| stays) else {
+        if stays {
+            self.settle(header, own);
+        }
+    }
+
+    /// Puts the row that a batch which stays is to have.
+    fn settle(&mut self, header: &BatchHeader, own: Option<IndexRow>) {
+        self.interval_ms = self.interval_ms.max(header.max_timestamp);
+        let Some(row) = own.or(self.homeless) else {
             return;
         };
         self.homeless = None;
-        if !own {
-            self.ops.push(moved(self.partition, homeless, header));
+        let interval_timestamp_ms = std::mem::replace(&mut self.interval_ms, -1);
+        // One that moves stays an upper bound of the timestamps so far, and a lower bound of the position.
+        let settled = IndexRow {
+            base_offset: header.base_offset,
+            max_timestamp_ms: row.max_timestamp_ms.max(header.max_timestamp),
+            interval_timestamp_ms,
+            ..row
+        };
+        if own != Some(settled) {
+            self.ops.push(Op::PutIndex {
+                partition: self.partition,
+                row: settled,
+            });
         }
     }
 
@@ -193,9 +243,10 @@ impl<'a> Sweep<'a> {
     }
 
     /// Ends the sweep before a batch that is not touched, which may have an index row.
-    pub fn finish(&mut self, next: Option<(&BatchHeader, bool)>) -> Vec<Op> {
-        if let (Some(homeless), Some((header, false))) = (self.homeless.take(), next) {
-            self.ops.push(moved(self.partition, homeless, header));
+    pub fn finish(&mut self, next: Option<(&BatchHeader, Option<IndexRow>)>) -> Vec<Op> {
+        // A sweep that ended within a batch has seen it.
+        if let Some((header, own)) = next.filter(|(h, _)| h.base_offset > self.last_base) {
+            self.settle(header, own);
         }
         self.take()
     }
@@ -220,18 +271,5 @@ impl<'a> Sweep<'a> {
                 base_offset: *base_offset,
                 bytes: *bytes,
             }));
-    }
-}
-
-/// The row of a batch that went, put to a later one. It stays an upper bound of the timestamps so far,
-/// and a lower bound of the position.
-fn moved(partition: PartitionId, row: IndexRow, header: &BatchHeader) -> Op {
-    Op::PutIndex {
-        partition,
-        row: IndexRow {
-            base_offset: header.base_offset,
-            max_timestamp_ms: row.max_timestamp_ms.max(header.max_timestamp),
-            ..row
-        },
     }
 }

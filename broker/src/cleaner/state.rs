@@ -7,9 +7,9 @@
 use bytes::Bytes;
 use ottla_log::StoreError;
 use ottla_proto::limits::CLEANER_MARKS;
-use ottla_raft::{RowReader, RowWriter};
+use ottla_raft::{RowReader, RowWriter, Sizes};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const WHAT: &str = "a cleaner's row";
 /// A mark's time is rounded up to this part of `delete.retention.ms`: passes close to each other share
 /// a mark, and a tombstone may stay longer by that much.
@@ -131,11 +131,54 @@ pub struct CleanerState {
     /// Bytes from the log start offset to it, when it was compacted.
     pub clean_bytes: u64,
     pub marks: Marks,
+    pub left: Left,
+}
+
+/// What is left of the compacted part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Left {
+    Known(Sizes),
+    /// A pass that was not through has changed batches before this offset.
+    ChangedBefore(i64),
+}
+
+impl Default for Left {
+    fn default() -> Left {
+        Left::Known(Sizes::default())
+    }
+}
+
+impl Left {
+    pub fn sizes(&self) -> Option<&Sizes> {
+        match self {
+            Left::Known(sizes) => Some(sizes),
+            Left::ChangedBefore(_) => None,
+        }
+    }
+
+    /// While a pass up to `end` has begun to write.
+    pub fn changing(&self, end: i64) -> Left {
+        Left::ChangedBefore(match self {
+            Left::Known(_) => end,
+            Left::ChangedBefore(offset) => end.max(*offset),
+        })
+    }
+
+    /// After a pass that measured what it left.
+    pub fn after_pass(&self, measured: Sizes) -> Left {
+        match self {
+            Left::Known(known) => Left::Known(measured.followed_by(known)),
+            Left::ChangedBefore(offset) if measured.end_offset >= *offset => Left::Known(measured),
+            changed => changed.clone(),
+        }
+    }
 }
 
 impl CleanerState {
     pub fn encode(&self) -> Bytes {
-        let mut row = RowWriter::new(VERSION, 28 + 24 * self.marks.len());
+        let points = self.left.sizes().map_or(&[][..], Sizes::points);
+        let bytes = 50 + 24 * self.marks.len() + 16 * points.len();
+        let mut row = RowWriter::new(VERSION, bytes);
         row.i64(self.first_dirty.offset)
             .u64(self.first_dirty.position_bytes)
             .u64(self.clean_bytes)
@@ -144,6 +187,18 @@ impl CleanerState {
             row.i64(mark.end)
                 .i64(mark.cleaned_at_ms)
                 .u64(mark.tombstone_bytes);
+        }
+        match &self.left {
+            Left::ChangedBefore(offset) => row.u8(0).i64(*offset),
+            Left::Known(sizes) => {
+                row.u8(1)
+                    .i64(sizes.end_offset)
+                    .u64(sizes.end_position_bytes);
+                row.u32(points.len() as u32)
+            }
+        };
+        for (offset, bytes) in points {
+            row.i64(*offset).u64(*bytes);
         }
         row.finish()
     }
@@ -164,13 +219,28 @@ impl CleanerState {
                 tombstone_bytes: row.u64()?,
             });
         }
+        let left = match row.u8()? {
+            0 => Left::ChangedBefore(row.i64()?),
+            1 => Left::Known(get_sizes(&mut row)?),
+            tag => return Err(row.damaged(&format!("sizes of kind {tag} are not known"))),
+        };
         row.end()?;
         Ok(CleanerState {
             first_dirty,
             clean_bytes,
             marks: Marks(marks),
+            left,
         })
     }
+}
+
+fn get_sizes(row: &mut RowReader) -> Result<Sizes, StoreError> {
+    let (end_offset, end_position_bytes) = (row.i64()?, row.u64()?);
+    let points = (0..row.count(16)?)
+        .map(|_| Ok((row.i64()?, row.u64()?)))
+        .collect::<Result<_, StoreError>>()?;
+    let sizes = Sizes::new(end_offset, end_position_bytes, points);
+    sizes.ok_or_else(|| row.damaged("its sizes are out of order"))
 }
 
 #[cfg(test)]
@@ -178,6 +248,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn sizes(end: i64) -> Left {
+        match end % 3 {
+            0 => Left::ChangedBefore(end),
+            _ => Left::Known(Sizes::new(end + 2, 77, vec![(0, 9), (end, 4)]).expect("in order")),
+        }
+    }
+
+    #[test]
+    fn sizes_are_known_once_a_pass_went_past_all_that_was_changed() {
+        let known = |end| Left::Known(Sizes::new(end, 9, Vec::new()).expect("in order"));
+        let measured = |end| Sizes::new(end, 9, Vec::new()).expect("in order");
+        let changed = known(10).changing(20);
+        assert_eq!(changed, Left::ChangedBefore(20));
+        assert_eq!(changed.changing(15), changed);
+        assert_eq!(changed.after_pass(measured(15)), changed);
+        assert_eq!(changed.after_pass(measured(20)), known(20));
+        assert_eq!(known(10).after_pass(measured(5)), known(10));
+    }
 
     proptest! {
         /// Whatever passes there were: a tombstone is never let go before its time, and is let go not
@@ -201,7 +290,7 @@ mod tests {
                 end += offsets;
                 marks = marks.after_pass(&vec![1; marks.len() + 1], end, now_ms, retention_ms);
                 prop_assert!(marks.len() <= 19, "{marks:?}");
-                let state = CleanerState { first_dirty: Place { offset: end, position_bytes: 7 }, clean_bytes: 9, marks: marks.clone() };
+                let state = CleanerState { first_dirty: Place { offset: end, position_bytes: 7 }, clean_bytes: 9, marks: marks.clone(), left: sizes(end) };
                 prop_assert_eq!(CleanerState::decode(&state.encode()).unwrap(), state);
             }
         }

@@ -8,11 +8,13 @@
 //! than `segment.ms` (or `max.compaction.lag.ms`, if that is less). Kafka closes a segment by age only
 //! when the next record comes; here nothing has to come.
 
+use std::ops::Range;
+
 use ottla_log::{IndexRow, Store, StoreError, batch_span};
 use ottla_proto::config::Compaction;
 use ottla_proto::ids::PartitionId;
 use ottla_proto::limits::CLEANER_READ_BYTES;
-use ottla_raft::last_row_where;
+use ottla_raft::{last_row_before, last_row_where};
 use ottla_wire::batch::BatchHeader;
 
 use super::state::{CleanerState, Place};
@@ -21,6 +23,8 @@ use super::state::{CleanerState, Place};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     pub log_start_offset: i64,
+    /// Bytes before it, or less.
+    pub start_position_bytes: u64,
     /// The high watermark.
     pub end: Place,
     /// The highest timestamp up to there, ms.
@@ -56,7 +60,9 @@ pub fn first_dirty(
     let mut place = state.first_dirty;
     if place.offset < log.log_start_offset {
         let row = store.index_at(partition, log.log_start_offset)?;
+        // The rows before it may be gone.
         let position_bytes = row.map_or(0, |row| row.position_bytes);
+        let position_bytes = position_bytes.max(log.start_position_bytes);
         place = Place {
             offset: log.log_start_offset,
             position_bytes: position_bytes.max(place.position_bytes),
@@ -67,6 +73,8 @@ pub fn first_dirty(
         return Ok(None);
     };
     let timestamp_ms = header.max_timestamp;
+    // Of a log that was compacted once, the front may be gone.
+    place.offset = place.offset.max(header.base_offset);
     Ok(Some(FirstDirty {
         place,
         timestamp_ms,
@@ -75,8 +83,12 @@ pub fn first_dirty(
 
 /// Whether a row can be of this log: it speaks of nothing beyond its end.
 pub fn is_row_of(log: &Extent, state: &CleanerState) -> bool {
+    let sizes = state.left.sizes();
     state.first_dirty.offset <= log.end.offset
         && state.first_dirty.position_bytes <= log.end.position_bytes
+        && sizes.is_none_or(|sizes| {
+            sizes.end_offset <= log.end.offset && sizes.end_position_bytes <= log.end.position_bytes
+        })
 }
 
 /// Whether memory alone says that a pass cannot be due. `first_dirty` as it was last looked up.
@@ -204,6 +216,13 @@ fn last_batch(
     })
 }
 
+fn place(row: IndexRow) -> Place {
+    Place {
+        offset: row.base_offset,
+        position_bytes: row.position_bytes,
+    }
+}
+
 struct Look<'a> {
     store: &'a dyn Store,
     partition: PartitionId,
@@ -213,16 +232,8 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn last_row_where(
-        &self,
-        early: impl Fn(&IndexRow) -> bool,
-    ) -> Result<Option<Place>, StoreError> {
-        let offsets = self.from.offset..self.log.end.offset;
-        let row = last_row_where(self.store, self.partition, offsets, early)?;
-        Ok(row.map(|row| Place {
-            offset: row.base_offset,
-            position_bytes: row.position_bytes,
-        }))
+    fn offsets(&self) -> Range<i64> {
+        self.from.offset..self.log.end.offset
     }
 
     /// The last indexed batch that begins at or before a position.
@@ -230,8 +241,9 @@ impl Look<'_> {
         if position_bytes <= self.from.position_bytes {
             return Ok(self.from);
         }
-        let place = self.last_row_where(|row| row.position_bytes <= position_bytes)?;
-        Ok(place.unwrap_or(self.from))
+        let early = |row: &IndexRow| row.position_bytes <= position_bytes;
+        let row = last_row_where(self.store, self.partition, self.offsets(), early)?;
+        Ok(row.map_or(self.from, place))
     }
 
     /// The first batch with a timestamp of at least `cutoff_ms`; the high watermark if there is none.
@@ -239,8 +251,14 @@ impl Look<'_> {
         if self.log.max_timestamp_ms < cutoff_ms {
             return Ok(self.log.end);
         }
-        let row = self.last_row_where(|row| row.max_timestamp_ms < cutoff_ms)?;
-        let mut place = row.unwrap_or(self.from);
+        let row = last_row_before(
+            self.store,
+            self.partition,
+            self.offsets(),
+            cutoff_ms,
+            self.log.max_timestamp_ms,
+        )?;
+        let mut place = row.map_or(self.from, place);
         // The next row is not early any more, so this reads about one interval of the index.
         loop {
             let end = self.log.end.offset;

@@ -6,7 +6,7 @@ mod world;
 use bytes::Bytes;
 use ottla_log::Op;
 use ottla_proto::config::Compaction;
-use ottla_wire::batch::{BatchBuilder, BatchHeader, end_txn_marker, records};
+use ottla_wire::batch::{BatchBuilder, BatchHeader, HEADER_BYTES, end_txn_marker, intact, records};
 use ottla_wire::compress::Codec;
 use proptest::prelude::*;
 
@@ -24,6 +24,7 @@ enum Step {
     /// In thousandths of the log.
     Trim(i64),
     Restart,
+    LoseRow,
 }
 
 fn record() -> impl Strategy<Value = Written> {
@@ -48,6 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0i64..400).prop_map(Step::Advance),
         1 => (0i64..300).prop_map(Step::Trim),
         1 => Just(Step::Restart),
+        1 => Just(Step::LoseRow),
     ]
 }
 
@@ -86,6 +88,7 @@ fn run(disk: Disk, settings: Compaction, steps: Vec<Step>) {
             Step::Advance(ms) => world.now_ms += ms,
             Step::Trim(part) => world.trim(part),
             Step::Restart => world.restart(),
+            Step::LoseRow => world.lose_row(),
         }
         world.check();
     }
@@ -249,6 +252,57 @@ fn a_damaged_batch_ends_the_pass_and_nothing_is_lost() {
         assert_eq!(after.unwrap(), before[..1]);
         assert_eq!(world.row(), None, "the row must not run ahead");
     }
+}
+
+/// Its checksum is right and its inside is not what it says: as a producer may send it to a topic that is
+/// not compacted yet.
+#[test]
+fn a_batch_that_cannot_be_read_inside_stays_and_all_around_it_is_compacted() {
+    for codec in [Codec::None, Codec::Zstd] {
+        let mut world = World::new(Disk::memory(), EAGER);
+        for _ in 0..3 {
+            world.produce(&[old(1, Some(100)), old(2, Some(100))], Codec::None);
+        }
+        let store = world.disk.store();
+        let before = store.batches(PARTITION, 0, i64::MAX, usize::MAX).unwrap();
+        let opaque = opaque(&before[1], codec);
+        let op = Op::ReplaceBatch {
+            partition: PARTITION,
+            base_offset: 2,
+            batch: opaque.clone(),
+            freed_bytes: 0,
+        };
+        store.write(vec![op]).unwrap();
+        world.now_ms += 1000;
+        let report = world.pass(1000).expect("not damaged").expect("through");
+        assert_eq!(report.tally.unreadable_batches, 1);
+        assert_eq!(report.tally.records_dropped, 0, "it takes nobody's place");
+        world.produce(&[old(1, Some(1)), old(2, Some(1))], Codec::None);
+        world.produce(&[old(3, Some(1))], Codec::None);
+        world.now_ms += 1000;
+        let report = world.pass(1000).expect("not damaged").expect("through");
+        assert_eq!(report.tally.records_dropped, 4);
+        let left = world.disk.store();
+        let left = left.batches(PARTITION, 0, 6, usize::MAX).unwrap();
+        assert_eq!(left, [opaque]);
+    }
+}
+
+/// A batch of the same offsets and a right checksum, with records that are none.
+fn opaque(batch: &Bytes, codec: Codec) -> Bytes {
+    let mut bad = batch.to_vec();
+    bad[22] = codec as u8;
+    let at = bad.len() - 30;
+    bad[at..].fill(0xff);
+    bad[HEADER_BYTES] = 0x7f;
+    let crc = crc32c::crc32c(&bad[21..]);
+    bad[17..21].copy_from_slice(&crc.to_be_bytes());
+    let bad = Bytes::from(bad);
+    assert!(intact(&bad).is_ok());
+    assert!(
+        records(&bad, 1000).is_err() || records(&bad, 1000).unwrap().iter().any(|r| r.is_err())
+    );
+    bad
 }
 
 #[test]

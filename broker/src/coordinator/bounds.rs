@@ -2,26 +2,32 @@
 
 use std::sync::{Arc, Mutex};
 
-use ottla_coordinator::Usage;
+use metrics::Gauge;
+use ottla_coordinator::{States, Usage};
 use ottla_proto::limits::{GROUP_MEMORY_BYTES, MEMBER_MEMORY_BYTES, OFFSET_MEMORY_BYTES};
 
 pub struct Bounds {
     most: Usage,
     used: Mutex<Usage>,
+    gauges: Gauges,
 }
 
 impl Bounds {
-    /// Half of the memory is for committed offsets, a quarter for what members say of themselves.
+    /// Half of the memory is for committed offsets, an eighth of it all for what they say; a quarter
+    /// for what members say of themselves.
     pub fn new(memory_bytes: usize) -> Arc<Bounds> {
         let most = Usage {
-            offsets: memory_bytes / 2 / OFFSET_MEMORY_BYTES,
+            offsets: memory_bytes * 3 / 8 / OFFSET_MEMORY_BYTES,
+            offset_text_bytes: memory_bytes / 8,
             member_bytes: memory_bytes / 4,
             members: memory_bytes / 8 / MEMBER_MEMORY_BYTES,
             groups: memory_bytes / 8 / GROUP_MEMORY_BYTES,
+            states: States::default(),
         };
         Arc::new(Bounds {
             most,
             used: Mutex::default(),
+            gauges: Gauges::new(),
         })
     }
 }
@@ -45,11 +51,52 @@ impl Part {
         let mut used = self.bounds.used.lock().expect("never poisoned");
         *used = used.less(self.own).plus(own);
         self.own = own;
-        metrics::gauge!("kafka_coordinator_group_groupmetadatamanager_numgroups")
-            .set(used.groups as f64);
-        metrics::gauge!("kafka_coordinator_group_groupmetadatamanager_numoffsets")
-            .set(used.offsets as f64);
+        self.bounds.gauges.show(&used);
         self.bounds.most.less(*used)
+    }
+}
+
+/// Looked up once: a shard tells what it holds with each command.
+struct Gauges {
+    offsets: Gauge,
+    groups: Gauge,
+    empty: Gauge,
+    preparing_rebalance: Gauge,
+    completing_rebalance: Gauge,
+    stable: Gauge,
+}
+
+impl Gauges {
+    fn new() -> Gauges {
+        macro_rules! gauge {
+            ($name:literal) => {
+                metrics::gauge!(concat!(
+                    "kafka_coordinator_group_groupmetadatamanager_",
+                    $name
+                ))
+            };
+        }
+        Gauges {
+            offsets: gauge!("numoffsets"),
+            groups: gauge!("numgroups"),
+            empty: gauge!("numgroupsempty"),
+            preparing_rebalance: gauge!("numgroupspreparingrebalance"),
+            completing_rebalance: gauge!("numgroupscompletingrebalance"),
+            stable: gauge!("numgroupsstable"),
+        }
+    }
+
+    fn show(&self, used: &Usage) {
+        let states = used.states;
+        let busy = states.preparing_rebalance + states.completing_rebalance + states.stable;
+        self.offsets.set(used.offsets as f64);
+        self.groups.set(used.groups as f64);
+        self.empty.set(used.groups.saturating_sub(busy) as f64);
+        self.preparing_rebalance
+            .set(states.preparing_rebalance as f64);
+        self.completing_rebalance
+            .set(states.completing_rebalance as f64);
+        self.stable.set(states.stable as f64);
     }
 }
 

@@ -42,8 +42,10 @@ pub fn check(
         next: None,
         position: None,
         max_timestamp_ms: i64::MIN,
+        interval_ms: i64::MIN,
         findings: Vec::new(),
         more: 0,
+        notes: Vec::new(),
         progress,
     };
     store.batches(id, &mut walk);
@@ -64,9 +66,12 @@ struct Walk<'a> {
     next: Option<i64>,
     /// Bytes appended before the next batch, as far as the index tells.
     position: Option<u64>,
+    /// Of the batches so far, and of those since the last index row.
     max_timestamp_ms: i64,
+    interval_ms: i64,
     findings: Vec<Finding>,
     more: u64,
+    notes: Vec<String>,
     progress: &'a Progress,
 }
 
@@ -88,7 +93,13 @@ impl Walk<'_> {
             true => from.max(self.end.log_start_offset),
             false => from,
         };
-        if self.is_dense && from < to {
+        if self.is_dense {
+            self.tell_missing(from, to);
+        }
+    }
+
+    fn tell_missing(&mut self, from: i64, to: i64) {
+        if from < to {
             let finding = Finding::new(Check::Batches, "missing from the log");
             self.find(finding.at(from, to - 1));
             self.position = None;
@@ -126,7 +137,7 @@ impl Walk<'_> {
 
     fn count(&mut self, key_offset: i64, header: &BatchHeader) {
         let (offsets, records) = (i64::from(header.last_offset_delta) + 1, header.record_count);
-        let least = match self.is_dense {
+        let least = match self.is_dense && !stands_for_lost(header) {
             true => offsets,
             false => 0,
         };
@@ -139,6 +150,7 @@ impl Walk<'_> {
 
     /// Index rows up to the batch at `offset`.
     fn index_to(&mut self, offset: i64, header: Option<&BatchHeader>) {
+        let mut indexed = false;
         while let Some(row) = self.index.next_if(|row| match row {
             Ok(row) => row.base_offset <= offset,
             Err(_) => true,
@@ -164,11 +176,25 @@ impl Walk<'_> {
             }
             self.position = Some(row.position_bytes);
             let latest = header.map_or(i64::MIN, |h| h.max_timestamp);
-            if row.max_timestamp_ms < latest.max(self.max_timestamp_ms) {
-                let detail = format!("its highest timestamp {} is too low", row.max_timestamp_ms);
+            let told = [
+                (row.max_timestamp_ms, latest.max(self.max_timestamp_ms)),
+                (row.interval_timestamp_ms, latest.max(self.interval_ms)),
+            ];
+            for (ms, _) in told.into_iter().filter(|(told, found)| told < found) {
+                let detail = format!("its highest timestamp {ms} is too low");
                 self.wrong(Check::Index, at, detail);
             }
-            self.max_timestamp_ms = self.max_timestamp_ms.max(row.max_timestamp_ms);
+            indexed = true;
+        }
+        self.interval_ms = if indexed { i64::MIN } else { self.interval_ms };
+        // What is deleted and still there does not count.
+        let counts =
+            |h: &&BatchHeader| self.is_certain && h.last_offset() >= self.end.log_start_offset;
+        if let Some(header) = header.filter(counts) {
+            self.max_timestamp_ms = self.max_timestamp_ms.max(header.max_timestamp);
+            if !indexed {
+                self.interval_ms = self.interval_ms.max(header.max_timestamp);
+            }
         }
     }
 
@@ -187,23 +213,27 @@ impl Walk<'_> {
             self.find(Finding::new(Check::Metadata, detail));
         }
         if self.is_certain {
-            self.check_end();
+            self.check_end(standing);
         }
         PartitionFound {
             row: self.row,
             findings: self.findings,
             more: self.more,
+            notes: self.notes,
         }
     }
 
-    fn check_end(&mut self) {
+    fn check_end(&mut self, standing: Standing) {
         let (start, end) = (self.end.log_start_offset, self.end.log_end_offset);
         let stored = self.next.unwrap_or(start);
         if stored > end && self.next.is_some() {
             let detail = format!("stored behind the end of its group's log, {end}");
             self.find(Finding::new(Check::Batches, detail).at(end, stored - 1));
         }
-        self.missing(stored, end);
+        // Compaction leaves the last batch of a log, too.
+        if standing != Standing::Unclear {
+            self.tell_missing(stored.max(start), end);
+        }
         let (position, expected) = (self.position, self.end.position_bytes);
         if let Some(position) =
             position.filter(|p| self.is_dense && *p != expected && stored == end)
@@ -213,6 +243,16 @@ impl Walk<'_> {
             self.find(Finding::new(Check::Index, detail));
         }
     }
+}
+
+/// What an accepted loss leaves in the place of batches (`broker/raft/src/mend.rs`).
+fn stands_for_lost(header: &BatchHeader) -> bool {
+    header.record_count == 0
+        && (
+            header.producer_id,
+            header.base_timestamp,
+            header.max_timestamp,
+        ) == (-1, -1, -1)
 }
 
 impl Visitor for Walk<'_> {
@@ -238,6 +278,17 @@ impl Visitor for Walk<'_> {
         self.count(key_offset, &header);
         self.index_to(key_offset, Some(&header));
         self.position = self.position.map(|p| p.saturating_add(batch.len() as u64));
+        if stands_for_lost(&header) {
+            // How many bytes it stands for, nobody knows.
+            self.position = None;
+            let (first, last) = (header.base_offset, header.last_offset());
+            let name = &self.row.name;
+            if self.notes.len() < DOCTOR_FINDINGS_PER_PARTITION {
+                let note =
+                    format!("{name}: offsets {first} to {last} were lost, and that was accepted");
+                self.notes.push(note);
+            }
+        }
         let behind_start =
             key_offset.saturating_add(header.last_offset_delta.into()) >= self.end.log_start_offset;
         if self.is_gone || !behind_start {

@@ -178,6 +178,7 @@ pub struct PartitionFound {
     pub findings: Vec<Finding>,
     /// Findings that are not told.
     pub more: u64,
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -327,6 +328,7 @@ impl Report {
         if found.more > 0 {
             self.more(Check::Batches, found.more);
         }
+        found.notes.into_iter().for_each(|note| self.note(note));
         self.rows.push(found.row);
     }
 

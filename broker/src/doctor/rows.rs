@@ -30,7 +30,11 @@ impl Stored {
         let mut cleaners: Vec<(PartitionId, String)> = Vec::new();
         let states = store.state_rows(|key, row| match key {
             None => bad.push(format!("a row of state has an unknown key {row:02x?}")),
-            Some(key) if matches!(key.tag, Tag::Identity | Tag::Synced) => {}
+            Some(key)
+                if matches!(
+                    key.tag,
+                    Tag::Identity | Tag::Synced | Tag::Freed | Tag::Losses
+                ) => {}
             Some(key) if key.tag == Tag::Cleaner => {
                 compacted.insert(PartitionId(key.id));
                 if let Err(error) = CleanerState::decode(row) {

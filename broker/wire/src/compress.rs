@@ -66,9 +66,19 @@ pub fn decompress(codec: Codec, data: &[u8], max_bytes: usize) -> Result<Vec<u8>
     match codec {
         Codec::None if data.len() > max_bytes => Err(DecompressError::TooLarge { max_bytes }),
         Codec::None => Ok(data.to_vec()),
-        Codec::Gzip => read_bounded(codec, flate2::read::MultiGzDecoder::new(data), max_bytes),
+        Codec::Gzip => read_bounded(
+            codec,
+            flate2::read::MultiGzDecoder::new(data),
+            data.len(),
+            max_bytes,
+        ),
         Codec::Snappy => unsnappy(data, max_bytes),
-        Codec::Lz4 => read_bounded(codec, lz4_flex::frame::FrameDecoder::new(data), max_bytes),
+        Codec::Lz4 => read_bounded(
+            codec,
+            lz4_flex::frame::FrameDecoder::new(data),
+            data.len(),
+            max_bytes,
+        ),
         Codec::Zstd => unzstd(data, max_bytes),
     }
 }
@@ -96,9 +106,12 @@ pub fn compress(codec: Codec, data: &[u8]) -> Vec<u8> {
 fn read_bounded(
     codec: Codec,
     reader: impl Read,
+    compressed_bytes: usize,
     max_bytes: usize,
 ) -> Result<Vec<u8>, DecompressError> {
-    let mut out = Vec::new();
+    /// Records of ordinary clients rarely become more than this many times as long.
+    const USUAL_RATIO: usize = 4;
+    let mut out = Vec::with_capacity(max_bytes.min(compressed_bytes * USUAL_RATIO));
     reader
         .take(max_bytes as u64 + 1)
         .read_to_end(&mut out)
@@ -121,7 +134,7 @@ fn unzstd(data: &[u8], max_bytes: usize) -> Result<Vec<u8>, DecompressError> {
         .clamp(WINDOW_LOG_MIN, WINDOW_LOG_MAX);
     let mut decoder = zstd::stream::read::Decoder::with_buffer(data).map_err(malformed)?;
     decoder.window_log_max(window_log).map_err(malformed)?;
-    read_bounded(Codec::Zstd, decoder, max_bytes)
+    read_bounded(Codec::Zstd, decoder, data.len(), max_bytes)
 }
 
 /// What opens xerial's framing: magic, then a version and the lowest compatible version, which no

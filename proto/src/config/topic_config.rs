@@ -28,6 +28,8 @@ pub struct TopicConfig {
     pub message_timestamp_type: TimestampType,
     pub message_timestamp_before_max_ms: u64,
     pub message_timestamp_after_max_ms: u64,
+    /// Replicas that must be in sync for acks=all.
+    pub min_insync_replicas: usize,
     pub compaction: Compaction,
 }
 
@@ -70,6 +72,7 @@ pub fn topic_config(
         },
         message_timestamp_before_max_ms: values.number("message.timestamp.before.max.ms"),
         message_timestamp_after_max_ms: values.number("message.timestamp.after.max.ms"),
+        min_insync_replicas: values.number("min.insync.replicas") as usize,
         compaction: Compaction {
             min_dirty_ratio: values.ratio("min.cleanable.dirty.ratio"),
             min_lag_ms: values.number("min.compaction.lag.ms"),

@@ -199,6 +199,11 @@ impl Image {
         self.brokers.get(&id)
     }
 
+    /// A broker that is there: registered, and not fenced.
+    pub fn live_broker(&self, id: NodeId) -> Option<&Arc<Broker>> {
+        self.broker(id).filter(|broker| !broker.fenced)
+    }
+
     /// Registered brokers, fenced ones too, in id order.
     pub fn brokers(&self) -> impl Iterator<Item = &Arc<Broker>> {
         self.brokers.values()

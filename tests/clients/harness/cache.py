@@ -1,53 +1,19 @@
-"""Installs the clients into a cache folder, from the ordinary registries, once.
+"""The clients and what they need, installed once: see installs.py. Each is pinned by a file in this folder."""
 
-Each install is pinned by a file in this folder (requirements.txt, package-lock.json, pom.xml) and is
-done again when that file changes: the folder's name carries a digest of it. A folder takes its final
-name only when complete, so that an interrupted install is never mistaken for a whole one.
-"""
-
-import hashlib
 import os
 import pathlib
 import shutil
 import subprocess
 
+import installs
+from installs import InstallError
+
 HERE = pathlib.Path(__file__).resolve().parent.parent
-INSTALL_TIMEOUT_S = 600
-
-
-class InstallError(Exception):
-    """Something needed could not be had; the text is one line for the user."""
-
-
-def root():
-    base = os.environ.get("OTTLA_TEST_CACHE") or pathlib.Path.home() / ".cache" / "ottla"
-    return pathlib.Path(base) / "clients"
 
 
 def _install(name, pins, fill, registry):
-    """The folder of one install; `fill(folder, run)` makes it if it is not there."""
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in pins)).hexdigest()[:12]
-    folder = root() / f"{name}-{digest}"
-    if (folder / "complete").exists():
-        return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    log = root() / f"{name}-install.log"
-
-    def run(*command, cwd=folder):
-        with log.open("ab") as out:
-            subprocess.run(
-                command, cwd=cwd, stdout=out, stderr=out, stdin=subprocess.DEVNULL, check=True, timeout=INSTALL_TIMEOUT_S
-            )
-
-    log.unlink(missing_ok=True)
-    print(f"installing {name} from {registry} into {folder}", flush=True)
-    try:
-        fill(folder, run)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise InstallError(f"cannot install {name} from {registry}: {error} (see {log})") from error
-    (folder / "complete").touch()
-    return folder
+    """The folder of one install, pinned by the files `pins`."""
+    return installs.install("clients", name, b"".join(path.read_bytes() for path in pins), fill, registry)
 
 
 def need_programs(programs):

@@ -38,9 +38,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-const LIMITS: GuardLimits = GuardLimits {
-    max_elements: 10_000,
-};
+/// Those of the broker.
+const LIMITS: GuardLimits = GuardLimits::DEFAULT;
 
 fuzz_target!(|data: &[u8]| {
     let Some((&form, data)) = data.split_first() else {

@@ -40,6 +40,7 @@ fn run(program: &Path, arguments: &[&str]) {
 /// Installs it once; a folder without the mark is from an install that was interrupted.
 fn weed() -> PathBuf {
     let folder = cache().join(format!("seaweedfs-{VERSION}"));
+    std::fs::create_dir_all(cache()).expect("the cache is writable");
     let lock = File::create(cache().join("seaweedfs.lock")).expect("the cache is writable");
     lock.lock().expect("a lock");
     if !folder.join("complete").exists() {

@@ -1,14 +1,17 @@
 //! A worker process.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ottla_tests::broker::binary;
 use ottla_tests::broker::free_address;
+
+const START_WAIT: Duration = Duration::from_secs(30);
 
 pub struct Worker {
     folder: tempfile::TempDir,
@@ -75,8 +78,17 @@ impl Worker {
         child.wait().expect("our own child can be waited for");
     }
 
-    /// SIGTERM, and its exit code.
+    /// SIGTERM once it listens, and its exit code.
     pub fn stop(&mut self) -> i32 {
+        let began = Instant::now();
+        while TcpStream::connect(self.rest).is_err() {
+            let log = self.log();
+            assert!(
+                began.elapsed() < START_WAIT,
+                "the worker does not listen:\n{log}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let mut child = self.child.take().expect("the worker runs");
         kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM)
             .expect("our own child takes signals");

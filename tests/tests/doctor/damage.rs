@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use ottla_tests::broker::Broker;
 use ottla_tests::client::FetchAsk;
+use ottla_tests::damage::{copy, cut, files, flip};
 use ottla_tests::random::Random;
 use ottla_tests::within;
 
@@ -22,25 +23,6 @@ async fn prepared() -> Broker {
     produce(&broker, TOPIC, RECORDS / 2..RECORDS).await;
     broker.kill9();
     broker
-}
-
-fn flip(file: &Path, at: u64, bit: u32) {
-    let opened = OpenOptions::new().read(true).write(true).open(file);
-    let opened = opened.expect("the file opens");
-    let mut byte = [0];
-    opened
-        .read_exact_at(&mut byte, at)
-        .expect("within the file");
-    let flipped = [byte[0] ^ (1 << bit)];
-    opened.write_all_at(&flipped, at).expect("it is written");
-}
-
-fn cut(file: &Path, to: u64) {
-    let opened = OpenOptions::new().write(true).open(file);
-    opened
-        .expect("the file opens")
-        .set_len(to)
-        .expect("it is cut");
 }
 
 fn length(file: &Path) -> u64 {

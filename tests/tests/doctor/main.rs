@@ -9,11 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use bytes::Bytes;
-use ottla_tests::batch::{Batch, Record};
 use ottla_tests::broker::{Broker, binary};
 use ottla_tests::client::{Connection, Topic};
-use ottla_tests::history::{Id, value};
+use ottla_tests::damage::flush;
+use ottla_tests::history::batch;
 
 pub const TOPIC: &str = "doctor";
 pub const PARTITIONS: i32 = 3;
@@ -73,16 +72,6 @@ pub fn doctor(broker: &Broker) -> Verdict {
     doctor_with(&broker.data(), &[])
 }
 
-/// One batch of one record.
-pub fn batch(number: u64, partition: i32, size_bytes: usize) -> Bytes {
-    let id = Id {
-        producer: 1,
-        number,
-    };
-    let record = Record::of(value(id, partition, size_bytes), 1_700_000_000_000);
-    Batch::plain(vec![record]).encode()
-}
-
 pub async fn connect(broker: &Broker) -> Connection {
     Connection::open(broker.address)
         .await
@@ -111,42 +100,11 @@ pub async fn produce(broker: &Broker, topic: &str, numbers: std::ops::Range<u64>
     }
 }
 
-/// A start after failed storage writes all that the write-ahead log holds to tables and blob files.
-pub async fn flush(broker: &mut Broker) {
-    broker.kill9();
-    let note = broker.data().join("db/storage-failed");
-    fs::write(note, "a test wants files").expect("the note is written");
-    broker.restart().await;
-}
-
-/// Files of the database with this in their names.
-pub fn files(folder: &Path, like: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder.join("db")).expect("a database");
-    let paths = entries.map(|e| e.expect("an entry").path());
-    let fits = |p: &PathBuf| p.is_file() && p.to_string_lossy().contains(like);
-    let mut found: Vec<_> = paths.filter(fits).collect();
-    found.sort();
-    found
-}
-
 pub fn name(file: &Path) -> String {
     file.file_name()
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned()
-}
-
-pub fn copy(from: &Path, to: &Path) {
-    let _ = fs::remove_dir_all(to);
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        match path.is_dir() {
-            true => copy(&path, &target),
-            false => drop(fs::copy(&path, target).expect("a copy")),
-        }
-    }
 }
 
 /// Every file below a folder, with its bytes.

@@ -7,6 +7,7 @@ use kafka_protocol::messages::delete_records_request::{
 };
 use kafka_protocol::messages::{DeleteRecordsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use ottla_tests::batch::{Batch, Record};
 use ottla_tests::broker::Broker;
 use ottla_tests::load::{Load, Shape};
 use ottla_tests::random::Random;

@@ -4,12 +4,12 @@
 //!
 //! `OTTLA_DAMAGES` damages (default 60) drawn from `OTTLA_SEED`; `make soak` runs it with thousands.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 
 use ottla_tests::broker::{Broker, free_address};
 use ottla_tests::client::{Topic, code};
+use ottla_tests::damage::{copy, cut, files, flip, flush};
 use ottla_tests::random::Random;
 use ottla_tests::within;
 
@@ -61,49 +61,6 @@ async fn prepared() -> (Broker, String) {
     (broker, metrics)
 }
 
-/// A start after failed storage writes all that the write-ahead log holds to tables and blob files.
-async fn flush(broker: &mut Broker) {
-    broker.kill9();
-    let note = broker.data().join("db/storage-failed");
-    fs::write(note, "a test wants files").expect("the note is written");
-    broker.restart().await;
-}
-
-fn copy(from: &Path, to: &Path) {
-    let _ = fs::remove_dir_all(to);
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        match path.is_dir() {
-            true => copy(&path, &target),
-            false => drop(fs::copy(&path, target).expect("a copy")),
-        }
-    }
-}
-
-/// Files of the database that have an ending, or a name, like this.
-fn files(broker: &Broker, like: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(broker.data().join("db")).expect("a database");
-    let paths = entries.map(|e| e.expect("an entry").path());
-    let fits = |p: &PathBuf| p.is_file() && p.to_string_lossy().contains(like);
-    let mut found: Vec<_> = paths.filter(fits).collect();
-    found.sort();
-    found
-}
-
-fn flip(file: &Path, at: u64, bit: u32) {
-    let opened = OpenOptions::new().read(true).write(true).open(file);
-    let opened = opened.expect("the file opens");
-    let mut byte = [0];
-    opened
-        .read_exact_at(&mut byte, at)
-        .expect("within the file");
-    opened
-        .write_all_at(&[byte[0] ^ (1 << bit)], at)
-        .expect("it is written");
-}
-
 /// Damages one file, and says how.
 fn damage(broker: &Broker, random: &mut Random) -> String {
     let kinds = [
@@ -114,7 +71,10 @@ fn damage(broker: &Broker, random: &mut Random) -> String {
         "CURRENT",
         "db/durable",
     ];
-    let found = files(broker, kinds[random.below(kinds.len() as u64) as usize]);
+    let found = files(
+        &broker.data(),
+        kinds[random.below(kinds.len() as u64) as usize],
+    );
     let file = &found[random.below(found.len() as u64) as usize];
     let length = fs::metadata(file).expect("a file").len();
     let at = random.below(length.max(1));
@@ -124,8 +84,7 @@ fn damage(broker: &Broker, random: &mut Random) -> String {
             "missing".to_owned()
         }
         1 => {
-            let opened = OpenOptions::new().write(true).open(file).expect("it opens");
-            opened.set_len(at).expect("it is cut");
+            cut(file, at);
             format!("cut at {at} of {length}")
         }
         _ if length == 0 => "empty anyway".to_owned(),
@@ -243,7 +202,7 @@ async fn a_damaged_record_is_told_and_the_rest_is_served_and_deleting_mends() {
     within(120, "a damaged blob", async {
         let (mut broker, metrics) = prepared().await;
         let bad = 7;
-        let blobs = files(&broker, ".blob");
+        let blobs = files(&broker.data(), ".blob");
         let place = blobs.iter().find_map(|f| Some((f, find(f, bad, 1)?)));
         let (file, at) = place.expect("a large record is in a blob file");
         flip(file, at + 1000, 3);
@@ -285,7 +244,7 @@ async fn a_damaged_record_is_told_and_the_rest_is_served_and_deleting_mends() {
 async fn a_damaged_log_is_never_cut_short_in_silence() {
     within(120, "a damaged log", async {
         let (mut broker, _) = prepared().await;
-        let logs = files(&broker, ".log");
+        let logs = files(&broker.data(), ".log");
         let place = logs.iter().find_map(|f| Some((f, find(f, 50, 0)?)));
         let (file, at) = place.expect("a late record is in the write-ahead log");
         flip(file, at + 5, 0);

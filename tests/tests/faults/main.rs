@@ -5,6 +5,8 @@
 mod damage;
 mod errors;
 mod full;
+mod lost;
 mod power;
 mod probe;
+mod scarce;
 mod support;

@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
 use kafka_protocol::messages::{DeleteRecordsRequest, DescribeLogDirsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use ottla_tests::batch::{Batch, Record, read_all};
+use ottla_tests::batch::read_all;
 use ottla_tests::broker::{Broker, free_address};
 use ottla_tests::client::{ClientError, Connection, FetchAsk, code};
 use ottla_tests::disk::Disk;
-use ottla_tests::history::{Id, name_of, value};
+pub use ottla_tests::history::batch;
+use ottla_tests::history::name_of;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub const TOPIC: &str = "faults";
@@ -55,16 +55,6 @@ pub async fn connect(broker: &Broker) -> Connection {
     Connection::open(broker.address)
         .await
         .expect("the broker is up")
-}
-
-/// One batch of one record, whose value says which it is.
-pub fn batch(number: u64, partition: i32, size_bytes: usize) -> Bytes {
-    let id = Id {
-        producer: 1,
-        number,
-    };
-    let record = Record::of(value(id, partition, size_bytes), 1_700_000_000_000);
-    Batch::plain(vec![record]).encode()
 }
 
 /// Produces record `number` to partition 0; the error code.

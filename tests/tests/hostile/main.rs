@@ -2,6 +2,7 @@
 //! notice: no lost connection, no error, no long wait. The broker's memory must stay bounded, and
 //! afterwards it must serve and stop as if nothing had been.
 
+mod answers;
 mod bodies;
 mod bombs;
 mod crowds;

@@ -1,12 +1,13 @@
-//! The life of topics, against a model: random produce, DeleteRecords, retention, compaction, kill -9 and
-//! restart; what a complete read shows must agree with the model at every step.
+//! The life of topics, against a model: random produce (plain, idempotent with retries, with and without
+//! keys), DeleteRecords, retention, compaction, deletion of topics, kill -9 and restart; what a complete read
+//! shows must agree with the model at every step.
 //!
 //! `OTTLA_LIFE_STEPS` steps (default 300) drawn from `OTTLA_SEED`. `make soak` runs many.
 
 mod model;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
@@ -15,7 +16,7 @@ use kafka_protocol::messages::{DeleteRecordsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use ottla_tests::batch::{Batch, Codec, Record, now_ms, read_all};
 use ottla_tests::broker::Broker;
-use ottla_tests::client::{Connection, FetchAsk, Topic};
+use ottla_tests::client::{Connection, FetchAsk, Topic, code};
 use ottla_tests::random::Random;
 use ottla_tests::within;
 use uuid::Uuid;
@@ -48,7 +49,7 @@ const TOPICS: &[(&str, Policy, Configs)] = &[
             ("cleanup.policy", "compact"),
             ("min.cleanable.dirty.ratio", "0"),
             ("segment.ms", "1"),
-            ("delete.retention.ms", "50"),
+            ("delete.retention.ms", "1000"),
         ],
     ),
     (
@@ -58,7 +59,27 @@ const TOPICS: &[(&str, Policy, Configs)] = &[
             ("cleanup.policy", "compact,delete"),
             ("min.cleanable.dirty.ratio", "0"),
             ("segment.ms", "1"),
-            ("delete.retention.ms", "50"),
+            ("delete.retention.ms", "1000"),
+            ("retention.ms", "3600000"),
+        ],
+    ),
+    (
+        "both-by-size",
+        Policy::BOTH_BY_SIZE,
+        &[
+            ("cleanup.policy", "compact,delete"),
+            ("min.cleanable.dirty.ratio", "0"),
+            ("segment.ms", "1"),
+            ("delete.retention.ms", "1000"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "300000"),
+        ],
+    ),
+    (
+        "append-time",
+        Policy::APPEND_TIME,
+        &[
+            ("message.timestamp.type", "LogAppendTime"),
             ("retention.ms", "3600000"),
         ],
     ),
@@ -75,6 +96,8 @@ struct World {
     broker: Broker,
     connection: Connection,
     topics: Vec<(Uuid, Model)>,
+    /// An idempotent producer's id, epoch and next sequence number, by topic.
+    producers: Vec<Option<(i64, i16, i32)>>,
     random: Random,
 }
 
@@ -115,6 +138,7 @@ impl World {
         World {
             broker,
             connection,
+            producers: vec![None; topics.len()],
             topics,
             random,
         }
@@ -122,10 +146,12 @@ impl World {
 
     async fn step(&mut self) {
         let topic = self.random.below(TOPICS.len() as u64) as usize;
-        match self.random.below(20) {
-            0 => self.restart().await,
-            1 | 2 => self.delete_records(topic).await,
-            3..=5 => self.check(topic).await,
+        match self.random.below(40) {
+            0 | 1 => self.restart().await,
+            2..=5 => self.delete_records(topic).await,
+            6..=11 => self.check(topic).await,
+            12 => self.make_anew(topic).await,
+            13 if TOPICS[topic].1.is_compacted() => self.produce_without_key(topic).await,
             _ => self.produce(topic).await,
         }
     }
@@ -139,19 +165,68 @@ impl World {
             value: (!random.one_in(5)).then(|| random.bytes(size).into()),
             timestamp_ms: now_ms() - age_ms,
         };
-        let records: Vec<Record> = (0..1 + random.below(4)).map(|_| record(random)).collect();
+        let mut records: Vec<Record> = (0..1 + random.below(4)).map(|_| record(random)).collect();
+        if !TOPICS[topic].1.is_compacted() && random.one_in(3) {
+            records[0].key = None;
+        }
         let codec = [Codec::None, Codec::Gzip, Codec::Lz4][random.below(3) as usize];
-        let batch = Batch::plain(records.clone()).with_codec(codec).encode();
-        let bytes = batch.len();
-        let sent = self
-            .connection
-            .produce(TOPICS[topic].0, 0, batch)
-            .await
-            .unwrap();
+        let (idempotent, again) = (random.one_in(3), random.one_in(3));
+        let mut batch = Batch::plain(records.clone()).with_codec(codec);
+        if idempotent {
+            batch = self.by_producer(topic, batch).await;
+        }
+        let began = Instant::now();
+        let sent = self.send(topic, &batch).await;
+        let bytes = batch.encode().len();
+        self.topics[topic].1.appended(sent, records, bytes, began);
+        if idempotent && again {
+            assert_eq!(self.send(topic, &batch).await, sent, "a retry");
+        }
+    }
+
+    /// The base offset.
+    async fn send(&mut self, topic: usize, batch: &Batch) -> i64 {
+        let sent = self.connection.produce(TOPICS[topic].0, 0, batch.encode());
+        let sent = sent.await.unwrap();
         assert_eq!(sent.error_code, 0, "{sent:?}");
-        self.topics[topic]
-            .1
-            .appended(sent.base_offset, records, bytes);
+        sent.base_offset
+    }
+
+    async fn by_producer(&mut self, topic: usize, batch: Batch) -> Batch {
+        let (id, epoch, sequence) = match self.producers[topic] {
+            Some(producer) => producer,
+            None => {
+                let (id, epoch) = self.connection.init_producer_id().await.unwrap();
+                (id, epoch, 0)
+            }
+        };
+        let next = sequence + batch.records.len() as i32;
+        self.producers[topic] = Some((id, epoch, next));
+        batch.by(id, epoch, sequence)
+    }
+
+    async fn produce_without_key(&mut self, topic: usize) {
+        let record = Record {
+            key: None,
+            ..Record::of("no key", now_ms())
+        };
+        let batch = Batch::plain(vec![record]).encode();
+        let sent = self.connection.produce(TOPICS[topic].0, 0, batch).await;
+        assert_eq!(sent.unwrap().error_code, code::INVALID_RECORD);
+    }
+
+    /// Deletes a topic and makes one of its name, which knows nothing of it.
+    async fn make_anew(&mut self, topic: usize) {
+        let (name, policy, configs) = TOPICS[topic];
+        self.connection.delete_topic(name).await.unwrap();
+        let wanted = Topic {
+            name,
+            partitions: 1,
+            configs,
+        };
+        let id = self.connection.create_topic(wanted).await.unwrap();
+        self.topics[topic] = (id, Model::new(policy));
+        self.producers[topic] = None;
     }
 
     async fn delete_records(&mut self, topic: usize) {
@@ -207,10 +282,12 @@ impl World {
     async fn check(&mut self, topic: usize) {
         let (start, end) = self.edges(topic).await;
         self.topics[topic].1.check_edges(start, end);
+        let began = Instant::now();
         let read = self.read(topic, start, end).await;
+        let took = (began, Instant::now());
         // What is read may be newer than `start`, which retention moves on while this reads.
         let (start, _) = self.edges(topic).await;
-        self.topics[topic].1.check_read(start, &read);
+        self.topics[topic].1.check_read(start, &read, took);
     }
 
     /// Everything from `start` to `end`, by offset.
@@ -253,14 +330,15 @@ impl World {
 
     /// Waits until the broker has deleted and compacted all that it should.
     async fn let_go(&mut self) {
-        for (topic, (name, policy, _)) in TOPICS.iter().enumerate() {
+        for (topic, (_, policy, _)) in TOPICS.iter().enumerate() {
             // Young records, so that what is old can be compacted and none of it is the last batch.
-            let last = Batch::plain(vec![Record::of("last", now_ms())]).encode();
-            let (bytes, record) = (last.len(), Record::of("last", now_ms()));
-            let sent = self.connection.produce(name, 0, last).await.unwrap();
+            let record = Record::of("last", now_ms());
+            let last = Batch::plain(vec![record.clone()]);
+            let (began, sent) = (Instant::now(), self.send(topic, &last).await);
+            let bytes = last.encode().len();
             self.topics[topic]
                 .1
-                .appended(sent.base_offset, vec![record], bytes);
+                .appended(sent, vec![record], bytes, began);
             loop {
                 let (start, end) = self.edges(topic).await;
                 let read = self.read(topic, start, end).await;

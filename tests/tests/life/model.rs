@@ -1,6 +1,7 @@
 //! What a partition must show, as plainly as it can be said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ottla_tests::batch::{Record, now_ms};
@@ -10,6 +11,7 @@ use ottla_tests::batch::{Record, now_ms};
 const GRAIN_BYTES: usize = 64 * 1024 + 250_000;
 const RETENTION_MS: i64 = 3_600_000;
 const RETENTION_BYTES: usize = 300_000;
+const DELETE_RETENTION: Duration = Duration::from_millis(1000);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -17,6 +19,8 @@ pub struct Policy {
     by_size: bool,
     compact: bool,
     delete: bool,
+    /// The broker sets timestamps.
+    append_time: bool,
 }
 
 impl Policy {
@@ -25,6 +29,7 @@ impl Policy {
         by_size: false,
         compact: false,
         delete: true,
+        append_time: false,
     };
     pub const SIZE: Policy = Policy {
         by_size: true,
@@ -45,13 +50,32 @@ impl Policy {
         ..Policy::KEEP
     };
 
+    pub const BOTH_BY_SIZE: Policy = Policy {
+        compact: true,
+        by_size: true,
+        ..Policy::KEEP
+    };
+    pub const APPEND_TIME: Policy = Policy {
+        by_age: true,
+        append_time: true,
+        ..Policy::KEEP
+    };
+
+    pub fn is_compacted(self) -> bool {
+        self.compact
+    }
+
     pub fn allows_delete_records(self) -> bool {
         self.delete
     }
 
     /// Whether nothing is left that should be gone.
     pub fn is_done(self, model: &Model, start: i64, read: &BTreeMap<i64, Record>) -> bool {
-        let bytes = model.bytes_from(start);
+        let left = |r: &Record| r.value.as_ref().map_or(0, |v| v.len());
+        let bytes = match self.compact {
+            true => read.values().map(left).sum(),
+            false => model.bytes_from(start),
+        };
         let size_done = !self.by_size || bytes <= RETENTION_BYTES + GRAIN_BYTES;
         let age_done = !self.by_age || model.old_bytes_from(start) <= GRAIN_BYTES;
         let latest = model.latest_from(start);
@@ -69,6 +93,8 @@ impl Policy {
 struct Appended {
     records: Vec<Record>,
     bytes: usize,
+    /// It was sent after this.
+    sent: Instant,
 }
 
 pub struct Model {
@@ -80,6 +106,8 @@ pub struct Model {
     deleted_before: i64,
     /// The highest log start offset seen.
     start: i64,
+    /// Offsets that compaction was seen to have removed.
+    gone: BTreeSet<i64>,
 }
 
 impl Model {
@@ -90,14 +118,30 @@ impl Model {
             end: 0,
             deleted_before: 0,
             start: 0,
+            gone: BTreeSet::new(),
         }
     }
 
-    pub fn appended(&mut self, base_offset: i64, records: Vec<Record>, bytes: usize) {
+    pub fn appended(
+        &mut self,
+        base_offset: i64,
+        mut records: Vec<Record>,
+        bytes: usize,
+        sent: Instant,
+    ) {
+        if self.policy.append_time {
+            records.iter_mut().for_each(|r| r.timestamp_ms = now_ms());
+        }
         assert_eq!(base_offset, self.end, "offsets are dense");
         self.end += records.len() as i64;
-        self.batches
-            .insert(base_offset, Appended { records, bytes });
+        self.batches.insert(
+            base_offset,
+            Appended {
+                records,
+                bytes,
+                sent,
+            },
+        );
     }
 
     pub fn deleted_before(&mut self, offset: i64) {
@@ -156,6 +200,13 @@ impl Model {
         let limit = now_ms() - RETENTION_MS;
         let gone = self.records().take_while(|(offset, _)| *offset < start);
         let gone = gone.filter(|(offset, _)| *offset >= self.deleted_before);
+        // What a later record of its key outdates may have gone before, and is not waited for.
+        let latest = self.latest_from(0);
+        let is_latest = |(offset, record): &(i64, &Record)| {
+            let newest = record.key.as_ref().and_then(|key| latest.get(key));
+            !self.policy.compact || newest == Some(offset)
+        };
+        let gone = gone.filter(is_latest);
         let by_age = self.policy.by_age && gone.map(|(_, r)| r.timestamp_ms).all(|ms| ms < limit);
         let by_size = self.policy.by_size && self.bytes_from(start) >= RETENTION_BYTES;
         assert!(
@@ -165,24 +216,67 @@ impl Model {
         );
     }
 
-    /// Everything read is what was written there; what is missing is allowed to be.
-    pub fn check_read(&self, start: i64, read: &BTreeMap<i64, Record>) {
+    /// Everything read is what was written there; what is missing is allowed to be, and stays so. `took`:
+    /// when the read began and ended.
+    pub fn check_read(
+        &mut self,
+        start: i64,
+        read: &BTreeMap<i64, Record>,
+        took: (Instant, Instant),
+    ) {
         let latest = self.latest_from(0);
+        let mut gone = BTreeSet::new();
         for (offset, record) in self.records() {
             match read.get(&offset) {
-                Some(found) => assert_eq!(found, record, "offset {offset}"),
+                Some(found) => self.check_found(offset, found, record),
                 None if offset < start => {}
                 None => {
+                    gone.insert(offset);
                     let last_of_key =
                         record.key.as_ref().and_then(|key| latest.get(key)) == Some(&offset);
                     let may_go = self.policy.compact && (!last_of_key || record.value.is_none());
                     assert!(may_go, "{:?}: offset {offset} is missing", self.policy);
+                    if last_of_key {
+                        self.check_tombstone(offset, record, read, took);
+                    }
                 }
             }
         }
+        self.gone.extend(gone);
         assert!(
             read.keys().all(|offset| *offset < self.end),
             "more than was written"
         );
+    }
+
+    fn check_found(&self, offset: i64, found: &Record, written: &Record) {
+        let mut expected = written.clone();
+        if self.policy.append_time {
+            expected.timestamp_ms = found.timestamp_ms;
+        }
+        assert_eq!(*found, expected, "offset {offset}");
+        assert!(!self.gone.contains(&offset), "offset {offset} is back");
+    }
+
+    /// The last record of its key is a tombstone, and gone: that must have been late enough for every
+    /// reader to see it.
+    fn check_tombstone(
+        &self,
+        offset: i64,
+        tombstone: &Record,
+        read: &BTreeMap<i64, Record>,
+        (began, ended): (Instant, Instant),
+    ) {
+        let sent = self.batches.range(..=offset).next_back();
+        let sent = sent.expect("it was written").1.sent;
+        assert!(
+            ended - sent >= DELETE_RETENTION,
+            "the tombstone at {offset} went too early"
+        );
+        // What it deleted was gone that long before it.
+        if ended - began < DELETE_RETENTION {
+            let older = read.range(..offset).find(|(_, r)| r.key == tombstone.key);
+            assert_eq!(older, None, "without its tombstone at {offset}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Exact behaviours of the broker over the raw protocol. Each test has a broker of its own; with
 //! `OTTLA_REFERENCE=host:port` those that need no restart ask Apache Kafka instead.
 
+mod compacted;
 mod fetch;
 mod idempotence;
 mod offsets;

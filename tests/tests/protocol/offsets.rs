@@ -33,7 +33,7 @@ impl Bench {
     }
 
     /// Error code and low watermark.
-    async fn delete_records(&mut self, partition: i32, before: i64) -> (i16, i64) {
+    pub async fn delete_records(&mut self, partition: i32, before: i64) -> (i16, i64) {
         let partition = DeleteRecordsPartition::default()
             .with_partition_index(partition)
             .with_offset(before);
@@ -46,6 +46,31 @@ impl Bench {
         let answer = self.connection.call(2, &request).await.unwrap();
         let partition = &answer.topics[0].partitions[0];
         (partition.error_code, partition.low_watermark)
+    }
+
+    /// As [`Bench::delete_records`] for several entries of one request.
+    async fn delete_records_of(&mut self, topics: &[&[(i32, i64)]]) -> Vec<Vec<(i16, i64)>> {
+        let partition = |&(index, before): &(i32, i64)| {
+            DeleteRecordsPartition::default()
+                .with_partition_index(index)
+                .with_offset(before)
+        };
+        let topic = |partitions: &&[(i32, i64)]| {
+            DeleteRecordsTopic::default()
+                .with_name(name(&self.topic))
+                .with_partitions(partitions.iter().map(partition).collect())
+        };
+        let request = DeleteRecordsRequest::default()
+            .with_topics(topics.iter().map(topic).collect())
+            .with_timeout_ms(10_000);
+        let answer = self.connection.call(2, &request).await.unwrap();
+        let outcomes = answer.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter();
+            partitions
+                .map(|p| (p.error_code, p.low_watermark))
+                .collect()
+        });
+        outcomes.collect()
     }
 
     async fn end_of_epoch(&mut self, current: i32, epoch: i32) -> EpochEndOffset {
@@ -228,6 +253,13 @@ async fn end_offsets_of_epochs() {
             bench.end_of_epoch(first, first).await.error_code,
             code::FENCED_LEADER_EPOCH
         );
+        // A consumer that had read up to 5 in the first epoch goes on at 5.
+        assert_eq!(bench.delete_records(0, 5).await, (0, 5));
+        let gone = bench.end_of_epoch(second, first).await;
+        assert_eq!(
+            (gone.error_code, gone.leader_epoch, gone.end_offset),
+            (0, first, 5)
+        );
         let ask = FetchAsk {
             leader_epoch: first,
             ..FetchAsk::of(&bench.topic, 0, 0)
@@ -369,6 +401,50 @@ async fn null_and_empty_values_differ() {
             .map(|(_, record)| record.clone())
             .collect();
         assert_eq!(back, records);
+    })
+    .await;
+}
+
+/// Each entry is answered, and the highest offset counts, wherever in the request it stands.
+#[tokio::test]
+async fn records_of_a_partition_that_is_named_twice_are_deleted_once() {
+    within(TEST_SECONDS, "DeleteRecords twice", async {
+        let mut bench = Bench::start().await;
+        bench.append(&small(20)).await;
+        let asked: [&[(i32, i64)]; 3] = [&[(0, 5), (0, 9), (3, 1)], &[(0, 2)], &[(0, 21)]];
+        let answered = bench.delete_records_of(&asked).await;
+        let unknown = (code::UNKNOWN_TOPIC_OR_PARTITION, -1);
+        let beyond = (code::OFFSET_OUT_OF_RANGE, -1);
+        assert_eq!(
+            answered,
+            [vec![(0, 9), (0, 9), unknown], vec![(0, 9)], vec![beyond]]
+        );
+        assert_eq!((bench.offset(-2).await, bench.offset(-1).await), (9, 20));
+    })
+    .await;
+}
+
+/// Each kind of question is known from a version on (KIP-734, KIP-405, KIP-1005).
+#[tokio::test]
+async fn questions_without_a_time_have_their_versions() {
+    within(TEST_SECONDS, "ListOffsets versions", async {
+        let mut bench = Bench::start().await;
+        bench.append(&small(3)).await;
+        for (timestamp, first) in [(-1, 1), (-2, 1), (-3, 7), (-4, 8), (-5, 9)] {
+            for version in 1..=10 {
+                let topic = bench.topic.clone();
+                let asked = bench
+                    .connection
+                    .list_offset_at(version, &topic, 0, timestamp);
+                let error_code = asked.await.unwrap().error_code;
+                let expected = if version < first {
+                    code::UNSUPPORTED_VERSION
+                } else {
+                    0
+                };
+                assert_eq!(error_code, expected, "{timestamp} in v{version}");
+            }
+        }
     })
     .await;
 }

@@ -8,6 +8,7 @@ use ottla_tests::within;
 
 use crate::{Bench, TEST_SECONDS, new_topic, small};
 
+const HEADER_BYTES: usize = 61;
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
 struct Case {
@@ -27,6 +28,18 @@ fn changed(change: impl FnOnce(&mut BytesMut)) -> Bytes {
 fn forged(at: usize, bytes: &[u8]) -> Bytes {
     changed(|batch| {
         batch[at..at + bytes.len()].copy_from_slice(bytes);
+        seal(batch);
+    })
+}
+
+/// The header of three records over other bytes, in a codec, with length and checksum that fit.
+fn inside(codec: u8, payload: &[u8]) -> Bytes {
+    changed(|batch| {
+        batch.truncate(HEADER_BYTES);
+        batch.extend_from_slice(payload);
+        let length = (batch.len() - at::LENGTH - 4) as i32;
+        batch[at::LENGTH..at::LENGTH + 4].copy_from_slice(&length.to_be_bytes());
+        batch[at::ATTRIBUTES + 1] = codec;
         seal(batch);
     })
 }
@@ -129,6 +142,39 @@ fn damaged_cases() -> Vec<Case> {
             forged(at::COUNT, &[0, 0, 0, 2]),
             &[code::INVALID_RECORD],
         ),
+        // Sound outside; a consumer would not get past them.
+        case(
+            "records that are noise",
+            inside(0, &[0xff; 40]),
+            &[code::INVALID_RECORD],
+        ),
+        case(
+            "records that are zeros",
+            inside(0, &[0; 40]),
+            &[code::INVALID_RECORD],
+        ),
+        case(
+            "gzip data that is none",
+            inside(1, b"not gzip at all"),
+            &[code::INVALID_RECORD, code::CORRUPT_MESSAGE],
+        ),
+        case(
+            "a million records in two bytes",
+            inside(1, &[0x1f, 0x8b]),
+            &[code::INVALID_RECORD, code::CORRUPT_MESSAGE],
+        ),
+        case(
+            "five records that are three",
+            forged(at::LAST_OFFSET_DELTA, &[0, 0, 0, 4])
+                .try_into_mut()
+                .map(|mut b| {
+                    b[at::COUNT + 3] = 5;
+                    seal(&mut b);
+                    b.freeze()
+                })
+                .expect("nobody else has it"),
+            &[code::INVALID_RECORD],
+        ),
         case(
             "a negative offset delta",
             forged(at::LAST_OFFSET_DELTA, &[0xff; 4]),
@@ -168,6 +214,16 @@ fn rule_cases() -> Vec<Case> {
             "far in the past",
             &[("message.timestamp.before.max.ms", "60000")],
             stamped(now_ms() - DAY_MS),
+            &[code::INVALID_TIMESTAMP],
+        ),
+        case(
+            "one record far in the past",
+            &[("message.timestamp.before.max.ms", "60000")],
+            Batch::plain(vec![
+                Record::of("v", now_ms()),
+                Record::of("v", now_ms() - DAY_MS),
+            ])
+            .encode(),
             &[code::INVALID_TIMESTAMP],
         ),
         case(
@@ -280,6 +336,28 @@ async fn acks_2() {
             );
         }
         assert_eq!(bench.append(&small(1)).await, 0);
+    })
+    .await;
+}
+
+/// The time-out is for acks=all, where replicas are waited for.
+#[tokio::test]
+async fn short_time_outs() {
+    within(TEST_SECONDS, "time-outs", async {
+        let mut bench = Bench::start().await;
+        for (offset, (acks, timeout_ms)) in
+            [(1, 0), (1, -5), (-1, 0), (-1, -1)].into_iter().enumerate()
+        {
+            let request = produce_request(&bench.topic, 0, acks, small(1).encode())
+                .with_timeout_ms(timeout_ms);
+            let answer = bench
+                .connection
+                .call::<ProduceRequest>(PRODUCE, &request)
+                .await;
+            let partition = &answer.unwrap().responses[0].partition_responses[0];
+            let told = (partition.error_code, partition.base_offset);
+            assert_eq!(told, (0, offset as i64), "acks={acks} timeout={timeout_ms}");
+        }
     })
     .await;
 }

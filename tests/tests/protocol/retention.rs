@@ -32,7 +32,7 @@ impl Bench {
         self.edge(EARLIEST).await
     }
 
-    async fn edge(&mut self, timestamp: i64) -> i64 {
+    pub async fn edge(&mut self, timestamp: i64) -> i64 {
         let found = self
             .connection
             .list_offset(&self.topic, 0, timestamp)
@@ -61,7 +61,7 @@ impl Bench {
     }
 
     /// Several looks have gone by: a second topic lost its old record meanwhile.
-    async fn let_looks_pass(&mut self) {
+    pub async fn let_looks_pass(&mut self) {
         let (topic, _) = crate::new_topic(&mut self.connection, 1, &[("retention.ms", "1")]).await;
         for offset in 0..3 {
             let old = Batch::plain(vec![Record::of("old", now_ms() - HOUR_MS)]);
@@ -147,6 +147,36 @@ async fn a_young_record_keeps_what_follows_it() {
     assert_eq!(bench.earliest().await, 0);
 }
 
+/// As long as it is there, a record from the future keeps what follows it; then it does not.
+#[tokio::test]
+async fn a_record_from_the_future_keeps_nothing_once_it_is_deleted() {
+    for place in 0..2 {
+        let mut bench = bench(&[
+            ("retention.ms", "600000"),
+            ("message.timestamp.after.max.ms", "9223372036854775807"),
+        ])
+        .await;
+        let future = Record::of("future", now_ms() + 1000 * HOUR_MS);
+        for at in 0..7 {
+            if at == place {
+                bench.append(&Batch::plain(vec![future.clone()])).await;
+            }
+            bench.append(&large(now_ms() - HOUR_MS)).await;
+        }
+        bench.append(&large(now_ms())).await;
+        bench.let_looks_pass().await;
+        assert!(bench.earliest().await <= place);
+        assert_eq!(bench.delete_records(0, place + 1).await, (0, place + 1));
+        within(TEST_SECONDS, "log start offset", async {
+            while bench.earliest().await < 7 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        assert!((7..=8).contains(&bench.earliest().await));
+    }
+}
+
 #[tokio::test]
 async fn without_the_delete_policy_or_a_limit_everything_stays() {
     for configs in [
@@ -177,7 +207,7 @@ async fn retention_follows_the_configuration_as_it_changes() {
 }
 
 impl Bench {
-    async fn alter_topic(&mut self, key: &str, value: &str) {
+    pub async fn alter_topic(&mut self, key: &str, value: &str) {
         use kafka_protocol::messages::IncrementalAlterConfigsRequest;
         use kafka_protocol::messages::incremental_alter_configs_request::{
             AlterConfigsResource, AlterableConfig,

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use ottla_connect::config::Props;
 use ottla_connect::config::files;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::rest;
 use crate::system::read_text;
@@ -116,6 +116,8 @@ fn run_standalone(worker: &Path, connectors: &[PathBuf]) -> Outcome {
         .collect();
     let connectors = files::parse_all(&pairs).map_err(|e| e.to_string())?;
     let runtime = runtime()?;
+    // From here on a signal stops it in order, also while connectors are being started.
+    let signals = runtime.block_on(async { Signals::listen() })?;
     let worker = Worker::standalone(props, runtime.handle().clone());
     let worker = Arc::new(worker.map_err(|e| format!("{name}:\n{e}"))?);
     let addresses = listeners(&worker)?;
@@ -137,7 +139,7 @@ fn run_standalone(worker: &Path, connectors: &[PathBuf]) -> Outcome {
         let router = rest::router(worker.clone(), &advertised(&worker, address));
         runtime.spawn(async move { axum::serve(listener, router).await });
     }
-    runtime.block_on(until_told_to_stop())?;
+    runtime.block_on(signals.told_to_stop());
     tracing::info!("stopping");
     worker.stop();
     Ok(ExitCode::SUCCESS)
@@ -167,15 +169,26 @@ fn advertised(worker: &Worker, address: &str) -> String {
     format!("{host}:{port}")
 }
 
-async fn until_told_to_stop() -> Result<(), String> {
-    let wrong = |e: std::io::Error| format!("no signals: {e}");
-    let mut terminate = signal(SignalKind::terminate()).map_err(wrong)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(wrong)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals, String> {
+        let wrong = |e: std::io::Error| format!("no signals: {e}");
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate()).map_err(wrong)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(wrong)?,
+        })
     }
-    Ok(())
+
+    async fn told_to_stop(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// The least that a worker needs, for checks without one.

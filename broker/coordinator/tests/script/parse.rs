@@ -83,6 +83,7 @@ impl<'a> Words<'a> {
                 "member_metadata_bytes_max" => config.member_metadata_bytes_max = value as usize,
                 "group_record_bytes_max" => config.group_record_bytes_max = value as usize,
                 "offsets_max" => config.offsets_max = value as usize,
+                "offset_text_bytes_max" => config.offset_text_bytes_max = value as usize,
                 _ => panic!("no such setting: {name}"),
             }
         }

@@ -35,6 +35,72 @@ fn flip_a_byte(file: &Path) {
     file.write_all_at(&[!byte[0]], 500).unwrap();
 }
 
+/// Batches that lie in blob files, and a deletion of all of them, not given back.
+fn delete_batches(store: &RocksStore) {
+    let partition = PartitionId(1);
+    let put = |base_offset: i64| Op::PutBatch {
+        partition,
+        base_offset,
+        head: Bytes::from([&base_offset.to_be_bytes()[..], &[0; 8]].concat()),
+        body: Bytes::from(vec![7; 4000]),
+    };
+    store.write((0..100).map(put).collect()).unwrap();
+    store.db.inner.flush_cf(&store.db.log()).unwrap();
+    let deleted = Op::DeleteBatches {
+        partition,
+        from: 0,
+        to: i64::MAX,
+        bytes: 400_000,
+    };
+    store.write(vec![deleted]).unwrap();
+}
+
+fn reclaimer(store: &RocksStore) -> Reclaimer {
+    Reclaimer {
+        db: store.db.clone(),
+        health: store.health.clone(),
+        freed: store.freed.clone(),
+        failed_compactions: Arc::default(),
+    }
+}
+
+#[test]
+fn what_was_deleted_is_given_back_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let options = StoreOptions::new(MemoryShares::of(MIN_MEMORY_BYTES));
+        RocksStore::open(folder.path(), &options).unwrap()
+    };
+    let left = |store: &RocksStore| reclaim::left_by_last_run(&store.db).unwrap();
+    let store = open();
+    delete_batches(&store);
+    drop(store);
+    let store = open();
+    assert_eq!(left(&store), 400_000);
+    assert!(store.stats().disk_bytes > 400_000);
+    assert!(reclaimer(&store).pass(400_000, false).is_some());
+    assert!(store.stats().disk_bytes < 100_000, "{:?}", store.stats());
+    drop(store);
+    assert_eq!(left(&open()), 0);
+}
+
+#[test]
+fn what_a_failed_pass_did_not_give_back_stays_due() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions::new(MemoryShares::of(MIN_MEMORY_BYTES));
+    let store = RocksStore::open(folder.path(), &options).unwrap();
+    delete_batches(&store);
+    let table = tables(folder.path());
+    flip_a_byte(&table[0]);
+    let reclaimer = Reclaimer {
+        failed_compactions: store.failed_compactions.clone(),
+        ..reclaimer(&store)
+    };
+    assert_eq!(reclaimer.pass(400_000, false), None);
+    assert_eq!(store.freed.to_write(0), None, "as it was written");
+    assert_eq!(reclaim::left_by_last_run(&store.db).unwrap(), 400_000);
+}
+
 #[test]
 fn a_compaction_that_meets_damage_stops_no_writes() {
     let folder = tempfile::tempdir().unwrap();

@@ -74,5 +74,13 @@ pub fn check_files(path: &Path, mut read: impl FnMut(u64)) -> io::Result<Files> 
             "{kept}: logs kept by a start that found them damaged"
         ));
     }
+    let lost = open::names(path)
+        .into_iter()
+        .filter(|name| name.starts_with(open::ACCEPTED));
+    for kept in lost {
+        files.notes.push(format!(
+            "{kept}: logs kept by a start that accepted the loss of data; nothing needs them"
+        ));
+    }
     Ok(files)
 }

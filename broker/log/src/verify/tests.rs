@@ -36,6 +36,7 @@ fn store(folder: &Path) -> RocksStore {
             let row = IndexRow {
                 base_offset: offset,
                 max_timestamp_ms: 0,
+                interval_timestamp_ms: 0,
                 position_bytes: offset as u64 * 2016,
             };
             ops.push(Op::PutIndex {

@@ -5,17 +5,19 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_log::{IndexRow, MemoryStore, Op, RocksStore, StateKey, Store, StoreOptions};
+use ottla_log::{MemoryStore, Op, RocksStore, StateKey, Store, StoreOptions};
 use ottla_proto::config::Compaction;
 use ottla_proto::ids::{GroupId, PartitionId};
+use ottla_proto::limits::INDEX_INTERVAL_BYTES;
 use ottla_proto::memory::MemoryShares;
-use ottla_raft::{BatchMeta, EntryContext, PartitionState, last_row_where};
+use ottla_raft::{BatchMeta, EntryContext, PartitionState, last_row_before};
 use ottla_wire::batch::{BatchBuilder, BatchHeader, HEADER_BYTES, intact, patch_head, records};
 use ottla_wire::compress::Codec;
 
 use super::super::offset_map::SLOT_BYTES;
 use super::super::pass::{self, Log, Pace, PassError, Report, Task};
-use super::super::state::{CleanerState, Place};
+use super::super::recall::measure;
+use super::super::state::{CleanerState, Left, Place};
 use super::super::survey::{self, Extent};
 
 pub const PARTITION: PartitionId = PartitionId(7);
@@ -111,6 +113,12 @@ pub struct World {
     free_to_go: HashSet<i64>,
     /// Offsets of tombstones that must be gone.
     gone: HashSet<i64>,
+    /// How far any pass went: one that has lost its row may go less far.
+    cleaned_to: Cell<i64>,
+    /// A pass ended within a batch: its position is only near.
+    pub split_a_batch: bool,
+    /// A pass ended before what was known did: sizes are a little too low.
+    stopped_short: bool,
     pub removed: bool,
     /// The pass finds the partition removed, after so many looks.
     pub removed_after_looks: Cell<Option<u32>>,
@@ -154,9 +162,12 @@ impl World {
             state: PartitionState::new(),
             history: Vec::new(),
             written: BTreeMap::new(),
+            cleaned_to: Cell::new(0),
             cleaned_at_ms: HashMap::new(),
             free_to_go: HashSet::new(),
             gone: HashSet::new(),
+            split_a_batch: false,
+            stopped_short: false,
             removed: false,
             removed_after_looks: Cell::new(None),
             trimmed_after_looks: Cell::new(None),
@@ -196,24 +207,17 @@ impl World {
             time_ms: self.now_ms,
             producer_expiration_ms: 1000,
         };
-        let position_bytes = self.state.position_bytes;
         let mut ops = vec![Op::PutBatch {
             partition: PARTITION,
             base_offset,
             head: batch.slice(..16),
             body: batch.slice(16..),
         }];
-        if self.state.append(&meta, base_offset, &context) {
-            let row = IndexRow {
-                base_offset,
-                max_timestamp_ms: self.state.max_timestamp_ms,
-                position_bytes,
-            };
-            ops.push(Op::PutIndex {
-                partition: PARTITION,
-                row,
-            });
-        }
+        let row = self.state.append(&meta, base_offset, &context);
+        ops.extend(row.map(|row| Op::PutIndex {
+            partition: PARTITION,
+            row,
+        }));
         self.disk.store().write(ops).expect("written");
         self.history.extend(Kept::of(&batch));
         self.written.insert(base_offset, batch);
@@ -231,6 +235,10 @@ impl World {
         let base = holder
             .first()
             .map_or(to, |b| BatchHeader::parse(b).expect("whole").base_offset);
+        // As it is done where a log's front is freed.
+        let kept = self.disk.store().index_at(PARTITION, base.min(to));
+        let before = kept.expect("read").map_or(0, |row| row.position_bytes);
+        self.state.start_position_bytes = self.state.start_position_bytes.max(before);
         let ops = vec![Op::DeleteBatches {
             partition: PARTITION,
             from: 0,
@@ -256,11 +264,12 @@ impl World {
     fn extent(&self) -> Extent {
         Extent {
             log_start_offset: self.state.log_start_offset,
+            start_position_bytes: self.state.start_position_bytes,
             end: Place {
                 offset: self.state.log_end_offset,
                 position_bytes: self.state.position_bytes,
             },
-            max_timestamp_ms: self.state.max_timestamp_ms,
+            max_timestamp_ms: self.state.max_timestamp_ms(),
         }
     }
 
@@ -274,8 +283,13 @@ impl World {
         if log.log_start_offset == log.end.offset {
             return false;
         }
-        let state = self.row().unwrap_or_default();
+        let mut state = self.row().unwrap_or_default();
         assert!(survey::is_row_of(&log, &state));
+        // As retention does it, at times.
+        if state.left.sizes().is_none() && self.now_ms % 2 == 0 {
+            let measured = measure(self.disk.store(), PARTITION, &log);
+            state.left = Left::Known(measured.expect("read"));
+        }
         let store = self.disk.store();
         let first = survey::first_dirty(store, PARTITION, &log, &state).expect("read");
         let first = first.expect("the last batch is always there");
@@ -382,9 +396,11 @@ impl World {
             young |= self.settings.min_lag_ms > 0 && max_timestamp >= young_ms;
             if young || base >= end {
                 assert_eq!(after.get(&base), Some(&batch), "touched at {base}");
-                assert!(base < end || self.written[&base] == batch);
+                let compacted = base < end || base < self.cleaned_to.get();
+                assert!(compacted || self.written[&base] == batch);
             }
         }
+        self.cleaned_to.set(self.cleaned_to.get().max(end));
         let (last, batch) = self.written.last_key_value().expect("not empty");
         assert_eq!(after.get(last), Some(batch), "the last batch was touched");
     }
@@ -397,6 +413,9 @@ impl World {
             "{from} {clean_end} {end}"
         );
         assert_eq!(Some(&report.state), self.row().as_ref());
+        let known = report.state.left.sizes();
+        self.stopped_short = known.is_some_and(|sizes| sizes.end_offset > clean_end);
+        self.split_a_batch |= clean_end < end && !self.written.contains_key(&clean_end);
         let left = self.read();
         let mut keys = HashSet::new();
         for record in left.iter().filter(|r| r.offset < clean_end) {
@@ -453,19 +472,73 @@ impl World {
             );
         }
         self.check_index(&read);
+        self.check_sizes();
+    }
+
+    /// The row's sizes are those of the batches that are there.
+    fn check_sizes(&self) {
+        let row = self.row().unwrap_or_default();
+        let Some(sizes) = row.left.sizes() else {
+            return;
+        };
+        let batches = by_offset(&self.batches());
+        let bytes = |from: i64, to: i64| -> u64 {
+            let inside = batches.range(from..to.max(from));
+            inside.map(|(_, batch)| batch.len() as u64).sum()
+        };
+        let (start, end) = (self.state.log_start_offset, sizes.end_offset);
+        for (offset, left) in sizes.points().iter().filter(|(at, _)| *at >= start) {
+            let there = bytes(*offset, end);
+            assert!(*left <= there, "{offset} of {sizes:?}: {there}");
+            assert!(
+                self.stopped_short || *left == there,
+                "{offset} of {sizes:?}: {there}"
+            );
+        }
+        let rest = self.state.position_bytes - sizes.end_position_bytes;
+        let appended = bytes(end, i64::MAX);
+        assert!(rest >= appended, "{rest} {appended} {sizes:?}");
+        // Where the log start offset overtook compaction, the position is that of an index row.
+        let batch = self.written.values().map(Bytes::len).max().unwrap_or(0) as u64;
+        let grain = INDEX_INTERVAL_BYTES + batch;
+        if start <= end && !self.split_a_batch {
+            assert!(rest <= appended + grain, "{rest} {appended} {sizes:?}");
+        }
+    }
+
+    /// Loses the row, as damage does: what is left is measured, and compaction begins anew.
+    pub fn lose_row(&mut self) {
+        let log = self.extent();
+        self.stopped_short = false;
+        let left = measure(self.disk.store(), PARTITION, &log).expect("read");
+        let state = CleanerState {
+            left: Left::Known(left),
+            ..CleanerState::default()
+        };
+        let value = state.encode();
+        let op = Op::PutState {
+            key: self.key(),
+            value,
+        };
+        self.disk.store().write(vec![op]).expect("written");
+        // Their time begins anew.
+        self.cleaned_at_ms.clear();
     }
 
     fn check_index(&self, read: &[Kept]) {
         let (start, end) = (self.state.log_start_offset, self.state.log_end_offset);
         let store = self.disk.store();
         let rows = store.index_rows(PARTITION, start, 10_000).expect("read");
-        assert!(rows.is_sorted_by(|a, b| a.max_timestamp_ms <= b.max_timestamp_ms));
         assert!(rows.is_sorted_by(|a, b| a.position_bytes < b.position_bytes));
         assert!(rows.len() <= self.batches().len() + 1, "{rows:?}");
         for target_ms in read.iter().map(|r| r.timestamp_ms) {
-            let row = last_row_where(store, PARTITION, start..end, |row| {
-                row.max_timestamp_ms < target_ms
-            });
+            let row = last_row_before(
+                store,
+                PARTITION,
+                start..end,
+                target_ms,
+                self.state.max_timestamp_ms(),
+            );
             let from = row.expect("read").map_or(start, |row| row.base_offset);
             let first = read.iter().find(|r| r.timestamp_ms >= target_ms);
             assert!(

@@ -11,9 +11,6 @@ use super::{BatchError, BatchHeader};
 use crate::compress::{self, Codec};
 use crate::varint::{read_int, read_long};
 
-/// The smallest record: seven fields of one byte.
-pub(super) const RECORD_BYTES_MIN: usize = 7;
-
 const MALFORMED: BatchError = BatchError::InvalidRecord("a record is malformed");
 
 /// A batch's records, decompressed.
@@ -301,7 +298,7 @@ mod tests {
             let mut batch = header.to_bytes().to_vec();
             batch.extend_from_slice(&noise);
             if let Ok(records) = records(&batch.into(), 10_000) {
-                prop_assert!(records.iter().count() <= noise.len().max(10_000) / RECORD_BYTES_MIN + 1);
+                prop_assert!(records.iter().count() <= noise.len().max(10_000) / 7 + 1);
             }
         }
     }

@@ -1,16 +1,13 @@
-//! What a client may append. On the hot path: no allocation but the list of batches.
+//! What a client may append. On the hot path: no allocation for batches that are not compressed.
 //!
-//! The checks are those of Kafka's broker, with one difference. Kafka decompresses each batch and
-//! walks its records; here the header and the CRC-32C speak for a batch, and the records are read
-//! only where [`Rules::require_keys`] asks. A client that writes a sound
-//! header over unsound records gets them stored, and its consumers get the error. Two consequences
-//! are bounded: the record count, which moves the log end offset, cannot exceed what the bytes could
-//! hold; and the maximum timestamp, which a search by time relies on, is the client's word.
+//! The checks are those of Kafka's broker: a batch is decompressed and its records are walked, so that
+//! what is stored can be read by every consumer, and so that the record count, which moves the log end
+//! offset, is true. One thing is left to the client: where the header's maximum timestamp is none of
+//! the records', Kafka corrects it, and here it stands, within the topic's limits.
 
 use bytes::Bytes;
 
 use super::header::{CRC_STARTS_AT, HEADER_BYTES, LENGTH_STARTS_AT};
-use super::records::RECORD_BYTES_MIN;
 use super::{BatchError, BatchHeader, records};
 use crate::compress::Codec;
 
@@ -125,12 +122,10 @@ pub fn validate(batch: &Bytes, rules: &Rules, now_ms: i64) -> Result<BatchHeader
         return Err(BatchError::Corrupt("its CRC-32C does not match"));
     }
     check_codec(&header, rules)?;
-    check_offsets(&header, batch.len() - HEADER_BYTES, rules)?;
+    check_offsets(&header)?;
     check_producer(&header)?;
     check_timestamps(&header, rules, now_ms)?;
-    if rules.require_keys {
-        check_records(batch, rules, now_ms)?;
-    }
+    check_records(batch, rules, now_ms)?;
     Ok(header)
 }
 
@@ -142,11 +137,7 @@ fn check_codec(header: &BatchHeader, rules: &Rules) -> Result<(), BatchError> {
     Ok(())
 }
 
-fn check_offsets(
-    header: &BatchHeader,
-    payload_bytes: usize,
-    rules: &Rules,
-) -> Result<(), BatchError> {
+fn check_offsets(header: &BatchHeader) -> Result<(), BatchError> {
     let invalid = |reason| Err(BatchError::InvalidRecord(reason));
     if header.base_offset != 0 {
         return invalid("a client's base offset is not 0");
@@ -156,13 +147,6 @@ fn check_offsets(
     }
     if header.last_offset_delta != header.record_count - 1 {
         return invalid("the last offset delta does not match the record count");
-    }
-    let most_bytes = match header.compression()? {
-        Codec::None => payload_bytes,
-        _ => rules.max_decompressed_bytes,
-    };
-    if header.record_count as usize > most_bytes / RECORD_BYTES_MIN {
-        return invalid("the record count exceeds what the bytes can hold");
     }
     Ok(())
 }
@@ -274,14 +258,9 @@ mod tests {
 
     #[test]
     fn sound_batches_pass_under_every_codec() {
-        let walk = Rules {
-            require_keys: true,
-            ..Rules::default()
-        };
         for codec in Codec::ALL {
             let batch = builder().codec(codec).build();
             assert_eq!(check(&batch), BatchHeader::parse(&batch));
-            assert_eq!(validate(&batch, &walk, NOW_MS), BatchHeader::parse(&batch));
         }
         let transactional = builder().producer(4, 0, 7).transactional().build();
         assert!(check(&transactional).is_ok());
@@ -335,6 +314,53 @@ mod tests {
             (h.record_count, h.last_offset_delta) = (i32::MAX, i32::MAX - 1);
         });
         assert!(matches!(check(&batch), Err(BatchError::InvalidRecord(_))));
+    }
+
+    #[test]
+    fn records_are_what_the_header_says() {
+        for codec in Codec::ALL {
+            let batch = builder().codec(codec).build();
+            for count in [1, 3, 100] {
+                let lies = changed(&batch, |h| {
+                    (h.record_count, h.last_offset_delta) = (count, count - 1);
+                });
+                let refused = check(&lies);
+                let expected = matches!(refused, Err(BatchError::InvalidRecord(_)));
+                assert!(expected, "{codec:?} {count}: {refused:?}");
+            }
+            // Sound outside, and noise or nothing within.
+            for noise in [
+                &[][..],
+                &[0; 40],
+                &[0xff; 40],
+                b"once upon a time there was a log",
+            ] {
+                let mut bytes = batch[..HEADER_BYTES].to_vec();
+                bytes.extend_from_slice(noise);
+                let length = (bytes.len() - LENGTH_STARTS_AT) as i32;
+                bytes[8..12].copy_from_slice(&length.to_be_bytes());
+                let crc = crc32c::crc32c(&bytes[CRC_STARTS_AT..]);
+                bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+                let refused = check(&bytes.into());
+                assert!(refused.is_err(), "{codec:?} {noise:?}: {refused:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_timestamp_counts() {
+        let rules = Rules {
+            message_timestamp_before_max_ms: 1000,
+            ..Rules::default()
+        };
+        let batch = BatchBuilder::new()
+            .append(None, None, NOW_MS)
+            .append(None, None, NOW_MS - 1001)
+            .build();
+        assert!(matches!(
+            validate(&batch, &rules, NOW_MS),
+            Err(BatchError::InvalidTimestamp { .. })
+        ));
     }
 
     #[test]
@@ -433,7 +459,6 @@ mod tests {
     #[test]
     fn a_decompression_bomb_stops_at_the_bound() {
         let rules = Rules {
-            require_keys: true,
             max_decompressed_bytes: 1 << 20,
             ..Rules::default()
         };

@@ -28,12 +28,16 @@ pub struct GuardLimits {
     pub max_elements: usize,
 }
 
-impl Default for GuardLimits {
+impl GuardLimits {
     /// Room for a commit or a fetch of 200,000 partitions: below 50 MB when decoded.
+    pub const DEFAULT: GuardLimits = GuardLimits {
+        max_elements: 200_000,
+    };
+}
+
+impl Default for GuardLimits {
     fn default() -> Self {
-        GuardLimits {
-            max_elements: 200_000,
-        }
+        GuardLimits::DEFAULT
     }
 }
 

@@ -222,8 +222,6 @@ const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
 const ALONE: &str = "clusters of several nodes are not built yet";
-const ONE_REPLICA: &str =
-    "a partition has one replica yet, and no more are asked for than there are";
 const NO_SEGMENTS: &str = "records are rows of RocksDB, not segment files";
 const ALWAYS_SYNCED: &str = "an acknowledged record is already synced to disk";
 const KEEPS_COMPRESSION: &str = "Ottla keeps batches as the producer compressed them";

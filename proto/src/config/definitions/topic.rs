@@ -1,9 +1,8 @@
 //! The configs of a topic, in the order of their names.
 
 use super::{
-    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_SEGMENTS, NO_UNCLEAN, ONE_REPLICA,
-    RETENTION, ROLL, ROLL_JITTER, THROTTLES, TIERED, Valid, boolean, double, int, list, long,
-    synonym, text,
+    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_SEGMENTS, NO_UNCLEAN, RETENTION, ROLL,
+    ROLL_JITTER, THROTTLES, TIERED, Valid, boolean, double, int, list, long, synonym, text,
 };
 
 const NO_LEVEL: &str = "the broker never compresses; the producer's level stands";
@@ -178,12 +177,11 @@ pub static TOPIC: &[ConfigDef] = &[
     int(
         "min.insync.replicas",
         "1",
-        "Replicas that must be in sync for a write with acks=all to be accepted. A majority is \
-         always needed besides.",
+        "Replicas that must be in sync for a write with acks=all to be accepted, or all if there are \
+         fewer. A majority is always needed besides.",
     )
     .at_least(1)
-    .supplied_by(&[synonym("min.insync.replicas")])
-    .no_effect(ONE_REPLICA),
+    .supplied_by(&[synonym("min.insync.replicas")]),
     boolean(
         "preallocate",
         "false",

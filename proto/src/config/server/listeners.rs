@@ -343,7 +343,8 @@ fn inter_broker(
     if controller_names.contains(&name) {
         let text = format!("{name} is a listener of controllers");
         problems.add(&[INTER_BROKER, CONTROLLER_NAMES], text);
-    } else if !advertised.iter().any(|l| l.name == name) {
+    } else if !advertised.iter().any(|l| l.name == name) && !problems.has(&[LISTENERS, ADVERTISED])
+    {
         let text = if values.is_set(INTER_BROKER) {
             format!("{name} must be one of {ADVERTISED}")
         } else {

@@ -235,6 +235,14 @@ impl Problems {
         }
     }
 
+    /// Whether one of these keys has a problem already, of which others may only be consequences.
+    fn has(&self, keys: &[&str]) -> bool {
+        let has = |key: &&str| {
+            self.failed.contains(*key) || self.found.iter().any(|(found, _)| found == key)
+        };
+        keys.iter().any(has)
+    }
+
     fn into_errors(self, values: &Values) -> Vec<ConfigProblem> {
         let each = |(key, text): (&'static str, String)| ConfigProblem {
             origin: values

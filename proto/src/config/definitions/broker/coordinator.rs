@@ -2,7 +2,10 @@
 
 use super::super::{ConfigDef, Valid, boolean, int, list, long, short, text};
 use super::THREADS;
+use crate::limits::PARTITIONS_PER_REQUEST;
 
+/// The topics are made in one request.
+const PARTITIONS: Valid = Valid::Between(1, PARTITIONS_PER_REQUEST as i64);
 const LOADED_FROM_STATE: &str = "coordinators read their state in bounded batches";
 const CLASSIC_ONLY: &str = "groups are classic: the consumer protocol (KIP-848) is not built yet";
 const NO_TRANSACTIONS: &str = "transactions are not built yet: a transactional id is refused";
@@ -16,7 +19,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "50",
         "Partitions of `__consumer_offsets`. Never change it once the topic exists.",
     )
-    .at_least(1)
+    .valid(PARTITIONS)
     .high(),
     short(
         "offsets.topic.replication.factor",
@@ -226,7 +229,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "50",
         "Partitions of `__transaction_state`. Never change it once the topic exists.",
     )
-    .at_least(1)
+    .valid(PARTITIONS)
     .high()
     .partly(TRANSACTION_STATE),
     short(

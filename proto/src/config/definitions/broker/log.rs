@@ -1,9 +1,9 @@
 //! Topics and their records: the defaults of topic configs, retention, compaction, files.
 
 use super::super::{
-    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_SEGMENTS, ONE_REPLICA, RETENTION, ROLL,
-    ROLL_JITTER, TIERED, Valid, boolean, class_unset, double, int, int_unset, list, long,
-    long_unset, text, topic::COMPRESSION_TYPES,
+    ALWAYS_SYNCED, ConfigDef, FLUSH, KEEPS_COMPRESSION, NO_SEGMENTS, RETENTION, ROLL, ROLL_JITTER,
+    TIERED, Valid, boolean, class_unset, double, int, int_unset, list, long, long_unset, text,
+    topic::COMPRESSION_TYPES,
 };
 use super::{THREADS, list_unset};
 
@@ -46,8 +46,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .at_least(1)
     .high()
-    .cluster_wide()
-    .no_effect(ONE_REPLICA),
+    .cluster_wide(),
     int(
         "message.max.bytes",
         "1048588",

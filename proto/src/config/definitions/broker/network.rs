@@ -63,7 +63,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
          eighths of queued.max.request.bytes, or half of that if it is more; without records \
          (all but Produce) 16 MiB, or an eighth.",
     )
-    .at_least(1)
+    .at_least(1024)
     .high(),
     int(
         "socket.listen.backlog.size",

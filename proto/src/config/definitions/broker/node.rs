@@ -338,7 +338,8 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "-1",
         "Disk space that new records leave free, beyond what is still to be flushed from memory. \
          Below it they are refused with KAFKA_STORAGE_ERROR, which clients retry; deletes, \
-         retention, offset commits and reads go on. -1 is 5 % of the volume, at least 64 MiB and at \
+         retention and reads go on, and so do offset commits until half of the reserve is used, and \
+         then fail with COORDINATOR_NOT_AVAILABLE, which clients retry, too. -1 is 5 % of the volume, at least 64 MiB and at \
          most 4 GiB. A key of Ottla.",
     )
     .valid(Valid::AtLeast(-1)),
@@ -346,7 +347,9 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "ottla.storage.accept.loss",
         "false",
         "Whether to start although acknowledged data is missing from the data folder, without what \
-         is lost. Without it such a start is refused and says where the damage is. To be set for \
-         one start. A key of Ottla.",
+         is lost. Without it such a start is refused and says where the damage is. Every record that \
+         is whole is served; batches without records take the offsets of lost ones, and the log \
+         names them. The damaged write-ahead logs are kept aside. Needed for one start. A key of \
+         Ottla.",
     ),
 ];
