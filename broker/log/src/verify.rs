@@ -22,7 +22,9 @@ pub use blobs::{BlobDamage, scan_blobs};
 pub use files::{Files, LogFile, check_files};
 pub use lock::{Held, LockError, hold};
 
+use crate::durable::Mark;
 use crate::keys::{self, StateKey, Tag};
+use crate::open::check_manifest;
 use crate::options::{self, StoreOptions};
 use crate::rocks::index_row;
 use crate::store::IndexRow;
@@ -55,6 +57,10 @@ pub trait Visitor {
 impl Offline {
     /// Opens what is there. Each way that failed is told in `failures`; `None` if none worked.
     pub fn open(path: &Path, failures: &mut Vec<String>) -> Option<Offline> {
+        if let Err(error) = check_manifest(path, &Mark::default()) {
+            failures.push(error.to_string());
+            return None;
+        }
         // As a broker opens it; then with tables that cannot be read; then over damaged logs.
         let mut opened = None;
         for (later, skipping) in [(false, false), (true, false), (true, true)] {

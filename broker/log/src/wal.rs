@@ -25,6 +25,18 @@ pub(crate) struct LogEnd {
     pub broken: Option<&'static str>,
 }
 
+const IN_HEADER: &str = "the file ends within a header";
+const IN_RECORD: &str = "the file ends within a record";
+const BLANK: &str = "nothing was written here";
+
+impl LogEnd {
+    /// The log has damage in it, other than an end that was not written to the end.
+    pub fn damage(&self) -> Option<&'static str> {
+        let unfinished = |why: &&str| [IN_HEADER, IN_RECORD, BLANK].contains(why);
+        self.broken.filter(|why| !unfinished(why))
+    }
+}
+
 /// One fragment: its payload's length and type, and the bytes it takes with its header.
 enum Fragment {
     Whole {
@@ -36,8 +48,9 @@ enum Fragment {
     Broken(&'static str),
 }
 
-/// Reads a log from its beginning, a block at a time. `number` is that of its name.
-pub(crate) fn scan(path: &Path, number: u64) -> io::Result<LogEnd> {
+/// Reads a log from its beginning, a block at a time. `number` is that of its name; `None`: a manifest,
+/// which is never recycled.
+pub(crate) fn scan(path: &Path, number: Option<u64>) -> io::Result<LogEnd> {
     let file = File::open(path)?;
     let mut scan = Scan::default();
     scan.end.file_bytes = file.metadata()?.len();
@@ -52,7 +65,7 @@ pub(crate) fn scan(path: &Path, number: u64) -> io::Result<LogEnd> {
             scan.finish();
             break;
         }
-        scan.block(&block, number as u32);
+        scan.block(&block, number.map(|number| number as u32));
     }
     Ok(scan.end)
 }
@@ -67,7 +80,7 @@ struct Scan {
 
 impl Scan {
     /// Takes the next block; only the last one may be short.
-    fn block(&mut self, block: &[u8], number: u32) {
+    fn block(&mut self, block: &[u8], number: Option<u32>) {
         let mut at = 0;
         while at < block.len() {
             match fragment(&block[at..], BLOCK_BYTES - at, number) {
@@ -102,18 +115,18 @@ impl Scan {
 
     fn finish(&mut self) {
         if self.within_record {
-            self.end.broken = Some("the file ends within a record");
+            self.end.broken = Some(IN_RECORD);
         }
     }
 }
 
 /// The fragment at the start of `block`, of which the file has `block.len()` of `left` bytes.
-fn fragment(block: &[u8], left: usize, number: u32) -> Fragment {
+fn fragment(block: &[u8], left: usize, number: Option<u32>) -> Fragment {
     if left < HEADER_BYTES {
         return Fragment::Padding;
     }
     let Some(header) = block.get(..HEADER_BYTES) else {
-        return Fragment::Broken("the file ends within a header");
+        return Fragment::Broken(IN_HEADER);
     };
     let length = usize::from(u16::from_le_bytes([header[4], header[5]]));
     let kind = header[6];
@@ -121,7 +134,7 @@ fn fragment(block: &[u8], left: usize, number: u32) -> Fragment {
         let blank = block.iter().all(|b| *b == 0);
         return match blank && left < RECYCLABLE_HEADER_BYTES {
             true => Fragment::Padding,
-            false => Fragment::Broken("nothing was written here"),
+            false => Fragment::Broken(BLANK),
         };
     }
     let recyclable = matches!(kind, 5..=8 | 11 | 131);
@@ -129,13 +142,17 @@ fn fragment(block: &[u8], left: usize, number: u32) -> Fragment {
         true => RECYCLABLE_HEADER_BYTES,
         false => HEADER_BYTES,
     };
+    if recyclable && number.is_none() {
+        return Fragment::Broken("a type of recycled logs");
+    }
     if header_bytes + length > left {
         return Fragment::Broken("a length that does not fit its block");
     }
     let Some(whole) = block.get(..header_bytes + length) else {
-        return Fragment::Broken("the file ends within a record");
+        return Fragment::Broken(IN_RECORD);
     };
-    if recyclable && whole[HEADER_BYTES..RECYCLABLE_HEADER_BYTES] != number.to_le_bytes() {
+    let stored_number = || whole.get(HEADER_BYTES..RECYCLABLE_HEADER_BYTES);
+    if recyclable && stored_number() != number.map(u32::to_le_bytes).as_ref().map(|n| &n[..]) {
         return Fragment::Broken("an older log's record follows");
     }
     let stored = u32::from_le_bytes([whole[0], whole[1], whole[2], whole[3]]);
@@ -157,7 +174,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn scan_bytes(log: &[u8], number: u32) -> LogEnd {
+    fn scan_bytes(log: &[u8], number: Option<u32>) -> LogEnd {
         let mut scan = Scan::default();
         for block in log.chunks(BLOCK_BYTES) {
             if scan.end.broken.is_none() {
@@ -218,23 +235,43 @@ mod tests {
         ) {
             let records: Vec<_> = sizes.iter().map(|size| vec![7; *size]).collect();
             let good = log(&records, recycled, 9);
-            let end = scan_bytes(&good, 9);
+            let end = scan_bytes(&good, Some(9));
             prop_assert_eq!((end.records, end.broken), (records.len() as u64, None));
             let mut bad = good.clone();
             let at = at % bad.len();
             bad[at] ^= 1 << bit;
-            let end = scan_bytes(&bad, 9);
+            let end = scan_bytes(&bad, Some(9));
             // Only padding between blocks may be damaged unnoticed.
             prop_assert!(end.broken.is_none_or(|_| end.whole_bytes <= at as u64));
             prop_assert!(end.broken.is_some() || end.records == records.len() as u64);
-            let cut = scan_bytes(&good[..at], 9);
+            let cut = scan_bytes(&good[..at], Some(9));
             prop_assert!(cut.whole_bytes <= at as u64);
         }
 
         #[test]
         fn garbage_is_read_within_bounds(log: Vec<u8>) {
-            prop_assert!(scan_bytes(&log, 1).whole_bytes <= log.len() as u64);
+            for number in [Some(1), None] {
+                prop_assert!(scan_bytes(&log, number).whole_bytes <= log.len() as u64);
+            }
         }
+    }
+
+    /// Whatever its length says: it must not be taken for an end that was not written.
+    #[test]
+    fn no_manifest_has_a_type_of_recycled_logs() {
+        let good = log(&[vec![1; 100], vec![2; 100]], false, 0);
+        let second = HEADER_BYTES + 100;
+        for kind in [5, 6, 7, 8, 11, 131] {
+            for length in [100u16, 101, 5000] {
+                let mut bad = good.clone();
+                bad[second + 4..second + 6].copy_from_slice(&length.to_le_bytes());
+                bad[second + 6] = kind;
+                let end = scan_bytes(&bad, None);
+                assert_eq!((end.records, end.whole_bytes), (1, second as u64));
+                assert!(end.damage().is_some(), "{kind} {length}");
+            }
+        }
+        assert!(scan_bytes(&good[..second + 50], None).damage().is_none());
     }
 
     #[test]
@@ -242,7 +279,7 @@ mod tests {
         let mut recycled = log(&[vec![1; 100], vec![2; 100]], true, 5);
         let new = log(&[vec![3; 50]], true, 8);
         recycled[..new.len()].copy_from_slice(&new);
-        let end = scan_bytes(&recycled, 8);
+        let end = scan_bytes(&recycled, Some(8));
         assert_eq!((end.records, end.whole_bytes), (1, new.len() as u64));
         assert!(end.broken.is_some());
     }

@@ -6,6 +6,7 @@ use ottla_proto::memory::{MIN_MEMORY_BYTES, MemoryShares};
 
 use super::*;
 use crate::store::Op;
+use crate::verify::Offline;
 
 const GROUP: GroupId = GroupId(1);
 
@@ -196,4 +197,38 @@ fn an_empty_current_or_manifest_makes_no_new_database() {
     }
     fs::write(&current, name).unwrap();
     assert_eq!(open().unwrap().raft_rows(GROUP, 0, 9, 9).unwrap().len(), 1);
+}
+
+/// RocksDB's reader does not come back from such records.
+#[test]
+fn a_damaged_manifest_stops_a_start_instead_of_letting_it_hang() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions::new(MemoryShares::of(MIN_MEMORY_BYTES));
+    let open = || RocksStore::open(folder.path(), &options);
+    let store = open().unwrap();
+    (0..20).for_each(|index| put(&store, index).unwrap());
+    drop(store);
+    let name = fs::read_to_string(folder.path().join("CURRENT")).unwrap();
+    let file = folder.path().join(name.trim_end());
+    let good = fs::read(&file).unwrap();
+    let second = 7 + usize::from(u16::from_le_bytes([good[4], good[5]])) + 6;
+    let mut bad = good.clone();
+    bad[second] += 4;
+    fs::write(&file, &bad).unwrap();
+    // Also where nothing says how far the manifest was synced.
+    let kept = fs::read(folder.path().join("durable")).unwrap();
+    for durable in [Some(&kept), None] {
+        match durable {
+            Some(_) => {}
+            None => fs::remove_file(folder.path().join("durable")).unwrap(),
+        }
+        assert!(matches!(open(), Err(StoreError::Lost(_))));
+    }
+    let mut failures = Vec::new();
+    assert!(Offline::open(folder.path(), &mut failures).is_none());
+    assert!(failures[0].contains("damaged at byte"), "{failures:?}");
+    fs::write(&file, &good).unwrap();
+    fs::write(folder.path().join("durable"), &kept).unwrap();
+    let rows = open().unwrap().raft_rows(GROUP, 0, 99, 1 << 20).unwrap();
+    assert_eq!(rows.len(), 20);
 }

@@ -53,7 +53,7 @@ pub fn check_files(path: &Path, mut read: impl FnMut(u64)) -> io::Result<Files> 
     for (number, file) in open::log_files(path) {
         let name = file.file_name().unwrap_or_default();
         let name = name.to_string_lossy().into_owned();
-        match wal::scan(&file, number) {
+        match wal::scan(&file, Some(number)) {
             Ok(end) => {
                 read(end.whole_bytes);
                 files.logs.push(LogFile {
