@@ -12,6 +12,7 @@ KILLS ?= 100
 SOAK_KILLS ?= 5000
 SOAK_LIFE_STEPS ?= 20000
 SOAK_MEMORY_SECONDS ?= 3600
+SOAK_CONNECT_KILLS ?= 100
 SOAK_POWER_LOSSES ?= 500
 SOAK_DAMAGES ?= 2000
 FUZZ_SECONDS ?= 600
@@ -79,6 +80,7 @@ soak: setup-tests build ## kill -9, loss of power, damage, topic life, memory, f
 	OTTLA_BIN=$(OTTLA) OTTLA_KILLS=$(SOAK_KILLS) cargo test $(CARGO_FLAGS) --test kill9 -- --nocapture
 	OTTLA_BIN=$(OTTLA) OTTLA_POWER_LOSSES=$(SOAK_POWER_LOSSES) OTTLA_DAMAGES=$(SOAK_DAMAGES) \
 		cargo test $(CARGO_FLAGS) --test faults --test doctor -- --nocapture --test-threads=1
+	OTTLA_BIN=$(OTTLA) OTTLA_CONNECT_KILLS=$(SOAK_CONNECT_KILLS) cargo test $(CARGO_FLAGS) --test connect once -- --nocapture
 	OTTLA_BIN=$(OTTLA) OTTLA_LIFE_STEPS=$(SOAK_LIFE_STEPS) cargo test $(CARGO_FLAGS) --test life -- --nocapture
 	OTTLA_BIN=$(OTTLA) OTTLA_MEMORY_SECONDS=$(SOAK_MEMORY_SECONDS) cargo test $(CARGO_FLAGS) --test memory -- --nocapture
 

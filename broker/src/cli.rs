@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ottla_proto::config::{self, ServerConfig, properties::MAX_FILE_BYTES};
+use ottla_connect_worker::cli::ConnectorCommand;
+use ottla_proto::config::{self, LogFormat, ServerConfig, properties::MAX_FILE_BYTES};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::doctor;
@@ -47,6 +48,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run connectors: a worker of Kafka Connect's standalone mode, without a JVM.
+    ConnectStandalone {
+        /// Kafka Connect's worker.properties.
+        worker: PathBuf,
+        /// Connectors: .properties, or JSON as Kafka Connect or MSK Connect take it.
+        connectors: Vec<PathBuf>,
+    },
+    /// Check connectors' files, and look after running connectors.
+    Connector {
+        #[command(subcommand)]
+        command: ConnectorCommand,
+    },
 }
 
 pub fn run() -> ExitCode {
@@ -58,6 +71,11 @@ pub fn run() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Doctor { dir, all, json } => doctor::run(&dir, all, json),
+        Command::ConnectStandalone { worker, connectors } => {
+            telemetry::start_logs(LogFormat::Auto);
+            ottla_connect_worker::cli::standalone(&worker, &connectors)
+        }
+        Command::Connector { command } => ottla_connect_worker::cli::connector(command),
     }
 }
 

@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("broker/peer", &["ottla-proto", "ottla-raft", "ottla-log"]),
     ("controller", &["ottla-proto"]),
     ("broker/connect", &["ottla-proto"]),
+    ("broker/connect/worker", &["ottla-connect", "ottla-proto"]),
     (
         "broker",
         &[
@@ -28,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ottla-controller",
             "ottla-coordinator",
             "ottla-wire",
+            "ottla-connect-worker",
         ],
     ),
     ("loadtest", &[]),

@@ -15,7 +15,9 @@
 //! All methods return without waiting for the network: a sink that talks keeps its requests in flight and
 //! says what became of them in `flush` and `pre_commit`. Time is an argument.
 
-use crate::data::SinkRecord;
+use std::sync::Arc;
+
+use crate::data::{RawRecord, SinkRecord};
 use crate::error::ConnectError;
 use crate::rotate::Commit;
 
@@ -28,7 +30,8 @@ pub struct TopicPartition {
 /// How a sink's operation failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SinkError {
-    /// It may work later: the same call is made again, by `errors.retry.*`. Nothing of the call was done.
+    /// It may work later: the same call is made again. Nothing of the call was done. `put` never says
+    /// so: a sink that takes records tries again by itself.
     #[error("{0}")]
     Retriable(ConnectError),
     /// The task cannot go on: it is shown FAILED with this.
@@ -40,23 +43,22 @@ pub enum SinkError {
 /// letter, or the task fails.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BadRecord {
-    /// Place in the batch that was put; `None` if it came with an earlier one.
-    pub index: Option<usize>,
-    pub partition: TopicPartition,
-    pub offset: i64,
+    pub record: Arc<RawRecord>,
     pub error: ConnectError,
 }
 
 /// What became of a call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// Records that cannot be written. All others of the batch are taken.
+    /// Records that cannot be written, of this batch or an earlier one. All others are taken.
     pub bad: Vec<BadRecord>,
     /// Topic-partitions from which nothing more should come for now, because the sink is behind.
     pub pause: Vec<TopicPartition>,
     pub resume: Vec<TopicPartition>,
     /// When the sink has something to do next, in milliseconds since 1970.
     pub wake_ms: Option<i64>,
+    /// Whether what `pre_commit` has to say should not wait for the next interval.
+    pub commit: bool,
 }
 
 /// A topic-partition as it is opened.

@@ -1,0 +1,28 @@
+//! What runs connectors: workers, their tasks, the REST API, and the sinks.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`worker`] | connectors of one process: configured, started, paused, restarted |
+//! | `task` | one thread with a consumer and a sink: reads, converts, puts, commits |
+//! | `kafka` | clients of the brokers, from Kafka's keys |
+//! | `dead_letters` | the producer of dead letters |
+//! | `plugins` | connector classes: their keys, checks and sinks |
+//! | `s3`, `opensearch` | the sinks |
+//! | `net` | which hosts a connector may talk to |
+//! | `rest` | Kafka Connect's REST API |
+//! | [`cli`] | `ottla connect-standalone`, `ottla connector` |
+//!
+//! The runtime knows sinks by [`ottla_connect::sink::SinkTask`] alone. Plans, names, formats of records and
+//! what an error means are decided in `ottla_connect`, which does no input or output.
+
+pub mod cli;
+mod dead_letters;
+mod groups;
+mod kafka;
+mod net;
+mod plugins;
+mod rest;
+mod s3;
+mod system;
+mod task;
+pub mod worker;

@@ -1,0 +1,119 @@
+//! A worker process.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ottla_tests::broker::binary;
+use ottla_tests::broker::free_address;
+
+const START_WAIT: Duration = Duration::from_secs(30);
+
+pub struct Worker {
+    folder: tempfile::TempDir,
+    arguments: Vec<PathBuf>,
+    pub rest: SocketAddr,
+    child: Option<Child>,
+}
+
+impl Worker {
+    /// With these connector files. A worker key of `more` overrides the test's own.
+    pub fn prepare(broker: SocketAddr, more: &[(&str, &str)], connectors: &[String]) -> Worker {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let rest = free_address();
+        let converter = "org.apache.kafka.connect.json.JsonConverter";
+        let mut text = format!(
+            "bootstrap.servers={broker}\nkey.converter=org.apache.kafka.connect.storage.StringConverter\n\
+             value.converter={converter}\nvalue.converter.schemas.enable=false\n\
+             offset.storage.file.filename=/tmp/unused\noffset.flush.interval.ms=500\n\
+             listeners=http://{rest}\nconsumer.session.timeout.ms=6000\n\
+             ottla.connect.spool.dir={}\n",
+            folder.path().join("spool").display()
+        );
+        for (key, value) in more {
+            text += &format!("{key}={value}\n");
+        }
+        let mut arguments = vec![folder.path().join("worker.properties")];
+        std::fs::write(&arguments[0], text).expect("a file");
+        for (i, connector) in connectors.iter().enumerate() {
+            let path = folder.path().join(format!("connector-{i}"));
+            std::fs::write(&path, connector).expect("a file");
+            arguments.push(path);
+        }
+        Worker {
+            folder,
+            arguments,
+            rest,
+            child: None,
+        }
+    }
+
+    pub fn start(&mut self) {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("log"));
+        let log = log.expect("a log");
+        let child = Command::new(binary())
+            .arg("connect-standalone")
+            .args(&self.arguments)
+            .env("TEST_SECRET_KEY", super::seaweed::SECRET_KEY)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn();
+        self.child = Some(child.expect("the worker starts"));
+    }
+
+    pub fn kill9(&mut self) {
+        let mut child = self.child.take().expect("the worker runs");
+        if let Some(status) = child.try_wait().expect("our own child can be waited for") {
+            panic!("the worker ended by itself with {status}:\n{}", self.log());
+        }
+        child.kill().expect("our own child can be killed");
+        child.wait().expect("our own child can be waited for");
+    }
+
+    /// SIGTERM once it listens, and its exit code.
+    pub fn stop(&mut self) -> i32 {
+        let began = Instant::now();
+        while TcpStream::connect(self.rest).is_err() {
+            let log = self.log();
+            assert!(
+                began.elapsed() < START_WAIT,
+                "the worker does not listen:\n{log}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let mut child = self.child.take().expect("the worker runs");
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM)
+            .expect("our own child takes signals");
+        let status = child.wait().expect("our own child can be waited for");
+        status.code().unwrap_or(-1)
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!(
+                "--- the worker's log\n{}",
+                lines[lines.len().saturating_sub(60)..].join("\n")
+            );
+        }
+    }
+}
