@@ -208,7 +208,7 @@ impl Group {
         let progress = self.progress();
         let lasting = self.lasting_voters();
         let within = progress.iter().filter(|m| {
-            settled.contains(&m.replica)
+            lasting.contains(&m.replica)
                 && m.caught_up.is_some_and(|ago| ago <= max_lag)
                 && there(m)
         });
