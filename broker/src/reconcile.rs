@@ -81,11 +81,8 @@ impl Reconciler {
             let running = self.groups.get(group.id);
             match (group.members.contains(&me), running) {
                 (true, None) => changed |= self.start_group(group).await,
-                // Its vote may be needed, as long as it has one.
                 (false, None) if group.leaving.contains(&me) => {
-                    if self.groups.has_rows(group.id).await.unwrap_or(true) {
-                        changed |= self.start_group(group).await;
-                    }
+                    changed |= self.go_on_leaving(group).await;
                 }
                 (false, Some(running)) if running.is_removed() || !group.is_moving() => {
                     changed = true;
@@ -98,6 +95,12 @@ impl Reconciler {
             }
         }
         changed
+    }
+
+    /// Its vote may be needed, as long as it has one.
+    async fn go_on_leaving(&self, group: &Group) -> bool {
+        let has_rows = self.groups.has_rows(group.id).await.unwrap_or(true);
+        has_rows && self.start_group(group).await
     }
 
     async fn start_group(&self, group: &Group) -> bool {
