@@ -111,6 +111,10 @@ fn elect(image: &Image, group: &Group, election: Election) -> Result<HandOver, E
         (Election::Unclean, Some(_)) => Err(ElectError::NotNeeded),
         (Election::Unclean, None) => Err(ElectError::NoUnclean),
         (Election::Preferred, Some(leader)) if leader == preferred => Err(ElectError::NotNeeded),
+        // The only member has nobody to be elected against, whether it has said that it leads or not.
+        (Election::Preferred, None) if group.members.len() == 1 && is_active(image, preferred) => {
+            Err(ElectError::NotNeeded)
+        }
         (Election::Preferred, None) => Err(ElectError::NoLeader(preferred)),
         (Election::Preferred, Some(leader)) => match is_ready(image, group, preferred) {
             true => Ok(HandOver {
@@ -126,8 +130,13 @@ fn elect(image: &Image, group: &Group, election: Election) -> Result<HandOver, E
 
 /// Whether the broker may be handed the group's leadership, as far as the metadata knows.
 fn is_ready(image: &Image, group: &Group, broker: NodeId) -> bool {
-    let is_active = image.broker(broker).is_some_and(|b| b.is_active());
-    is_active && group.in_sync.contains(&broker)
+    is_active(image, broker) && group.in_sync.contains(&broker)
+}
+
+fn is_active(image: &Image, broker: NodeId) -> bool {
+    image
+        .broker(broker)
+        .is_some_and(|broker| broker.is_active())
 }
 
 #[cfg(test)]
@@ -218,6 +227,17 @@ mod tests {
         let told: Vec<_> = unclean.partitions.into_iter().map(|p| (p.1, p.2)).collect();
         assert_eq!(told, [(2, Err(ElectError::NoUnclean))]);
         assert!(unclean.hand_overs.is_empty());
+    }
+
+    #[test]
+    fn the_only_member_needs_no_election() {
+        let mut cluster = ClusterImage::with_brokers(3);
+        cluster.create_on("a", &[&[2]]);
+        let asked = request(Election::Preferred, &[("a", &[0])]);
+        let result = |cluster: &ClusterImage| plan(&cluster.image(), &asked).partitions.remove(0).2;
+        assert_eq!(result(&cluster), Err(ElectError::NotNeeded));
+        cluster.fence(2);
+        assert_eq!(result(&cluster), Err(ElectError::NoLeader(2)));
     }
 
     #[test]

@@ -96,6 +96,7 @@ fn response(
     });
     DescribeQuorumResponse::default()
         .with_error_code(NONE)
+        .with_error_message(None)
         .with_topics(topics.collect())
         .with_nodes(if version >= 2 { nodes } else { Vec::new() })
 }
@@ -136,6 +137,7 @@ fn described(version: i16, quorum: &Quorum, directory: &impl Fn(u64) -> Uuid) ->
     PartitionData::default()
         .with_partition_index(0)
         .with_error_code(NONE)
+        .with_error_message(None)
         .with_leader_id(BrokerId(quorum.leader))
         .with_leader_epoch(status.leader_epoch)
         .with_high_watermark(status.committed as i64)
@@ -256,10 +258,10 @@ pub(super) mod tests {
         mut response: DescribeQuorumResponse,
     ) -> DescribeQuorumResponse {
         if version < 2 {
-            response.error_message = None;
+            response.error_message = Some(StrBytes::default());
             let topics = response.topics.iter_mut();
             for partition in topics.flat_map(|topic| &mut topic.partitions) {
-                partition.error_message = None;
+                partition.error_message = Some(StrBytes::default());
             }
         }
         response

@@ -137,6 +137,7 @@ apis! {
     OffsetDelete = offset_delete, OffsetDeleteRequest, 0..=0;
     DescribeQuorum = describe_quorum, DescribeQuorumRequest, 0..=2;
     DescribeCluster = describe_cluster, DescribeClusterRequest, 0..=2;
+    UnregisterBroker = unregister_broker, UnregisterBrokerRequest, 0..=0;
     DescribeProducers = describe_producers, DescribeProducersRequest, 0..=0;
     DescribeTopicPartitions = describe_topic_partitions, DescribeTopicPartitionsRequest, 0..=0;
 }
@@ -155,6 +156,7 @@ fn is_for_controller(key: ApiKey) -> bool {
             | ElectLeaders
             | AlterPartitionReassignments
             | ListPartitionReassignments
+            | UnregisterBroker
     )
 }
 

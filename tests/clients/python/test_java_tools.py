@@ -25,6 +25,9 @@ CLASSES = {
     "broker-api-versions": TOOLS + "BrokerApiVersionsCommand",
     "log-dirs": TOOLS + "LogDirsCommand",
     "cluster": TOOLS + "ClusterTool",
+    "metadata-quorum": TOOLS + "MetadataQuorumCommand",
+    "leader-election": TOOLS + "LeaderElectionCommand",
+    "reassign-partitions": TOOLS + "reassign.ReassignPartitionsCommand",
 }
 SERVER = ("--bootstrap-server", BOOTSTRAP)
 
@@ -246,3 +249,37 @@ def test_log_dirs(kafka, filled):
 
 def test_cluster_id(kafka):
     assert re.match(r"Cluster ID: \S+", kafka("cluster", "cluster-id", *SERVER))
+
+
+def test_metadata_quorum(kafka):
+    status = kafka("metadata-quorum", *SERVER, "describe", "--status")
+    leader = re.search(r"LeaderId:\s+(\d+)", status).group(1)
+    assert re.search(rf'CurrentVoters:\s+\[\{{"id": {leader}, ', status), status
+    assert re.search(r"MaxFollowerLag:\s+0\b", status), status
+    rows = [line.split() for line in kafka("metadata-quorum", *SERVER, "describe", "--replication").splitlines()[1:]]
+    assert [(row[0], row[3], row[-1]) for row in rows] == [(leader, "0", "Leader")]
+
+
+def test_leader_election(kafka, make_topic):
+    topic = make_topic(2)
+    elect = ("--election-type", "preferred", "--topic", topic, "--partition")
+    printed = kafka("leader-election", *SERVER, *elect, 1)
+    assert f"Valid replica already elected for partitions {topic}-1" in printed
+    assert "UnknownTopicOrPartitionException" in kafka("leader-election", *SERVER, *elect, 2, code=1)
+
+
+def test_reassign_partitions(kafka, make_topic, tmp_path):
+    topic = make_topic()
+    described = kafka("topics", *SERVER, "--describe", "--topic", topic)
+    broker = int(re.search(r"Replicas: (\d+)", described).group(1))
+    plan = tmp_path / "plan.json"
+
+    def reassign(action, replicas, code=0):
+        partition = {"topic": topic, "partition": 0, "replicas": replicas}
+        plan.write_text(json.dumps({"version": 1, "partitions": [partition]}))
+        return kafka("reassign-partitions", *SERVER, action, "--reassignment-json-file", plan, code=code)
+
+    assert f"Successfully started partition reassignment for {topic}-0" in reassign("--execute", [broker])
+    assert f"Reassignment of partition {topic}-0 is completed" in reassign("--verify", [broker])
+    assert "No partition reassignments found" in kafka("reassign-partitions", *SERVER, "--list")
+    assert "Unknown broker id" in reassign("--execute", [broker + 1], code=1)

@@ -334,6 +334,9 @@ async fn probe_admin(prober: &mut Prober) {
     prober.probe(|_| DescribeQuorumRequest::default()).await;
     prober.probe(|_| ElectLeadersRequest::default()).await;
     prober
+        .probe(|_| UnregisterBrokerRequest::default().with_broker_id(BrokerId(99)))
+        .await;
+    prober
         .probe(|_| AlterPartitionReassignmentsRequest::default())
         .await;
     prober
