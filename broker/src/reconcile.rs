@@ -82,10 +82,11 @@ impl Reconciler {
             match (group.members.contains(&me), running) {
                 (true, None) => changed |= self.start_group(group).await,
                 // Its vote may be needed, as long as it has one.
-                (false, None) if group.leaving.contains(&me) => {
-                    if self.groups.has_rows(group.id).await.unwrap_or(true) {
-                        changed |= self.start_group(group).await;
-                    }
+                (false, None)
+                    if group.leaving.contains(&me)
+                        && self.groups.has_rows(group.id).await.unwrap_or(true) =>
+                {
+                    changed |= self.start_group(group).await;
                 }
                 (false, Some(running)) if running.is_removed() || !group.is_moving() => {
                     changed = true;
