@@ -15,11 +15,13 @@ SOAK_MEMORY_SECONDS ?= 3600
 SOAK_CONNECT_KILLS ?= 100
 SOAK_POWER_LOSSES ?= 500
 SOAK_DAMAGES ?= 2000
+# Rounds of `make chaos`, half a minute each.
+ROUNDS ?= 30
 FUZZ_SECONDS ?= 600
 TOOLS := $(OTTLA_TEST_CACHE)/tools
 DEB := $(CARGO_TARGET_DIR)/debian/ottla.deb
 
-.PHONY: run cluster test test-deploy unit clients deploy deb verify fix build setup setup-tests fuzz fuzz-short soak bench
+.PHONY: run cluster test test-deploy test-cluster unit clients deploy deb verify fix build setup setup-tests fuzz fuzz-short soak chaos bench
 
 run: build ## builds, starts Ottla, shows its main job on real input, stays up
 	@deploy/demo $(OTTLA)
@@ -36,13 +38,16 @@ setup: ## what the build needs from Debian, and a Rust compiler
 setup-tests: ## and what the tests need
 	@.ci/setup --tests
 
-test: verify build unit fuzz-short clients deploy ## everything CI runs
+test: verify build unit fuzz-short clients test-cluster deploy ## everything CI runs
 
 unit: setup-tests
 	OTTLA_BIN=$(OTTLA) OTTLA_KILLS=$(KILLS) cargo test $(CARGO_FLAGS) --no-fail-fast
 
 clients: setup-tests build ## the daily Kafka clients, against a broker of their own
 	OTTLA_BIN=$(OTTLA) tests/clients/run
+
+test-cluster: setup-tests build ## the same clients against three brokers, every topic with three replicas
+	OTTLA_BIN=$(OTTLA) tests/clients/run --cluster
 
 deploy: setup-tests build ## the chart, dashboards, alerts, image and unit; no cluster needed
 	OTTLA_BIN=$(OTTLA) tests/deploy/run -m "not full"
@@ -83,6 +88,9 @@ soak: setup-tests build ## kill -9, loss of power, damage, topic life, memory, f
 	OTTLA_BIN=$(OTTLA) OTTLA_CONNECT_KILLS=$(SOAK_CONNECT_KILLS) cargo test $(CARGO_FLAGS) --test connect once -- --nocapture
 	OTTLA_BIN=$(OTTLA) OTTLA_LIFE_STEPS=$(SOAK_LIFE_STEPS) cargo test $(CARGO_FLAGS) --test life -- --nocapture
 	OTTLA_BIN=$(OTTLA) OTTLA_MEMORY_SECONDS=$(SOAK_MEMORY_SECONDS) cargo test $(CARGO_FLAGS) --test memory -- --nocapture
+
+chaos: setup-tests build ## three brokers on hosts of their own, and faults drawn from a seed; needs root: make chaos ROUNDS=1000
+	OTTLA_BIN=$(OTTLA) OTTLA_CHAOS_ROUNDS=$(ROUNDS) cargo test $(CARGO_FLAGS) --test chaos rounds -- --nocapture
 
 bench: setup-tests build ## real Apache Kafka and Ottla in one run; see docs/performance.md
 	$(CARGO_TARGET_DIR)/release/ottla-loadtest compare --ottla-bin $(OTTLA)

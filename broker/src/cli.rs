@@ -10,6 +10,7 @@ use ottla_connect_worker::cli::ConnectorCommand;
 use ottla_proto::config::{self, LogFormat, ServerConfig, properties::MAX_FILE_BYTES};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::admin::{self, BrokerCommand};
 use crate::doctor;
 use crate::server::Server;
 use crate::telemetry;
@@ -48,6 +49,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look after the brokers of a running cluster.
+    Broker {
+        #[command(subcommand)]
+        command: BrokerCommand,
+    },
     /// Run connectors: a worker of Kafka Connect's standalone mode, without a JVM.
     ConnectStandalone {
         /// Kafka Connect's worker.properties.
@@ -71,6 +77,7 @@ pub fn run() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Doctor { dir, all, json } => doctor::run(&dir, all, json),
+        Command::Broker { command } => admin::run(command),
         Command::ConnectStandalone { worker, connectors } => {
             telemetry::start_logs(LogFormat::Auto);
             ottla_connect_worker::cli::standalone(&worker, &connectors)

@@ -50,6 +50,9 @@ fn refused(why: impl ToString) -> Refused {
     Refused::Because(why.to_string())
 }
 
+const ALONE: &str = "the controller runs alone: controller.quorum.voters names itself only, and it is a broker, too. More \
+     brokers need three voters, or a controller with process.roles=controller";
+
 /// Answers brokers while this node leads the metadata quorum.
 pub struct ControlService {
     cluster_id: String,
@@ -143,6 +146,9 @@ impl ControlService {
     }
 
     async fn register(&self, caller: NodeId, registration: Registration) -> Reply {
+        if !self.groups.is_clustered() && caller != self.metadata.node_id() {
+            return Err(refused(ALONE));
+        }
         let request = registration_of(caller, &self.cluster_id, registration).map_err(refused)?;
         let epoch = self
             .controller

@@ -275,6 +275,10 @@ impl Controllers {
             Ok(Err(status)) if status.code() == tonic::Code::Unavailable && starting(&status) => {
                 None
             }
+            Ok(Err(status)) if never_left(&status) => {
+                *self.connection.lock().await = None;
+                None
+            }
             Ok(Err(status)) => {
                 *self.connection.lock().await = None;
                 Some(control_reply::Kind::Failed(status.to_string()))
@@ -319,6 +323,17 @@ impl Controllers {
 /// The node has told so itself.
 fn starting(status: &tonic::Status) -> bool {
     std::error::Error::source(status).is_none()
+}
+
+/// The connection had ended before the request was written to it, and is not made anew by itself.
+fn never_left(status: &tonic::Status) -> bool {
+    let first = std::error::Error::source(status);
+    let mut causes = std::iter::successors(first, |cause| cause.source());
+    let io_kind = |cause: &(dyn std::error::Error + 'static)| {
+        let error = cause.downcast_ref::<std::io::Error>()?;
+        Some(error.kind())
+    };
+    causes.any(|cause| io_kind(cause) == Some(std::io::ErrorKind::NotConnected))
 }
 
 fn unexpected(kind: &control_reply::Kind) -> ControlError {

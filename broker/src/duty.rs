@@ -1,9 +1,10 @@
 //! What the active controller does by itself, on whichever node that is: it makes the cluster's first
-//! records, and fences brokers that are not heard of.
+//! records, fences brokers that are not heard of, and moves replicas to where they should be.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ottla_controller::balance::Replacement;
 use ottla_controller::{AppendError, Controller, ControllerError};
 
 use crate::metadata::Metadata;
@@ -30,6 +31,14 @@ pub async fn run(
             }
             if let Err(error) = controller.fence_expired(Instant::now()).await {
                 told(&error);
+            }
+            match controller.balance(Instant::now()).await {
+                Ok(moves) => {
+                    for Replacement { group, from, to } in moves {
+                        tracing::info!(%group, from, to, "a replica moves to another broker");
+                    }
+                }
+                Err(error) => told(&error),
             }
         } else if metadata.current().cluster_id().is_none() {
             pause = Duration::from_millis(ottla_proto::limits::CONTROL_PAUSE_MS);

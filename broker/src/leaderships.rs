@@ -143,9 +143,13 @@ fn sweep(image: &Image, group: &Group) {
     }
 }
 
-/// Hands every leadership of these groups to a follower that is in sync, where there is one, and waits
-/// until they have it.
-pub async fn hand_over(groups: Vec<Arc<Group>>, max_lag: Duration) {
+/// Hands every leadership of these groups to a follower that is in sync, on a node that is `wanted`, where
+/// there is one, and waits until they have it.
+pub async fn hand_over(
+    groups: Vec<Arc<Group>>,
+    max_lag: Duration,
+    wanted: &(dyn Fn(NodeId) -> bool + Sync),
+) {
     let hand_over = |group: Arc<Group>| async move {
         if group.leader_epoch().is_none() {
             return;
@@ -153,6 +157,7 @@ pub async fn hand_over(groups: Vec<Arc<Group>>, max_lag: Duration) {
         let in_sync = group.in_sync(max_lag);
         let mut others = group.progress();
         others.retain(|m| m.replica != group.replica && in_sync.contains(&m.replica));
+        others.retain(|m| wanted(m.node));
         others.sort_by_key(|m| m.lag_entries);
         let wait = Duration::from_millis(LEADER_HANDOVER_WAIT_MS);
         for other in others {

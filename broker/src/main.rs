@@ -1,5 +1,6 @@
 //! `ottla`: one binary. See `ottla help`.
 
+mod admin;
 mod api;
 mod board;
 mod cleaner;

@@ -104,8 +104,14 @@ impl Membership {
     pub async fn run(self) {
         let mut ticks = tokio::time::interval(Duration::from_millis(MEMBERSHIP_LOOK_MS));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut throttled_to = None;
         loop {
             ticks.tick().await;
+            let rate = self.metadata.config().replication.snapshot_bytes_per_s;
+            if rate != throttled_to {
+                self.groups.set_snapshot_rate(rate);
+                throttled_to = rate;
+            }
             let image = self.metadata.current();
             let led = |id| self.groups.get(id).filter(|g| g.leader_epoch().is_some());
             for group in image.groups() {

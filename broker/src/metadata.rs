@@ -76,14 +76,14 @@ impl Metadata {
         self.0.group.leader_epoch().is_some()
     }
 
-    /// The node that leads the metadata quorum, as far as this one knows.
+    /// The node that leads the metadata quorum, as far as this one knows. Nobody while it is known to be gone.
     pub fn leader_node(&self) -> Option<NodeId> {
         match self.is_leader() {
             true => Some(self.node_id()),
             false => self
                 .0
                 .group
-                .leader()
+                .present_leader()
                 .map(node_of)
                 .filter(|id| *id != self.node_id()),
         }

@@ -1,11 +1,13 @@
 //! Hands groups to their preferred replicas: on request (`ElectLeaders`), and by itself where
 //! `auto.leader.rebalance.enable` says so, once the preferred replica has been in sync for a while. A
-//! group's partitions have one leader, and move together.
+//! group's partitions have one leader, and move together. A broker that is drained leads nothing that another
+//! can lead.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ottla_controller::balance::is_drained;
 use ottla_proto::ids::{GroupId, NodeId};
 use ottla_proto::limits::{
     LEADER_HANDOVER_WAIT_MS, PREFERRED_LAG_MS, PREFERRED_LOOK_MS, PREFERRED_STEADY_MS,
@@ -14,6 +16,7 @@ use ottla_proto::metadata::Image;
 use ottla_raft::{Group, Groups, MembershipError};
 use tokio::time::Instant;
 
+use crate::leaderships;
 use crate::metadata::Metadata;
 
 pub struct Preferred {
@@ -59,6 +62,12 @@ impl Preferred {
             let now = Instant::now();
             note(&mut since, self.close(&image), now);
             let replication = &self.metadata.config().replication;
+            if replication.drain {
+                let max_lag = Duration::from_millis(PREFERRED_LAG_MS);
+                let wanted = |node| !is_drained(&image, node);
+                leaderships::hand_over(self.groups.all(), max_lag, &wanted).await;
+                continue;
+            }
             let interval = Duration::from_secs(replication.leader_check_interval_s.into());
             if now < checked + interval {
                 continue;
@@ -78,7 +87,7 @@ impl Preferred {
             let group = self.groups.get(known.id)?;
             let epoch = group.leader_epoch()?;
             let preferred = known.members[0];
-            let is_other = preferred != group.node();
+            let is_other = preferred != group.node() && !is_drained(image, preferred);
             let is_close = is_other && close_follower(image, &group, preferred).is_some();
             is_close.then_some((known.id, epoch))
         });

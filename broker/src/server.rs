@@ -180,9 +180,12 @@ impl Server {
             tokio::spawn(preferred.run());
         }
         let registration = Arc::new(Registration::new(&identity, &config));
-        registration.register(&controllers).await?;
-        peers.registered(registration.epoch());
-        metadata.wait_for_broker(registration.epoch()).await;
+        let is_broker = config.roles.broker;
+        if is_broker {
+            registration.register(&controllers).await?;
+            peers.registered(registration.epoch());
+            metadata.wait_for_broker(registration.epoch()).await;
+        }
 
         let topics = Arc::new(Topics::new(
             groups.clone(),
@@ -200,27 +203,29 @@ impl Server {
             clock,
             memory.group_bytes,
         );
-        let reconciler = Reconciler {
-            metadata: metadata.clone(),
-            groups: groups.clone(),
-            topics: topics.clone(),
-            coordinators: coordinators.clone(),
-            replica: identity.replica_id(),
-        };
-        let (first, served) = oneshot::channel();
-        tokio::spawn(reconciler.run(first));
-        served.await.map_err(|_| StartError::Metadata)?;
-        let leaderships = Leaderships {
-            metadata: metadata.clone(),
-            controllers: controllers.clone(),
-            registration: registration.clone(),
-            groups: groups.clone(),
-            coordinators: coordinators.clone(),
-            reporting: Default::default(),
-        };
-        tokio::spawn(leaderships.run());
-        registration.ready(&controllers).await;
-        tokio::spawn(registration.clone().keep_alive(controllers.clone()));
+        if is_broker {
+            let reconciler = Reconciler {
+                metadata: metadata.clone(),
+                groups: groups.clone(),
+                topics: topics.clone(),
+                coordinators: coordinators.clone(),
+                replica: identity.replica_id(),
+            };
+            let (first, served) = oneshot::channel();
+            tokio::spawn(reconciler.run(first));
+            served.await.map_err(|_| StartError::Metadata)?;
+            let leaderships = Leaderships {
+                metadata: metadata.clone(),
+                controllers: controllers.clone(),
+                registration: registration.clone(),
+                groups: groups.clone(),
+                coordinators: coordinators.clone(),
+                reporting: Default::default(),
+            };
+            tokio::spawn(leaderships.run());
+            registration.ready(&controllers).await;
+            tokio::spawn(registration.clone().keep_alive(controllers.clone()));
+        }
 
         let (stopping, stopped) = watch::channel(false);
         let retention = Retention::new(store.clone(), topics.clone(), metadata.clone());
@@ -265,10 +270,12 @@ impl Server {
     pub async fn stop(self) {
         self.telemetry.set_ready(false);
         if is_clustered(&self.config) && self.config.lifecycle.controlled_shutdown {
-            self.registration.leave(&self.services.controllers).await;
+            if self.config.roles.broker {
+                self.registration.leave(&self.services.controllers).await;
+            }
             let config = self.services.metadata.config();
             let max_lag = Duration::from_millis(config.replication.lag_time_max_ms);
-            leaderships::hand_over(self.groups.all(), max_lag).await;
+            leaderships::hand_over(self.groups.all(), max_lag, &|_| true).await;
         }
         self.stopping.send_replace(true);
         self.store.stop_waiting();
@@ -290,12 +297,10 @@ impl Server {
     }
 }
 
-/// Whether there may be other nodes.
+/// Whether there may be other nodes: voters, or the brokers of a controller that is none.
 fn is_clustered(config: &ServerConfig) -> bool {
-    config
-        .quorum_voters
-        .iter()
-        .any(|voter| voter.id != config.node_id)
+    let mut voters = config.quorum_voters.iter();
+    !config.roles.broker || voters.any(|voter| voter.id != config.node_id)
 }
 
 fn introduction(folder: &Folder) -> IntroduceReply {
@@ -382,11 +387,6 @@ fn check_roles(config: &ServerConfig) -> Result<(), StartError> {
     let refuse = |what: &str| Err(StartError::NotBuilt(format!("{what} is not built yet")));
     if !config.roles.controller && config.quorum_voters.is_empty() {
         return refuse("finding the controllers by controller.quorum.bootstrap.servers alone");
-    }
-    if !config.roles.broker {
-        return refuse(
-            "a controller that is no broker: set process.roles=broker,controller, which",
-        );
     }
     match config.quorum_bootstrap_servers.len() > 1 && config.quorum_voters.is_empty() {
         true => refuse("finding other controllers by controller.quorum.bootstrap.servers alone"),

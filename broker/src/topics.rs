@@ -54,6 +54,17 @@ impl Replica {
         }
     }
 
+    /// Whether a follower's view of who leads fits the client's (-1: none).
+    pub fn follow(&self, image: &Image, client_epoch: i32) -> Result<(), Unavailable> {
+        let group = image.group(self.group.id).ok_or(Unavailable::NotLeader)?;
+        match client_epoch {
+            -1 => Ok(()),
+            e if e < group.leader_epoch => Err(Unavailable::FencedEpoch),
+            e if e > group.leader_epoch => Err(Unavailable::UnknownEpoch),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads committed batches from the disk, off the reactor.
     pub async fn read_cold(
         &self,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::Decision;
 use crate::alter_configs::{self, AlterConfigs};
+use crate::balance::{self, Replacement};
 use crate::bootstrap::{self, BootstrapError};
 use crate::brokers::{self, Heartbeat, HeartbeatReply, RegisterBroker, RegisterError, StaleBroker};
 use crate::create_partitions::{self, CreatePartitions};
@@ -189,6 +190,21 @@ impl<L: MetadataLog> Controller<L> {
             tracing::warn!(broker = id, "fenced a broker whose session ended");
         }
         Ok(fenced)
+    }
+
+    /// Begins moves away from brokers that are drained or gone, and to those that have fewer replicas. To be
+    /// called every second or so; answers the moves.
+    pub async fn balance(&self, now: Instant) -> Result<Vec<Replacement>, ControllerError> {
+        let decide = |image: &Image, server: &ServerConfig| {
+            let replication = &server.replication;
+            let after = replication.replace_after_ms.map(Duration::from_millis);
+            // Asked in any case, so that it is known since when who is gone.
+            let gone = self
+                .sessions()
+                .gone_for(after.unwrap_or(Duration::MAX), image, now);
+            balance::decide(image, &gone, replication.rebalance)
+        };
+        self.run_at(now, decide).await
     }
 
     pub async fn unregister_broker(

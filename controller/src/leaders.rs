@@ -128,6 +128,7 @@ fn moved(
             let record = records::Group {
                 group_id: group.id.0,
                 members: group.members.to_vec(),
+                by_hand: group.by_hand,
                 ..records::Group::default()
             };
             done.insert(group.id, MetadataRecord::Group(record));

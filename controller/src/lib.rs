@@ -6,7 +6,7 @@
 //! Only [`Controller`] appends records, to a [`MetadataLog`], one decision at a time.
 //!
 //! One file per operation: [`create_topics`], [`create_partitions`], [`delete_topics`],
-//! [`alter_configs`], [`elect_leaders`], [`reassignments`], [`producer_ids`], [`brokers`], [`leaders`], [`features`], [`bootstrap`].
+//! [`alter_configs`], [`elect_leaders`], [`reassignments`], [`balance`], [`producer_ids`], [`brokers`], [`leaders`], [`features`], [`bootstrap`].
 //! `placement.rs` chooses replication groups for new partitions, `topic_name.rs` knows what a topic
 //! may be called, `sessions.rs` which brokers are alive.
 //!
@@ -19,6 +19,7 @@ use ottla_proto::metadata::MetadataRecord;
 
 pub mod alter_configs;
 mod assignment;
+pub mod balance;
 pub mod bootstrap;
 pub mod brokers;
 mod controller;

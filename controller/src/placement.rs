@@ -3,7 +3,8 @@
 //! Per replication factor each live broker is the preferred leader of up to [`GROUPS_PER_BROKER`]
 //! groups, made when first needed. A topic's partitions go to the live brokers in turn, starting with
 //! those that lead the fewest, so that leaders spread over the cluster and over each topic. A group's
-//! other members follow its leader on a ring of all brokers on which racks alternate.
+//! other members follow its leader on a ring of all brokers on which racks alternate. Cordoned brokers
+//! are on no ring, and the groups that they are members of get no new partitions.
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use ottla_proto::ids::{GroupId, METADATA_GROUP, NodeId};
 use ottla_proto::limits::{GROUP_MEMBERS, GROUP_MEMBERSHIPS_PER_BROKER, GROUPS_PER_BROKER};
 use ottla_proto::metadata::{Image, MetadataRecord, records};
 use thiserror::Error;
+
+use crate::balance;
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PlacementError {
@@ -24,7 +27,7 @@ pub enum PlacementError {
     /// INVALID_REPLICATION_FACTOR
     #[error(
         "Replication factor {asked} rounds up to {needed}, because a majority needs an odd number \
-         of replicas, but only {registered} broker(s) are registered"
+         of replicas, but only {registered} broker(s) are registered and not cordoned"
     )]
     RoundedUp {
         asked: i16,
@@ -33,7 +36,7 @@ pub enum PlacementError {
     },
     /// INVALID_REPLICATION_FACTOR
     #[error(
-        "Replication factor {needed} cannot be reached: only {registered} broker(s) are registered"
+        "Replication factor {needed} cannot be reached: only {registered} broker(s) are registered and not cordoned"
     )]
     TooFewBrokers { needed: usize, registered: usize },
     /// INVALID_REPLICATION_FACTOR
@@ -80,6 +83,7 @@ pub struct Placer {
     /// Partitions of all groups that a broker is the preferred leader of.
     led: BTreeMap<NodeId, u32>,
     memberships: BTreeMap<NodeId, usize>,
+    cordoned: BTreeSet<NodeId>,
     /// What each registered broker's replicas are called.
     replicas: BTreeMap<NodeId, u64>,
     next_group_id: u32,
@@ -103,11 +107,16 @@ impl Placer {
                 *memberships.entry(*member).or_default() += 1;
             }
         }
+        let is_open = |id: &NodeId| !balance::is_cordoned(image, *id);
         let waiting = image.brokers().filter(|b| !b.is_active()).map(|b| b.id);
+        let waiting = waiting.filter(is_open);
+        let cordoned = image.brokers().map(|b| b.id);
+        let cordoned = cordoned.filter(|id| !is_open(id));
         let replicas = image.brokers().map(|b| (b.id, b.replica_id()));
         Self {
             ring: ring(image),
             waiting: waiting.collect(),
+            cordoned: cordoned.collect(),
             groups,
             led,
             memberships,
@@ -193,7 +202,10 @@ impl Placer {
         let at = match self.groups.iter().position(with_leader) {
             Some(at) => at,
             // A group that prefers another leader is better than none.
-            None => match (self.make(members.into()), self.groups.iter().position(same)) {
+            None => match (
+                self.make(members.into(), true),
+                self.groups.iter().position(same),
+            ) {
                 (Ok(at), _) | (Err(_), Some(at)) => at,
                 (Err(error), None) => return Err(error),
             },
@@ -219,6 +231,7 @@ impl Placer {
         let usable = |group: &Candidate| {
             group.members[0] == leader
                 && group.members.len() == members
+                && group.members.iter().all(|id| !self.cordoned.contains(id))
                 && self.live_members(&group.members) > members / 2
         };
         let mut own = (self.groups.iter().enumerate()).filter(|(_, group)| usable(group));
@@ -227,13 +240,13 @@ impl Placer {
         if own.nth(GROUPS_PER_BROKER - 1).is_some() {
             return Ok(emptiest.expect("a broker with groups has an emptiest one"));
         }
-        match (self.make(self.members(leader, members)), emptiest) {
+        match (self.make(self.members(leader, members), false), emptiest) {
             (Ok(at), _) | (Err(_), Some(at)) => Ok(at),
             (Err(error), None) => Err(error),
         }
     }
 
-    fn make(&mut self, members: Arc<[NodeId]>) -> Result<usize, PlacementError> {
+    fn make(&mut self, members: Arc<[NodeId]>, by_hand: bool) -> Result<usize, PlacementError> {
         let memberships = |id: &NodeId| self.memberships.get(id).copied().unwrap_or(0);
         let full = |id: &&NodeId| memberships(id) >= GROUP_MEMBERSHIPS_PER_BROKER;
         if let Some(id) = members.iter().find(full) {
@@ -248,7 +261,7 @@ impl Placer {
         self.new_groups.push(MetadataRecord::Group(records::Group {
             group_id: id.0,
             members: members.to_vec(),
-            removed: false,
+            by_hand,
             founders: members.iter().map(|id| self.replicas[id]).collect(),
             ..records::Group::default()
         }));
@@ -312,11 +325,12 @@ impl Placer {
     }
 }
 
-/// Live brokers: one of each rack in turn, in id order within a rack.
+/// Live brokers that are not cordoned: one of each rack in turn, in id order within a rack.
 fn ring(image: &Image) -> Vec<(NodeId, Option<String>)> {
     let mut racks: BTreeMap<_, u32> = BTreeMap::new();
     let mut ring = Vec::new();
-    for broker in image.brokers().filter(|broker| broker.is_active()) {
+    let is_open = |id| !balance::is_cordoned(image, id);
+    for broker in image.brokers().filter(|b| b.is_active() && is_open(b.id)) {
         let round = racks.entry(&broker.rack).or_default();
         *round += 1;
         ring.push((*round, &broker.rack, broker.id));

@@ -193,19 +193,8 @@ impl Moves<'_> {
         Ok(())
     }
 
-    /// A move among the same replicas, to another order, is no move.
     fn record(&mut self, group: &Group, members: &[NodeId], former: &[NodeId]) {
-        let leaving = group.replicas().chain(former.iter().copied());
-        let leaving: BTreeSet<_> = leaving.filter(|id| !members.contains(id)).collect();
-        let set = |ids: &[NodeId]| ids.iter().copied().collect::<BTreeSet<_>>();
-        let is_back = set(members) == set(former);
-        self.records.push(MetadataRecord::Group(records::Group {
-            group_id: group.id.0,
-            members: members.to_vec(),
-            former: if is_back { Vec::new() } else { former.to_vec() },
-            leaving: leaving.into_iter().collect(),
-            ..records::Group::default()
-        }));
+        self.records.push(record(group, members, former, true));
     }
 
     fn check_all_named(&self, group: &Group, wanted: &Wanted) -> Result<(), ReassignError> {
@@ -228,6 +217,27 @@ impl Moves<'_> {
         }
         Err(ReassignError::Shared(names.join(", ")))
     }
+}
+
+/// A move of the group to these members, which a person chose or not. A move among the same replicas, to another order, is none.
+pub(crate) fn record(
+    group: &Group,
+    members: &[NodeId],
+    former: &[NodeId],
+    by_hand: bool,
+) -> MetadataRecord {
+    let leaving = group.replicas().chain(former.iter().copied());
+    let leaving: BTreeSet<_> = leaving.filter(|id| !members.contains(id)).collect();
+    let set = |ids: &[NodeId]| ids.iter().copied().collect::<BTreeSet<_>>();
+    let is_back = set(members) == set(former);
+    MetadataRecord::Group(records::Group {
+        group_id: group.id.0,
+        members: members.to_vec(),
+        former: if is_back { Vec::new() } else { former.to_vec() },
+        leaving: leaving.into_iter().collect(),
+        by_hand,
+        ..records::Group::default()
+    })
 }
 
 /// A partition whose group moves.

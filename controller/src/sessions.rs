@@ -1,6 +1,6 @@
 //! Which brokers are alive: when each was last heard of. Not replicated: a controller that takes over
 //! gives every unfenced broker a fresh session.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use ottla_proto::ids::NodeId;
@@ -12,6 +12,8 @@ pub struct Sessions {
     leader_epoch: Option<i32>,
     /// Broker epoch and time of the last sign of life. Entries are of registered brokers only.
     last: BTreeMap<NodeId, (i64, Instant)>,
+    /// Since when this controller has known that a broker is gone.
+    gone: BTreeMap<NodeId, Instant>,
 }
 
 impl Sessions {
@@ -21,6 +23,7 @@ impl Sessions {
             timeout,
             leader_epoch: None,
             last: BTreeMap::new(),
+            gone: BTreeMap::new(),
         }
     }
 
@@ -30,6 +33,7 @@ impl Sessions {
             self.leader_epoch = Some(leader_epoch);
             let unfenced = image.brokers().filter(|broker| !broker.fenced);
             self.last = unfenced.map(|b| (b.id, (b.epoch, now))).collect();
+            self.gone.clear();
         }
     }
 
@@ -40,6 +44,19 @@ impl Sessions {
 
     pub fn remove(&mut self, id: NodeId) {
         self.last.remove(&id);
+    }
+
+    /// Brokers that have been fenced and without a session for so long.
+    pub fn gone_for(&mut self, after: Duration, image: &Image, now: Instant) -> BTreeSet<NodeId> {
+        let before = std::mem::take(&mut self.gone);
+        let gone = image
+            .brokers()
+            .filter(|b| b.fenced && !self.is_alive(b.id, b.epoch, now));
+        let since = |id: NodeId| before.get(&id).copied().unwrap_or(now);
+        self.gone = gone.map(|b| (b.id, since(b.id))).collect();
+        let long = |since: &Instant| now.saturating_duration_since(*since) >= after;
+        let gone = self.gone.iter().filter(|(_, since)| long(since));
+        gone.map(|(id, _)| *id).collect()
     }
 
     pub fn is_alive(&self, id: NodeId, epoch: i64, now: Instant) -> bool {
@@ -70,6 +87,31 @@ mod tests {
         assert!(sessions.is_alive(1, 5, after(150)));
         sessions.remove(1);
         assert!(!sessions.is_alive(1, 5, after(150)));
+    }
+
+    #[test]
+    fn who_is_gone_for_long() {
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        let mut cluster = ClusterImage::with_brokers(2);
+        let mut sessions = Sessions::new(Duration::from_millis(100));
+        sessions.activate(1, &cluster.image(), start);
+        let long = Duration::from_millis(1000);
+        let none = BTreeSet::new();
+        assert_eq!(sessions.gone_for(long, &cluster.image(), after(500)), none);
+        cluster.fence(2);
+        let image = cluster.image();
+        assert_eq!(sessions.gone_for(long, &image, after(600)), none);
+        assert_eq!(sessions.gone_for(long, &image, after(1599)), none);
+        assert_eq!(sessions.gone_for(long, &image, after(1600)), [2].into());
+        // A new controller does not know since when.
+        sessions.activate(2, &image, after(2000));
+        assert_eq!(sessions.gone_for(long, &image, after(2000)), none);
+        // Who comes back is not gone, fenced as it still is.
+        let epoch = image.broker(2).unwrap().epoch;
+        sessions.touch(2, epoch, after(3000));
+        assert_eq!(sessions.gone_for(long, &image, after(3010)), none);
+        assert_eq!(sessions.gone_for(long, &image, after(3200)), none);
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! The command line.
 
+mod compare;
+mod failover;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
+pub use self::compare::{CompareArgs, Compared};
+pub use self::failover::{FailoverArgs, FailoverShapeArgs, failover_plan};
 use crate::batch::STAMP_BYTES;
 use crate::error::{LoadError, Result};
 use crate::procstat::cores;
@@ -39,6 +44,8 @@ pub enum Scenario {
     Churn(ChurnArgs),
     /// Millions of offset commits, then kill -9: how long until every group can be read again
     Commits(crate::scenario::commits::CommitsArgs),
+    /// Writers to every partition while a broker ends: the longest silence of any partition
+    Failover(FailoverArgs),
     /// Time from the start of a broker's process to its first answer
     Start(StartArgs),
     /// Real Kafka and Ottla in turn, each on a fresh data folder; medians and ratios
@@ -98,8 +105,9 @@ pub struct WriteArgs {
     pub topic: String,
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub partitions: u32,
-    #[arg(long, default_value_t = 1)]
-    pub replication_factor: i16,
+    /// [default: 1, in `compare` 3 or as many as there are brokers]
+    #[arg(long)]
+    pub replication_factor: Option<i16>,
     /// all, 1 or 0
     #[arg(long, default_value = "all", value_parser = parse_acks)]
     pub acks: i16,
@@ -174,7 +182,7 @@ pub fn produce_plan(target: Target, write: &WriteArgs, shape: &ShapeArgs) -> Res
         target,
         topic: write.topic.clone(),
         partitions: write.partitions,
-        replication_factor: write.replication_factor,
+        replication_factor: write.replication_factor.unwrap_or(1),
         record_bytes: shape.record_bytes,
         batch_bytes: shape.batch_bytes,
         batches_per_request: shape.batches_per_request,
@@ -308,7 +316,7 @@ impl LatencyArgs {
             target: self.target.target(),
             topic: self.write.topic.clone(),
             partitions: self.write.partitions,
-            replication_factor: self.write.replication_factor,
+            replication_factor: self.write.replication_factor.unwrap_or(1),
             record_bytes: self.record_bytes,
             acks: self.write.acks,
             writers: self.writers,
@@ -395,66 +403,6 @@ impl StartArgs {
             timeout: Duration::from_secs_f64(self.timeout_seconds),
         })
     }
-}
-
-/// What `compare` measures of each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Compared {
-    Produce,
-    Latency,
-    ManyPartitions,
-}
-
-impl Compared {
-    pub fn name(self) -> &'static str {
-        match self {
-            Compared::Produce => "produce",
-            Compared::Latency => "latency",
-            Compared::ManyPartitions => "many-partitions",
-        }
-    }
-}
-
-#[derive(Args)]
-pub struct CompareArgs {
-    #[arg(long, value_enum, default_value = "produce")]
-    pub scenario: Compared,
-    /// The `ottla` binary; without it only Kafka is measured
-    #[arg(long, value_name = "PATH")]
-    pub ottla_bin: Option<PathBuf>,
-    /// How often each is measured
-    #[arg(long, default_value_t = 3)]
-    pub runs: usize,
-    /// Records sent to each broker before it is measured (a fresh JVM is slow)
-    #[arg(long, default_value_t = 2_000_000)]
-    pub warm_records: u64,
-    /// Kafka's heap
-    #[arg(long, default_value = "1G")]
-    pub kafka_heap: String,
-    /// The Java that runs Kafka, 17 or newer
-    #[arg(long, default_value = "java", value_name = "PATH")]
-    pub java: String,
-    /// A line of Kafka's server.properties, such as log.flush.interval.messages=1; repeatable
-    #[arg(long = "kafka-property", value_name = "KEY=VALUE")]
-    pub kafka_properties: Vec<String>,
-    /// A line of Ottla's server.properties; repeatable
-    #[arg(long = "ottla-property", value_name = "KEY=VALUE")]
-    pub ottla_properties: Vec<String>,
-    /// Where data folders are made and removed [default: in the cache folder]
-    #[arg(long, value_name = "DIR")]
-    pub work_dir: Option<PathBuf>,
-    /// Writers of the latency scenario
-    #[arg(long, default_value_t = 1)]
-    pub writers: usize,
-    /// Partitions of the many-partitions scenario
-    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub many_partitions: u32,
-    #[command(flatten)]
-    pub write: WriteArgs,
-    #[command(flatten)]
-    pub shape: ShapeArgs,
-    #[command(flatten)]
-    pub output: OutputArgs,
 }
 
 /// MB/s, or none for as fast as possible.

@@ -20,7 +20,7 @@ use args::{Cli, OutputArgs, Scenario};
 use clap::Parser;
 use error::{LoadError, Result};
 use report::Report;
-use scenario::{Interrupt, churn, commits, consume, many_partitions, produce, start};
+use scenario::{Interrupt, churn, commits, consume, failover, many_partitions, produce, start};
 
 /// Exit codes: 1 the run failed, 2 the options are wrong (clap's too), 3 it did not verify.
 fn main() -> ExitCode {
@@ -59,6 +59,7 @@ fn output_of(scenario: &Scenario) -> &OutputArgs {
         Scenario::Latency(args) => &args.target.output,
         Scenario::Churn(args) => &args.target.output,
         Scenario::Commits(args) => &args.output,
+        Scenario::Failover(args) => &args.target.output,
         Scenario::Start(args) => &args.output,
         Scenario::Compare(args) => &args.output,
     }
@@ -97,6 +98,12 @@ async fn run(scenario: Scenario) -> Result<Report> {
         Scenario::Commits(args) => {
             let result = commits::run(&args, &interrupt).await?;
             Ok(commits::report(&args, &result))
+        }
+        Scenario::Failover(args) => {
+            let plan = args.plan()?;
+            let fault = async |leader: &str| args.fault(leader);
+            let result = failover::run(&plan, &interrupt, fault).await?;
+            Ok(failover::report(&plan, &result))
         }
         Scenario::Start(args) => {
             let plan = args.plan()?;

@@ -56,6 +56,12 @@ pub const PARTITIONS_PER_CLUSTER: usize = 200_000;
 /// Replication groups that the controller makes per replication factor and broker, for that broker
 /// to lead. One writer serves all groups of a broker, so more of them were no faster.
 pub const GROUPS_PER_BROKER: usize = 1;
+/// How long `ottla broker` waits for an answer, how large that may be, and how often it looks again.
+pub const ADMIN_CALL_WAIT_MS: u64 = 30_000;
+pub const ADMIN_ANSWER_BYTES: usize = 256 << 20;
+pub const ADMIN_LOOK_MS: u64 = 500;
+/// Groups that move at a time where the controller moves them by itself.
+pub const GROUP_MOVES: usize = 4;
 /// Replication groups that a broker may be a member of; each costs about 1.3 MB and 8 tasks.
 pub const GROUP_MEMBERSHIPS_PER_BROKER: usize = 64;
 /// Members of the largest replication group.

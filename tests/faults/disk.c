@@ -4,7 +4,7 @@
  * control file OTTLA_DISK_CONTROL says, a struct that both processes map:
  *
  * - fails syncs and writes of chosen kinds of files with a chosen errno;
- * - delays syncs;
+ * - delays syncs, or answers them and does nothing;
  * - lets files grow up to a quota, and answers statvfs accordingly;
  * - loses power: undoes every write, truncation, creation, rename and unlink that was not synced, and
  *   ends the process. Data counts as synced by fsync or fdatasync of its file, a name by fsync of its
@@ -49,6 +49,7 @@ struct control {
   volatile uint64_t used_bytes;
   volatile uint32_t failed_syncs; /* counted here */
   volatile uint32_t failed_writes;
+  volatile uint32_t forget_syncs; /* syncs are answered, and do nothing */
 };
 
 /* A write or truncation that is not synced: what was there before. */
@@ -440,7 +441,9 @@ static int sync_file(int fd, int number) {
       return syscall(number, fd);
     }
     result = 0;
-    if (kind == FOLDER) {
+    if (control->forget_syncs) {
+      /* what a loss of power undoes stays as it is */
+    } else if (kind == FOLDER) {
       char link[64], folder[PATH_MAX];
       snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
       ssize_t n = readlink(link, folder, sizeof folder - 1);

@@ -71,6 +71,8 @@ pub struct Broker {
     environment: Vec<(String, String)>,
     /// Where the data lies, if not in the folder.
     data: Option<PathBuf>,
+    /// The network namespace that it runs in, if not the test's.
+    namespace: Option<String>,
     child: Option<Child>,
 }
 
@@ -108,6 +110,7 @@ impl Broker {
             overrides,
             environment: Vec::new(),
             data: None,
+            namespace: None,
             child: None,
         }
     }
@@ -121,6 +124,11 @@ impl Broker {
     /// Keeps the data elsewhere: on a disk made for the test.
     pub fn set_data(&mut self, folder: PathBuf) {
         self.data = Some(folder);
+    }
+
+    /// Runs in a network namespace, and ends with this process however that ends.
+    pub fn set_namespace(&mut self, name: String) {
+        self.namespace = Some(name);
     }
 
     /// One more setting for the next start; the last of a key counts.
@@ -147,7 +155,7 @@ impl Broker {
             .append(true)
             .open(self.log_path())
             .expect("the log file opens");
-        let mut command = Command::new(binary());
+        let mut command = self.command();
         command
             .arg("server")
             .env_remove("KAFKA_OPTS")
@@ -167,6 +175,19 @@ impl Broker {
             .stderr(errors)
             .spawn();
         self.child = Some(spawned.unwrap_or_else(|e| panic!("{}: {e}", binary().display())));
+    }
+
+    /// The process will be the broker itself, wherever it runs.
+    fn command(&self) -> Command {
+        let Some(namespace) = &self.namespace else {
+            return Command::new(binary());
+        };
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net=/run/netns/{namespace}"))
+            .args(["setpriv", "--pdeathsig", "KILL"])
+            .arg(binary());
+        command
     }
 
     /// Waits until the broker answers ApiVersions.
@@ -261,8 +282,12 @@ impl Broker {
 
     /// SIGTERM, and nothing else.
     pub fn signal_terminate(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.pid() as i32);
-        kill(pid, Signal::SIGTERM).expect("our own child takes signals");
+        kill(pid, signal).expect("our own child takes signals");
     }
 
     /// Waits for the end after SIGTERM: by itself, in bounded time, with exit status 0.
@@ -285,6 +310,22 @@ impl Broker {
             "SIGTERM ended the broker with {status}:\n{}",
             self.log_tail()
         );
+    }
+
+    /// SIGSTOP: the process holds still, its connections stay open.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT: it goes on, and does not know that time has passed.
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Another disk: the data is gone. The process has ended.
+    pub fn wipe(&self) {
+        assert!(self.child.is_none(), "the broker runs");
+        std::fs::remove_dir_all(self.data()).expect("a broker's data can be removed");
     }
 
     pub fn is_running(&mut self) -> bool {

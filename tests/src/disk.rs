@@ -37,7 +37,8 @@ mod field {
     pub const USED_BYTES: u64 = 48;
     pub const FAILED_SYNCS: u64 = 56;
     pub const FAILED_WRITES: u64 = 60;
-    pub const BYTES: u64 = 64;
+    pub const FORGET_SYNCS: u64 = 64;
+    pub const BYTES: u64 = 72;
 }
 
 /// Faults for the files below one folder.
@@ -137,6 +138,11 @@ impl Disk {
         self.put(field::CAN_LOSE, 1);
     }
 
+    /// From now on syncs are answered and do nothing: a loss of power undoes what they were for.
+    pub fn forget_syncs(&self) {
+        self.put(field::FORGET_SYNCS, 1);
+    }
+
     /// Undoes all that is not synced and ends the process with [`POWER_LOST`]. Of each file's newest
     /// unsynced write `torn` bytes stay.
     pub fn lose_power(&self, torn: u32) {
@@ -167,7 +173,7 @@ impl Drop for Disk {
 }
 
 /// Compiles a C source of `tests/faults/`, once per process.
-fn compiled(source: &str, output: &str, flags: &[&str]) -> PathBuf {
+pub(crate) fn compiled(source: &str, output: &str, flags: &[&str]) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("ottla-faults-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder for what is compiled");
     let output = folder.join(output);

@@ -56,7 +56,8 @@ pub enum Event {
         offset: i64,
         error: String,
     },
-    /// A partition was read from its start to its end while nobody wrote.
+    /// A partition was read from its start to its end while nobody wrote. The reader is the number of the
+    /// node that served it, 0 for whichever led it.
     Complete(Read),
     /// A committed offset was sent; whether it counts is unknown until it is acknowledged.
     CommitSent {
@@ -85,6 +86,7 @@ pub struct Read {
     pub reader: u32,
     pub partition: i32,
     pub asked_at: Nanos,
+    pub answered_at: Nanos,
     pub fetch_offset: i64,
     pub high_watermark: i64,
     pub records: Vec<Seen>,
@@ -129,6 +131,11 @@ impl Recorder {
             .expect("no holder panics")
             .events
             .push(event);
+    }
+
+    /// Shows the history so far, which goes on: it may be judged again.
+    pub fn look<T>(&self, judge: impl FnOnce(&History) -> T) -> T {
+        judge(&self.history.lock().expect("no holder panics"))
     }
 
     /// The history so far; a new one begins.

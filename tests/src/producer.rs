@@ -2,7 +2,6 @@
 //! lost connection or a retriable error the same batches again, in order, with the same sequences.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,6 +11,7 @@ use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use crate::batch::{Batch, Record, now_ms};
 use crate::client::{ClientError, Connection, PRODUCE, code, produce_request};
 use crate::history::{Event, Id, Recorder, Sent, value};
+use crate::places::Places;
 
 /// What a broker promises to remember, and so what a producer may have in flight.
 pub const IN_FLIGHT: usize = 5;
@@ -60,7 +60,7 @@ pub struct Acknowledged {
 
 pub struct Producer {
     name: u32,
-    address: SocketAddr,
+    places: Places,
     topic: String,
     recorder: Recorder,
     connection: Option<Connection>,
@@ -81,7 +81,7 @@ pub struct Broken;
 impl Producer {
     pub fn new(
         name: u32,
-        address: SocketAddr,
+        places: impl Into<Places>,
         topic: &str,
         partitions: i32,
         recorder: Recorder,
@@ -89,7 +89,7 @@ impl Producer {
         let partitions = partitions as usize;
         Producer {
             name,
-            address,
+            places: places.into(),
             topic: topic.to_owned(),
             recorder,
             connection: None,
@@ -102,14 +102,14 @@ impl Producer {
     }
 
     /// Sends one batch, of a record per size. Returns batches that this settled: with five in flight
-    /// it waits for one.
+    /// it waits for one. In a cluster a producer keeps to one partition, whose leader it is connected to.
     pub async fn send(&mut self, partition: i32, value_sizes: &[usize]) -> Result<u64, Broken> {
         let mut settled = 0;
         while self.window.len() >= IN_FLIGHT {
             settled += self.settle().await?;
         }
         if self.connection.is_none() {
-            self.connect().await?;
+            self.connect(partition).await?;
         }
         let pending = self.build(partition, value_sizes);
         self.recorder.add(Event::Send {
@@ -174,7 +174,7 @@ impl Producer {
                 return self.give_up(0, format!("nothing was acknowledged for {GIVE_UP:?}"));
             }
             if self.connection.is_none() {
-                self.connect().await?;
+                self.connect(self.window[0].batch.partition).await?;
             }
             self.transmit().await;
             let Some(index) = self
@@ -193,10 +193,10 @@ impl Producer {
     }
 
     /// Opens a connection, however long the broker is away (within `GIVE_UP`).
-    async fn connect(&mut self) -> Result<(), Broken> {
+    async fn connect(&mut self, partition: i32) -> Result<(), Broken> {
         let began = Instant::now();
         loop {
-            let error = match self.try_connect().await {
+            let error = match self.try_connect(partition).await {
                 Ok(connection) => {
                     self.connection = Some(connection);
                     return Ok(());
@@ -214,8 +214,8 @@ impl Producer {
         }
     }
 
-    async fn try_connect(&mut self) -> Result<Connection, ClientError> {
-        let mut connection = Connection::open(self.address).await?;
+    async fn try_connect(&mut self, partition: i32) -> Result<Connection, ClientError> {
+        let mut connection = self.places.leader(&self.topic, partition).await?;
         connection.api_versions().await?;
         if self.identity.is_none() {
             self.identity = Some(connection.init_producer_id().await?);
@@ -322,6 +322,9 @@ impl Producer {
             code::OUT_OF_ORDER_SEQUENCE_NUMBER if self.waits_for_earlier(index) => Ok(0),
             retriable if code::is_retriable(retriable) => {
                 self.trouble.retries += 1;
+                if self.places.is_cluster() && code::is_misdirected(retriable) {
+                    self.disconnect(); // the next settle looks for the leader
+                }
                 tokio::time::sleep(BACKOFF).await;
                 Ok(0)
             }

@@ -1,7 +1,7 @@
 //! Readers: one that follows partitions and commits how far it came, and one that reads a partition
 //! from its start to its end.
 
-use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::FetchRequest;
@@ -11,25 +11,29 @@ use tokio::sync::watch;
 use crate::batch::read_all;
 use crate::client::{ClientError, Connection, FETCH, FetchAsk, code, fetch_request};
 use crate::history::{Event, Nanos, Read, Recorder, Seen, name_of};
+use crate::places::{Places, passes};
 
 const GIVE_UP: Duration = Duration::from_secs(60);
+/// ListOffsets' names for a log's start and its high watermark.
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
 const BACKOFF: Duration = Duration::from_millis(5);
 /// Long polls are cut to this, so that a reader notices the end of a test.
 const MAX_WAIT_MS: i32 = 50;
 /// Reads between two commits.
 const READS_PER_COMMIT: u64 = 3;
 
-/// Follows every partition of a topic.
+/// Follows partitions of a topic, in a cluster one.
 pub struct Follower {
     pub name: u32,
-    pub address: SocketAddr,
+    pub places: Places,
     pub topic: String,
-    pub partitions: i32,
+    pub partitions: Range<i32>,
     pub recorder: Recorder,
 }
 
 impl Follower {
-    fn group(&self) -> String {
+    pub fn group(&self) -> String {
         format!("{}-readers-{}", self.topic, self.name)
     }
 
@@ -58,16 +62,18 @@ impl Follower {
         stop: &watch::Receiver<bool>,
         failing: &mut Option<Instant>,
     ) -> Result<(), ClientError> {
-        let mut connection = Connection::open(self.address).await?;
-        let mut positions = self.committed(&mut connection).await?;
+        let mut coordinator = self.places.coordinator(&self.group()).await?;
+        let mut positions = self.committed(&mut coordinator).await?;
+        let first = self.partitions.start;
+        let mut leader = self.places.leader(&self.topic, first).await?;
         let mut committed = positions.clone();
         let mut reads = 0;
         while !*stop.borrow() {
-            self.poll(&mut connection, &mut positions).await?;
+            self.poll(&mut leader, &mut positions).await?;
             *failing = None;
             reads += 1;
             if reads % READS_PER_COMMIT == 0 {
-                self.commit(&mut connection, &positions, &mut committed)
+                self.commit(&mut coordinator, &positions, &mut committed)
                     .await?;
             }
         }
@@ -79,7 +85,7 @@ impl Follower {
         let group = self.group();
         connection.find_coordinator(&group).await?;
         let mut positions = Vec::new();
-        for partition in 0..self.partitions {
+        for partition in self.partitions.clone() {
             let asked_at = self.recorder.now();
             let offset = connection.committed(&group, &self.topic, partition).await?;
             self.recorder.add(Event::CommitRead {
@@ -100,7 +106,7 @@ impl Follower {
     ) -> Result<(), ClientError> {
         let asks: Vec<FetchAsk<'_>> = positions
             .iter()
-            .zip(0..)
+            .zip(self.partitions.clone())
             .map(|(offset, partition)| FetchAsk {
                 max_wait_ms: MAX_WAIT_MS,
                 min_bytes: 1,
@@ -111,12 +117,17 @@ impl Follower {
         let answer = connection
             .call::<FetchRequest>(FETCH, &fetch_request(&asks))
             .await?;
+        let answered_at = self.recorder.now();
         for data in answer
             .responses
             .into_iter()
             .flat_map(|topic| topic.partitions)
         {
-            let Some(position) = positions.get_mut(data.partition_index as usize) else {
+            let at = data.partition_index - self.partitions.start;
+            let position = usize::try_from(at)
+                .ok()
+                .and_then(|at| positions.get_mut(at));
+            let Some(position) = position else {
                 self.failed(
                     data.partition_index,
                     -1,
@@ -126,13 +137,20 @@ impl Follower {
             };
             match data.error_code {
                 0 => {}
+                moved if self.places.is_cluster() && code::is_misdirected(moved) => {
+                    return Err(ClientError::Kafka {
+                        what: "Fetch",
+                        code: moved,
+                    });
+                }
                 retriable if code::is_retriable(retriable) => continue,
                 other => {
                     self.failed(data.partition_index, *position, &format!("error {other}"));
                     continue;
                 }
             }
-            let read = decode(self.name, data, asked_at, *position)?;
+            let when = (asked_at, answered_at);
+            let read = decode(self.name, data, when, *position)?;
             *position += read.records.len() as i64;
             self.recorder.add(Event::Read(read));
         }
@@ -146,7 +164,9 @@ impl Follower {
         committed: &mut [i64],
     ) -> Result<(), ClientError> {
         let group = self.group();
-        for (partition, (offset, before)) in (0..).zip(positions.iter().zip(committed)) {
+        for (partition, (offset, before)) in
+            (self.partitions.start..).zip(positions.iter().zip(committed))
+        {
             if *offset <= *before {
                 continue;
             }
@@ -183,19 +203,11 @@ impl Follower {
     }
 }
 
-/// Whether a client would come back after this.
-fn passes(error: &ClientError) -> bool {
-    match error {
-        ClientError::Kafka { code, .. } => code::is_retriable(*code),
-        other => other.is_disconnect(),
-    }
-}
-
 /// What a fetch showed, without the records before the offset asked for: a batch comes whole.
 fn decode(
     reader: u32,
     data: PartitionData,
-    asked_at: Nanos,
+    (asked_at, answered_at): (Nanos, Nanos),
     fetch_offset: i64,
 ) -> Result<Read, ClientError> {
     let partition = data.partition_index;
@@ -218,26 +230,46 @@ fn decode(
         reader,
         partition,
         asked_at,
+        answered_at,
         fetch_offset,
         high_watermark,
         records: records.collect(),
     })
 }
 
-/// Reads a partition from its first offset to its high watermark, while nobody writes.
+async fn offset_at(
+    connection: &mut Connection,
+    topic: &str,
+    partition: i32,
+    place: i64,
+) -> Result<i64, ClientError> {
+    let answer = connection.list_offset(topic, partition, place).await?;
+    match answer.error_code {
+        0 => Ok(answer.offset),
+        code => Err(ClientError::Kafka {
+            what: "ListOffsets",
+            code,
+        }),
+    }
+}
+
+/// Reads a partition from its first offset to its high watermark, while nobody writes. `node` serves it; 0:
+/// whichever node that is.
 pub async fn read_complete(
     connection: &mut Connection,
+    node: u32,
     topic: &str,
     partition: i32,
     recorder: &Recorder,
 ) -> Result<(), ClientError> {
     let asked_at = recorder.now();
-    let start = connection.list_offset(topic, partition, -2).await?.offset;
-    let end = connection.list_offset(topic, partition, -1).await?.offset;
+    let start = offset_at(connection, topic, partition, EARLIEST).await?;
+    let end = offset_at(connection, topic, partition, LATEST).await?;
     let mut all = Read {
-        reader: 0,
+        reader: node,
         partition,
         asked_at,
+        answered_at: asked_at,
         fetch_offset: start,
         high_watermark: end,
         records: vec![],
@@ -253,7 +285,7 @@ pub async fn read_complete(
                 code: data.error_code,
             });
         }
-        let read = decode(0, data, asked_at, offset)?;
+        let read = decode(node, data, (asked_at, asked_at), offset)?;
         if read.records.is_empty() {
             let error = format!("no record at {offset}, below the end at {end}");
             return Err(ClientError::Codec {
@@ -264,6 +296,7 @@ pub async fn read_complete(
         offset += read.records.len() as i64;
         all.records.extend(read.records);
     }
+    all.answered_at = recorder.now();
     recorder.add(Event::Complete(all));
     Ok(())
 }

@@ -59,6 +59,8 @@ pub struct Report {
     pub wake_ms: Option<i64>,
     /// Whether what `pre_commit` has to say should not wait for the next interval.
     pub commit: bool,
+    /// Records of which the output was there already, from before a crash.
+    pub duplicates: u64,
 }
 
 /// A topic-partition as it is opened.

@@ -217,6 +217,14 @@ fn beyond_checkpoint(id: GroupId, store: &dyn Store) -> Result<Vec<Op>, StoreErr
 
 /// Deletes everything of a group: its rows, and all of its partitions.
 pub(crate) fn wipe(id: GroupId, store: &dyn Store) -> Result<Vec<Op>, StoreError> {
+    let mut ops = leave(id, store)?;
+    let key = StateKey::group(Tag::Vote, id);
+    ops.push(Op::DeleteState { key });
+    Ok(ops)
+}
+
+/// Deletes everything of a group but its vote.
+pub(crate) fn leave(id: GroupId, store: &dyn Store) -> Result<Vec<Op>, StoreError> {
     let mut partitions = appended(id, 0, store)?;
     let mut ops = Vec::new();
     for tag in [Tag::Partition, Tag::Staged, Tag::Cleaner] {
@@ -241,7 +249,6 @@ pub(crate) fn wipe(id: GroupId, store: &dyn Store) -> Result<Vec<Op>, StoreError
         to: u64::MAX,
     });
     let tags = [
-        Tag::Vote,
         Tag::Checkpoint,
         Tag::Purged,
         Tag::Mended,

@@ -56,7 +56,7 @@ pub struct Group {
     pub(crate) requests: mpsc::UnboundedSender<Request>,
     pub(crate) peers: Arc<Peers>,
     pub(crate) tuning: Tuning,
-    pub(crate) lease: Lease,
+    pub(crate) lease: Arc<Lease>,
     /// Until then this replica votes for nobody: it may have promised so before it started again.
     pub(crate) votes_from: Instant,
     /// Who follows, and how closely; kept while this replica leads.

@@ -167,6 +167,11 @@ impl Groups {
         }
     }
 
+    /// Whether other nodes may have replicas of these groups.
+    pub fn is_clustered(&self) -> bool {
+        self.clustered
+    }
+
     /// `producer.id.expiration.ms` for entries built from now on.
     pub fn set_producer_expiration_ms(&self, expiration_ms: i64) {
         self.producer_expiration_ms
@@ -245,8 +250,10 @@ impl Groups {
         let log = Arc::new(opened);
         let config = self.config(id).map_err(|e| fail(e.to_string()))?;
         let (storage, machine) = (LogStorage(log.clone()), StateMachine(log.clone()));
+        let lease = Arc::new(Lease::new(replica, self.tuning.lease));
         let network = Network {
             log: log.clone(),
+            lease: lease.clone(),
             replica,
             peers: self.peers.clone(),
         };
@@ -258,7 +265,7 @@ impl Groups {
             .is_initialized()
             .await
             .map_err(|e| fail(e.to_string()))?;
-        let group = self.run(id, replica, log, raft.clone(), known);
+        let group = self.run(id, lease, log, raft.clone(), known);
         if !known && members.contains(&replica) {
             let nodes: BTreeMap<_, _> = members.iter().map(|m| (*m, EmptyNode {})).collect();
             let began = raft.initialize(nodes).await;
@@ -277,7 +284,7 @@ impl Groups {
     fn run(
         &self,
         id: GroupId,
-        replica: u64,
+        lease: Arc<Lease>,
         log: Arc<GroupLog>,
         raft: Raft,
         known: bool,
@@ -295,13 +302,13 @@ impl Groups {
         tokio::spawn(proposer);
         let group = Arc::new(Group {
             id,
-            replica,
+            replica: lease.replica,
             log,
             raft,
             requests,
             peers: self.peers.clone(),
             tuning: self.tuning,
-            lease: Lease::new(self.tuning.lease),
+            lease,
             votes_from: match known {
                 true => Instant::now() + self.tuning.lease,
                 false => Instant::now(),
@@ -349,7 +356,7 @@ impl Groups {
         let store = self.store.clone();
         off_reactor(move || {
             let has = |tag| Ok(store.state(StateKey::group(tag, id))?.is_some());
-            Ok(has(Tag::Vote)? || has(Tag::Checkpoint)? || store.last_raft_row(id)?.is_some())
+            Ok(has(Tag::Replica)? || has(Tag::Checkpoint)? || store.last_raft_row(id)?.is_some())
         })
         .await
     }
@@ -368,11 +375,11 @@ impl Groups {
     }
 
     /// Stops a group that this node is no member of any more, and deletes its rows and all of its
-    /// partitions' data.
+    /// partitions' data. Its vote stays: if it comes back, an old leader must not find it without memory.
     pub async fn remove(&self, id: GroupId) -> Result<(), StoreError> {
         self.stop(id).await;
         let store = self.store.clone();
-        off_reactor(move || store.write(cut::wipe(id, &*store)?)).await
+        off_reactor(move || store.write(cut::leave(id, &*store)?)).await
     }
 
     /// Stops every group after a last checkpoint, so that the next start replays nothing.

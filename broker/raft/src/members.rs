@@ -132,6 +132,12 @@ impl Group {
         metrics.borrow_watched().current_leader
     }
 
+    /// The replica that leads, unless its process is known to be gone: then another one soon will.
+    pub fn present_leader(&self) -> Option<u64> {
+        let is_there = |id: &u64| self.peers.presence(node_of(*id)) != Presence::Gone;
+        self.leader().filter(is_there)
+    }
+
     /// Every member's progress. Empty on a replica that does not lead.
     pub fn progress(&self) -> Vec<MemberProgress> {
         let (voters, learners) = self.members();
@@ -388,6 +394,7 @@ impl Group {
         if !self.members().0.contains(&to) {
             return Err(MembershipError::NotMember(to));
         }
+        self.lease.hand_over(self.role().1);
         let asked = self.raft.trigger().transfer_leader(to).await;
         asked.map_err(|e| MembershipError::Stopped(e.to_string()))?;
         let mut metrics = self.raft.server_metrics();

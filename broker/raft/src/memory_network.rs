@@ -42,6 +42,8 @@ struct State {
     lives: HashMap<NodeId, watch::Sender<bool>>,
     /// (from, to): nothing gets through.
     cuts: HashSet<(NodeId, NodeId)>,
+    /// (from, to): what a frame takes, whatever the faults say.
+    delays: HashMap<(NodeId, NodeId), Duration>,
 }
 
 impl State {
@@ -66,6 +68,7 @@ impl MemoryNetwork {
             nodes: HashMap::new(),
             lives: HashMap::new(),
             cuts: HashSet::new(),
+            delays: HashMap::new(),
         })))
     }
 
@@ -106,6 +109,11 @@ impl MemoryNetwork {
         self.state().cuts.insert((from, to));
     }
 
+    /// From now on a frame takes this long from `from` to `to`.
+    pub fn delay(&self, from: NodeId, to: NodeId, takes: Duration) {
+        self.state().delays.insert((from, to), takes);
+    }
+
     /// Nothing gets to or from `node`.
     pub fn isolate(&self, node: NodeId, others: impl IntoIterator<Item = NodeId>) {
         for other in others {
@@ -115,7 +123,9 @@ impl MemoryNetwork {
     }
 
     pub fn heal(&self) {
-        self.state().cuts.clear();
+        let mut state = self.state();
+        state.cuts.clear();
+        state.delays.clear();
     }
 
     fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
@@ -212,6 +222,8 @@ impl Relay {
             .saturating_sub(faults.min_delay)
             .as_micros() as u64;
         let delay = faults.min_delay + Duration::from_micros(state.draw(spread + 1));
+        let set = state.delays.get(&(self.from, self.to));
+        let delay = set.copied().unwrap_or(delay);
         let control = self.channel == Channel::Control;
         if state.draw(1000) < faults.break_per_mille {
             return None;

@@ -8,27 +8,28 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
-use openraft::EmptyNode;
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::type_config::alias::{SnapshotOf, VoteOf};
+use openraft::{EmptyNode, Instant as _};
 use ottla_proto::limits::{HEARTBEAT_MS, PEER_IN_FLIGHT_BYTES, PEER_SESSION_APPENDS};
 use ottla_proto::peer::{self, AppendReply, Call, call, call_reply};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::group_log::GroupLog;
+use crate::lease::Lease;
 use crate::link::Link;
 use crate::peers::{Peer, Peers};
 use crate::snapshot_send;
 use crate::storage::SnapshotData;
 use crate::transport::{Channel, node_of};
-use crate::types::TypeConfig;
+use crate::types::{Instant, TypeConfig};
 use crate::wire;
 
 type Append = AppendEntriesRequest<TypeConfig>;
@@ -37,6 +38,7 @@ type AppendItem = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
 /// Makes the clients of one group on this replica.
 pub(crate) struct Network {
     pub log: Arc<GroupLog>,
+    pub lease: Arc<Lease>,
     pub replica: u64,
     pub peers: Arc<Peers>,
 }
@@ -45,6 +47,7 @@ impl Network {
     fn client(&self, target: u64, channel: Channel) -> Client {
         Client {
             log: self.log.clone(),
+            lease: self.lease.clone(),
             from: self.replica,
             to: target,
             peer: self.peers.get(node_of(target)),
@@ -72,6 +75,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 /// One replica of the group, as another one reaches it.
 pub(crate) struct Client {
     pub log: Arc<GroupLog>,
+    lease: Arc<Lease>,
     pub from: u64,
     pub to: u64,
     pub peer: Arc<Peer>,
@@ -143,6 +147,7 @@ impl Client {
         let (id, replies) = link.open_session().map_err(unreachable)?;
         Ok(Session {
             log: self.log.clone(),
+            lease: self.lease.clone(),
             open: Some(OpenSession { link, id }),
             from: self.from,
             to: self.to,
@@ -172,6 +177,7 @@ impl Drop for OpenSession {
 /// Appends on their way to one follower, and their answers in order.
 struct Session<S> {
     log: Arc<GroupLog>,
+    lease: Arc<Lease>,
     open: Option<OpenSession>,
     from: u64,
     to: u64,
@@ -180,9 +186,17 @@ struct Session<S> {
     input: Option<S>,
     /// Taken from the input, and waits for permits.
     waiting: Option<(Append, usize)>,
-    sent: VecDeque<(u64, OwnedSemaphorePermit)>,
+    sent: VecDeque<Sent>,
     next: u64,
     replies: mpsc::UnboundedReceiver<AppendReply>,
+}
+
+/// An append that is not answered yet.
+struct Sent {
+    sequence: u64,
+    term: u64,
+    at: Instant,
+    _room: OwnedSemaphorePermit,
 }
 
 enum Step {
@@ -243,7 +257,12 @@ impl<S: Stream<Item = Append> + Send + Unpin> Session<S> {
             single: self.single,
             ..wire::put_append(&request)
         };
-        self.sent.push_back((self.next, permit));
+        self.sent.push_back(Sent {
+            sequence: self.next,
+            term: request.vote.leader_id().term,
+            at: Instant::now(),
+            _room: permit,
+        });
         self.next += 1;
         open.link.append(append, bytes);
     }
@@ -255,19 +274,17 @@ impl<S: Stream<Item = Append> + Send + Unpin> Session<S> {
             return Some(Err(error.into()));
         };
         // A repeated answer has had its effect.
-        if self
-            .sent
-            .front()
-            .is_none_or(|(sequence, _)| *sequence != reply.sequence)
-        {
-            return None;
-        }
-        self.sent.pop_front();
+        let is_next = |sent: &&Sent| sent.sequence == reply.sequence;
+        self.sent.front().filter(is_next)?;
+        let sent = self.sent.pop_front()?;
         if let Some(peer::append_reply::Result::Lacks(index)) = &reply.result {
             self.log.note_unreadable(*index);
         }
         Some(match wire::append_result(reply.result) {
             Ok(result) => {
+                if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+                    self.lease.heard(self.to, sent.term, sent.at);
+                }
                 if result.is_err() {
                     self.open = None;
                 }

@@ -108,6 +108,11 @@ impl GroupLog {
         Ok(found.first().is_some_and(|entry| entry.log_id == id))
     }
 
+    /// Whether this replica has nothing, neither a log nor what a snapshot brought.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.tail).last.is_none()
+    }
+
     /// Notes that a follower needs an entry that can't be read back with its data.
     pub(crate) fn note_unreadable(&self, index: u64) {
         self.unreadable.fetch_max(index + 1, Ordering::AcqRel);

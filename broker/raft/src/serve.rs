@@ -199,8 +199,13 @@ impl Server {
     }
 }
 
-/// The first entry that came without data and is not in this replica's log.
+/// The first entry that came without data and is not in this replica's log. For a replica that has nothing at
+/// all that is the group's first one: it is to begin with a snapshot, whose membership is of today. In the log
+/// it would come by memberships that are over, perhaps one in which it was the only voter, and act on them.
 fn lacking(group: &Group, request: &AppendEntriesRequest<TypeConfig>) -> Option<u64> {
+    if request.prev_log_id.is_none() && group.log.is_empty() {
+        return request.entries.first().map(|entry| entry.log_id.index);
+    }
     let mut without = request.entries.iter().filter(|e| wire::is_without_data(e));
     let lacks = without.find(|e| !group.log.has(e.log_id).unwrap_or(false));
     lacks.map(|entry| entry.log_id.index)

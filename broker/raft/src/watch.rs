@@ -5,7 +5,6 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::TransferLeaderRequest;
 use ottla_proto::limits::GROUP_WATCH_MS;
@@ -77,10 +76,7 @@ impl State {
             return;
         }
         let long = group.tuning.election_max * 2;
-        let silent = group
-            .lease
-            .answered(&group.raft)
-            .is_none_or(|at| at.elapsed() > long);
+        let silent = !group.lease.answered_within(&group.raft, long);
         match silent {
             false => self.lost_term = None,
             true if self.lost_term == Some(term) => {}
@@ -151,7 +147,7 @@ impl State {
 
 impl Group {
     /// Whether this replica leads, and its term.
-    fn role(&self) -> (bool, u64) {
+    pub(crate) fn role(&self) -> (bool, u64) {
         let metrics = self.raft.server_metrics();
         let seen = metrics.borrow_watched();
         (seen.state.is_leader(), seen.vote.leader_id().term)

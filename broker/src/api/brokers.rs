@@ -145,14 +145,17 @@ impl<'a> ClusterView<'a> {
         let Some(topic) = self.image.topic_by_id(topic).cloned() else {
             return true;
         };
-        let Ok(served) = self.services.topics.by_id(topic.id) else {
-            return false;
-        };
         let own_id = self.services.metadata.node_id();
+        let served = self.services.topics.by_id(topic.id).ok();
+        // A controller that is no broker serves none.
+        if served.is_none() && self.image.broker(own_id).is_some() {
+            return false;
+        }
+        let is_here = |index| served.as_ref().is_some_and(|s| s.replica(index).is_ok());
         let mut first = (0..).zip(topic.partitions.iter().take(partitions));
         let all_led = first.all(|(index, partition)| match self.leader(partition.group).id {
             None => false,
-            Some(leader) => leader != own_id || served.replica(index).is_ok(),
+            Some(leader) => leader != own_id || is_here(index),
         });
         all_led && topic.partitions.len() >= partitions
     }
@@ -265,13 +268,18 @@ pub(super) fn endpoints(image: &Image, listener: &str, with_fenced: bool) -> Vec
     told.filter_map(endpoint).collect()
 }
 
-/// Where to send what only the controller decides: the metadata quorum's leader, or while nobody
-/// knows it, any broker that is alive.
+/// Where to send what only the controller decides: the metadata quorum's leader, or while nobody knows it,
+/// this broker, which will know it soon. Clients keep the answer, so it is nobody of whom this one has not heard.
 pub(super) fn controller_id(services: &Services, image: &Image) -> BrokerId {
-    BrokerId(controller_of(image, services.metadata.leader_node()))
+    let metadata = &services.metadata;
+    BrokerId(controller_of(
+        image,
+        metadata.leader_node(),
+        metadata.node_id(),
+    ))
 }
 
-fn controller_of(image: &Image, leader: Option<NodeId>) -> NodeId {
+fn controller_of(image: &Image, leader: Option<NodeId>, own: NodeId) -> NodeId {
     let alive = |id: &NodeId| image.live_broker(*id).is_some();
     let any = || {
         image
@@ -279,7 +287,12 @@ fn controller_of(image: &Image, leader: Option<NodeId>) -> NodeId {
             .find(|broker| !broker.fenced)
             .map(|broker| broker.id)
     };
-    leader.filter(alive).or_else(any).unwrap_or(NOBODY)
+    let own = || Some(own).filter(alive);
+    leader
+        .filter(alive)
+        .or_else(own)
+        .or_else(any)
+        .unwrap_or(NOBODY)
 }
 
 pub(super) fn cluster_id(image: &Image) -> StrBytes {
@@ -368,6 +381,7 @@ pub(super) mod tests {
             leader_epoch: 7,
             in_sync: [].into(),
             partitions: 1,
+            by_hand: false,
         }
     }
 
@@ -475,8 +489,10 @@ pub(super) mod tests {
             [(1, 9001, true), (2, 9002, false), (3, 9003, false)]
         );
         assert!(endpoints(&image, "SSL", true).is_empty());
-        assert_eq!(controller_of(&image, Some(3)), 3);
-        assert_eq!(controller_of(&image, Some(1)), 2);
-        assert_eq!(controller_of(&Image::default(), Some(1)), NOBODY);
+        assert_eq!(controller_of(&image, Some(2), 3), 2);
+        assert_eq!(controller_of(&image, Some(1), 3), 3);
+        assert_eq!(controller_of(&image, None, 3), 3);
+        assert_eq!(controller_of(&image, None, 1), 2);
+        assert_eq!(controller_of(&Image::default(), Some(1), 1), NOBODY);
     }
 }

@@ -1,16 +1,19 @@
-//! DescribeCluster v0 to v2 (KIP-700, KIP-919, KIP-1073). Controllers are not described: this is a
-//! broker's listener.
+//! DescribeCluster v0 to v2 (KIP-700, KIP-919, KIP-1073). The voters of the metadata quorum are described on
+//! the listeners that `controller.listener.names` names.
 
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::{BrokerId, DescribeClusterRequest, DescribeClusterResponse};
 use kafka_protocol::protocol::StrBytes;
+use ottla_proto::config::QuorumVoter;
 
 use super::RequestContext;
 use super::brokers::{self, Endpoint};
 use super::errors::{NONE, Refusal};
 use crate::services::Services;
 
+/// Kafka's number for "nobody".
+const NOBODY: i32 = -1;
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 
@@ -19,17 +22,26 @@ pub(super) async fn handle(
     context: &RequestContext,
     request: DescribeClusterRequest,
 ) -> DescribeClusterResponse {
-    if let Err(refusal) = check(request.endpoint_type) {
+    let config = services.metadata.config();
+    let listener = &*context.peer.listener;
+    let is_controllers = config.listeners.controller_names.iter().any(|n| n == listener);
+    if let Err(refusal) = check(request.endpoint_type, is_controllers) {
         return refused(request.endpoint_type, refusal);
     }
     let image = services.metadata.current();
-    let told = brokers::endpoints(
-        &image,
-        &context.peer.listener,
-        request.include_fenced_brokers,
-    );
-    let controller_id = brokers::controller_id(services, &image);
+    let (told, controller_id) = match request.endpoint_type {
+        CONTROLLERS => {
+            let leader = services.metadata.leader_node();
+            let voters = config.quorum_voters.iter().map(voter);
+            (voters.collect(), BrokerId(leader.unwrap_or(NOBODY)))
+        }
+        _ => (
+            brokers::endpoints(&image, listener, request.include_fenced_brokers),
+            brokers::controller_id(services, &image),
+        ),
+    };
     response(
+        request.endpoint_type,
         brokers::cluster_id(&image),
         controller_id,
         told,
@@ -37,7 +49,18 @@ pub(super) async fn handle(
     )
 }
 
+fn voter(voter: &QuorumVoter) -> Endpoint {
+    Endpoint {
+        id: BrokerId(voter.id),
+        host: StrBytes::from_string(voter.host.clone()),
+        port: voter.port.into(),
+        rack: None,
+        fenced: false,
+    }
+}
+
 fn response(
+    endpoint_type: i8,
     cluster_id: StrBytes,
     controller_id: BrokerId,
     brokers: Vec<Endpoint>,
@@ -45,7 +68,7 @@ fn response(
 ) -> DescribeClusterResponse {
     DescribeClusterResponse::default()
         .with_error_code(NONE)
-        .with_endpoint_type(BROKERS)
+        .with_endpoint_type(endpoint_type)
         .with_cluster_id(cluster_id)
         .with_controller_id(controller_id)
         .with_brokers(brokers.into_iter().map(broker).collect())
@@ -63,9 +86,11 @@ fn refused(endpoint_type: i8, refusal: Refusal) -> DescribeClusterResponse {
         .with_error_message(refusal.text())
 }
 
-fn check(endpoint_type: i8) -> Result<(), Refusal> {
+/// `is_controllers`: whether the listener is one of controllers.
+fn check(endpoint_type: i8, is_controllers: bool) -> Result<(), Refusal> {
     match endpoint_type {
         BROKERS => Ok(()),
+        CONTROLLERS if is_controllers => Ok(()),
         CONTROLLERS => {
             let message = "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER";
             Err(Refusal::new(ResponseError::MismatchedEndpointType, message))
@@ -102,11 +127,11 @@ pub(super) mod tests {
         });
         let described = (str_bytes(), int32(), list(told), any::<bool>());
         let described = described.prop_map(|(id, controller, brokers, operations)| {
-            response(id, BrokerId(controller), brokers, operations)
+            response(BROKERS, id, BrokerId(controller), brokers, operations)
         });
         // v0 cannot ask for another type of endpoint.
         let refused = int8().prop_filter_map("is served", |asked| {
-            Some(super::refused(asked, check(asked).err()?))
+            Some(super::refused(asked, check(asked, false).err()?))
         });
         match version {
             0 => described.boxed(),
@@ -122,15 +147,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn describes_brokers_only() {
-        assert!(check(BROKERS).is_ok());
+    fn controllers_are_described_where_they_listen() {
+        assert!(check(BROKERS, false).is_ok() && check(CONTROLLERS, true).is_ok());
         for (endpoint_type, error) in [
             (CONTROLLERS, ResponseError::MismatchedEndpointType),
             (0, ResponseError::UnsupportedEndpointType),
             (3, ResponseError::UnsupportedEndpointType),
         ] {
             assert_eq!(
-                check(endpoint_type).err().map(|refusal| refusal.code),
+                check(endpoint_type, false).err().map(|refusal| refusal.code),
                 Some(error.code())
             );
         }

@@ -2,6 +2,8 @@
 //!
 //! Answers name no leader (KIP-951's fields stay empty). What has to be read from disk is bounded by
 //! a room that all fetches share: where that is short, an answer has fewer records, or none.
+//! With `replica.selector.class` set to Kafka's RackAwareReplicaSelector, a consumer in another rack than the
+//! leader is sent to an in-sync replica in its own, which serves what it has seen committed (KIP-392).
 //! Every answer has session id 0: no fetch session is kept, which KIP-227 allows. read_committed
 //! equals read_uncommitted until there are transactions. A fetch waits on the high watermarks of its
 //! partitions and is woken by them, never by a timer that looks again.
@@ -16,7 +18,9 @@ use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::protocol::StrBytes;
 use ottla_log::StoreError;
+use ottla_proto::ids::NodeId;
 use ottla_proto::limits::{COLD_READS_PER_FETCH, FETCH_READ_BYTES};
+use ottla_proto::metadata::Image;
 use ottla_raft::Waiter;
 use ottla_wire::fetch;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -33,7 +37,17 @@ struct Asked {
     index: i32,
     offset: i64,
     max_bytes: usize,
-    target: Result<Replica, Refusal>,
+    target: Result<(Replica, Role), Refusal>,
+}
+
+/// As what this broker answers for a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Leader,
+    /// The leader, to a consumer that had better ask this broker.
+    Pointer(NodeId),
+    /// A follower, to a consumer in its rack.
+    Nearest,
 }
 
 struct AskedTopic {
@@ -86,6 +100,27 @@ fn reply(
 }
 
 fn resolve(services: &Services, version: i16, request: FetchRequest) -> Vec<AskedTopic> {
+    let image = services.metadata.current();
+    let config = services.metadata.config();
+    let rack = Some(&*request.rack_id)
+        .filter(|rack| config.replication.nearest_replica && version >= 11 && !rack.is_empty());
+    let role = |replica: &Replica, p: &FetchPartition| {
+        let epoch = if version >= 9 {
+            p.current_leader_epoch
+        } else {
+            -1
+        };
+        match (replica.lead(epoch), rack) {
+            (Ok(_), None) => Ok(Role::Leader),
+            (Ok(_), Some(rack)) => {
+                Ok(nearest(&image, replica, rack, p.partition).map_or(Role::Leader, Role::Pointer))
+            }
+            (Err(Unavailable::NotLeader), Some(rack)) if config.rack.as_deref() == Some(rack) => {
+                replica.follow(&image, epoch).map(|()| Role::Nearest)
+            }
+            (Err(error), _) => Err(error),
+        }
+    };
     let asked = |topic: &Result<Arc<crate::topics::ServedTopic>, Unavailable>,
                  p: FetchPartition| {
         let target = topic
@@ -93,12 +128,7 @@ fn resolve(services: &Services, version: i16, request: FetchRequest) -> Vec<Aske
             .map_err(|e| Refusal::from(*e))
             .and_then(|topic| {
                 let replica = topic.replica(p.partition)?;
-                replica.lead(if version >= 9 {
-                    p.current_leader_epoch
-                } else {
-                    -1
-                })?;
-                Ok(replica.clone())
+                Ok((replica.clone(), role(replica, &p)?))
             });
         Asked {
             index: p.partition,
@@ -124,18 +154,44 @@ fn resolve(services: &Services, version: i16, request: FetchRequest) -> Vec<Aske
     topics.collect()
 }
 
+/// Another broker in the consumer's rack that has what the leader has. None if the leader is there, too.
+fn nearest(image: &Image, replica: &Replica, rack: &str, partition: i32) -> Option<NodeId> {
+    let group = image.group(replica.group.id)?;
+    let is_there = |id: &&NodeId| {
+        let broker = image.broker(**id).filter(|broker| broker.is_active());
+        broker.is_some_and(|broker| broker.rack.as_deref() == Some(rack))
+    };
+    let there: Vec<&NodeId> = group.in_sync.iter().filter(is_there).collect();
+    match there.contains(&&replica.group.node()) || there.is_empty() {
+        true => None,
+        false => Some(*there[partition as usize % there.len()]),
+    }
+}
+
+impl Role {
+    /// Whether the replica still is what it was taken for.
+    fn check(self, replica: &Replica) -> Result<(), Unavailable> {
+        match self {
+            Role::Leader | Role::Pointer(_) => replica.lead(-1).map(|_| ()),
+            Role::Nearest => Ok(()),
+        }
+    }
+}
+
 impl Asked {
     /// Bytes that can be read now, up to `enough`. Anything to be told at once counts as enough.
     fn available(&self, enough: usize) -> usize {
-        let Ok(replica) = &self.target else {
+        let Ok((replica, role @ (Role::Leader | Role::Nearest))) = &self.target else {
             return enough;
         };
         let bounds = replica.partition.bounds();
         if self.offset < bounds.log_start_offset
             || self.offset > bounds.high_watermark
-            || replica.lead(-1).is_err()
+            || role.check(replica).is_err()
         {
-            return enough;
+            // A consumer may be sent here before the records that it has read up to are.
+            let is_ahead = *role == Role::Nearest && self.offset > bounds.high_watermark;
+            return if is_ahead { 0 } else { enough };
         }
         if self.offset == bounds.high_watermark {
             return 0;
@@ -170,7 +226,7 @@ async fn wait_for_bytes(
     let watching = Watching::new(
         asked()
             .filter_map(|a| a.target.as_ref().ok())
-            .cloned()
+            .map(|(replica, _)| replica.clone())
             .collect(),
     );
     // Watching began after the first look: look again before the first wait.
@@ -344,14 +400,14 @@ impl Asked {
             index: self.index,
             ..Default::default()
         };
-        let replica = match &self.target {
-            Ok(replica) => replica,
+        let (replica, role) = match &self.target {
+            Ok((replica, role)) => (replica, *role),
             Err(refusal) => {
                 answer.error_code = refusal.code;
                 return (answer, None);
             }
         };
-        if let Err(error) = replica.lead(-1) {
+        if let Err(error) = role.check(replica) {
             answer.error_code = Refusal::from(error).code;
             return (answer, None);
         }
@@ -367,6 +423,10 @@ impl Asked {
                 ResponseError::OffsetOutOfRange
             };
             answer.error_code = error.code();
+            return (answer, None);
+        }
+        if let Role::Pointer(elsewhere) = role {
+            answer.preferred_read_replica = elsewhere;
             return (answer, None);
         }
         let readable =

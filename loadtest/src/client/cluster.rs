@@ -138,17 +138,52 @@ pub async fn wait_for_leaders(
 
 /// One Metadata request for one topic; a partition without a leader is LEADER_NOT_AVAILABLE.
 pub async fn metadata(connection: &mut Connection, name: &str) -> Result<Topic> {
-    let wanted = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
-    let request = MetadataRequest::default()
-        .with_topics(Some(vec![wanted]))
-        .with_allow_auto_topic_creation(false);
-    let answer = connection.request(version::METADATA, &request).await?;
-    let (code, leaders) = connection.parse(&answer, |r| parse_metadata(r, name))?;
+    let leaders = leaders_now(connection, name).await?;
+    let all: Option<Vec<String>> = leaders.into_iter().collect();
+    let missing = ResponseError::LeaderNotAvailable.code();
+    let code = if all.is_some() { 0 } else { missing };
     LoadError::check(code, || format!("asking for the leaders of topic {name}"))?;
     Ok(Topic {
         name: name.to_string(),
-        leaders,
+        leaders: all.unwrap_or_default(),
     })
+}
+
+/// The address of the leader of partition 0, 1, 2, ...; `None` where there is none now.
+pub async fn leaders_now(connection: &mut Connection, name: &str) -> Result<Vec<Option<String>>> {
+    let wanted = MetadataRequestTopic::default().with_name(Some(topic_name(name)));
+    let (code, _, leaders) = ask_metadata(connection, vec![wanted], name).await?;
+    LoadError::check(code, || format!("asking for the leaders of topic {name}"))?;
+    Ok(leaders)
+}
+
+/// Asks until the broker knows so many.
+pub async fn wait_for_brokers(connection: &mut Connection, wanted: usize) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_millis(LEADERS_TIMEOUT_MS);
+    loop {
+        let (_, known, _) = ask_metadata(connection, Vec::new(), "").await?;
+        if known >= wanted {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let what = format!("{known} of {wanted} brokers are there: see their logs");
+            return Err(LoadError::Timeout(what));
+        }
+        tokio::time::sleep(Duration::from_millis(RETRY_INTERVAL_MS)).await;
+    }
+}
+
+/// The code of the topic `name`, how many brokers there are, and the topic's leaders.
+async fn ask_metadata(
+    connection: &mut Connection,
+    topics: Vec<MetadataRequestTopic>,
+    name: &str,
+) -> Result<(i16, usize, Vec<Option<String>>)> {
+    let request = MetadataRequest::default()
+        .with_topics(Some(topics))
+        .with_allow_auto_topic_creation(false);
+    let answer = connection.request(version::METADATA, &request).await?;
+    connection.parse(&answer, |r| parse_metadata(r, name))
 }
 
 /// `ListOffsets` timestamps with a meaning of their own.
@@ -255,8 +290,8 @@ fn parse_create_topics(r: &mut Reader<'_>) -> Parsed<(i16, Option<String>)> {
     Ok((r.i16()?, r.nullable_string()?.map(str::to_string)))
 }
 
-/// The worst code of a topic and its partitions, and the leader's address of each partition.
-fn parse_metadata(r: &mut Reader<'_>, name: &str) -> Parsed<(i16, Vec<String>)> {
+/// The code of a topic, how many brokers there are, and the leader's address of each partition.
+fn parse_metadata(r: &mut Reader<'_>, name: &str) -> Parsed<(i16, usize, Vec<Option<String>>)> {
     r.i32()?; // throttle time
     let mut brokers = BTreeMap::new();
     for _ in 0..r.array_len(12)? {
@@ -270,26 +305,30 @@ fn parse_metadata(r: &mut Reader<'_>, name: &str) -> Parsed<(i16, Vec<String>)> 
     for _ in 0..r.array_len(9)? {
         let (code, found) = (r.i16()?, r.string()?);
         r.i8()?; // internal
-        let partitions = parse_partitions(r, &brokers)?;
+        let leaders = parse_partitions(r, &brokers)?;
         if found != name {
             continue;
         }
-        return Ok(match partitions {
-            _ if code != 0 => (code, Vec::new()),
-            Some(leaders) if !leaders.is_empty() => (0, leaders),
-            _ => (ResponseError::LeaderNotAvailable.code(), Vec::new()),
+        return Ok(match leaders {
+            _ if code != 0 => (code, brokers.len(), Vec::new()),
+            leaders if !leaders.is_empty() => (0, brokers.len(), leaders),
+            _ => {
+                let code = ResponseError::LeaderNotAvailable.code();
+                (code, brokers.len(), Vec::new())
+            }
         });
     }
-    Ok((ResponseError::UnknownTopicOrPartition.code(), Vec::new()))
+    let code = ResponseError::UnknownTopicOrPartition.code();
+    Ok((code, brokers.len(), Vec::new()))
 }
 
-/// `None` while a partition has no leader, or a leader that is not among the brokers.
+/// `None` for a partition without a leader, or with a leader that is not among the brokers.
 fn parse_partitions(
     r: &mut Reader<'_>,
     brokers: &BTreeMap<i32, String>,
-) -> Parsed<Option<Vec<String>>> {
+) -> Parsed<Vec<Option<String>>> {
     let count = r.array_len(26)?;
-    let mut leaders = BTreeMap::new();
+    let mut leaders = vec![None; count];
     for _ in 0..count {
         r.i16()?; // error: a missing leader shows by its id as well
         let (partition, leader) = (r.i32()?, r.i32()?);
@@ -299,12 +338,12 @@ fn parse_partitions(
             let ids = r.array_len(4)?;
             r.take(ids * 4)?;
         }
-        if let Some(address) = brokers.get(&leader) {
-            leaders.insert(partition, address.clone());
+        let index = usize::try_from(partition).ok();
+        if let Some(place) = index.and_then(|index| leaders.get_mut(index)) {
+            *place = brokers.get(&leader).cloned();
         }
     }
-    let dense = leaders.keys().copied().eq(0..count as i32);
-    Ok(dense.then(|| leaders.into_values().collect()))
+    Ok(leaders)
 }
 
 fn format_address(host: &str, port: i32) -> String {
@@ -375,7 +414,11 @@ mod tests {
         let parsed = parse_metadata(&mut Reader::new(&encoded), "t").unwrap();
         assert_eq!(
             parsed,
-            (0, vec!["a:9092".to_string(), "[::1]:9092".to_string()])
+            (
+                0,
+                2,
+                vec![Some("a:9092".to_string()), Some("[::1]:9092".to_string())]
+            )
         );
         for length in 0..encoded.len() {
             assert!(
@@ -383,11 +426,11 @@ mod tests {
                 "{length}"
             );
         }
-        let (code, _) = parse_metadata(&mut Reader::new(&encoded), "other").unwrap();
+        let (code, ..) = parse_metadata(&mut Reader::new(&encoded), "other").unwrap();
         assert_eq!(code, ResponseError::UnknownTopicOrPartition.code());
         let headless = bytes(&cluster(-1), version::METADATA);
-        let (code, _) = parse_metadata(&mut Reader::new(&headless), "t").unwrap();
-        assert_eq!(code, ResponseError::LeaderNotAvailable.code());
+        let parsed = parse_metadata(&mut Reader::new(&headless), "t").unwrap();
+        assert_eq!(parsed, (0, 2, vec![Some("a:9092".to_string()), None]));
     }
 
     #[test]

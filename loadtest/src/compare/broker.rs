@@ -4,13 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::cluster::Node;
 use super::kafka::{KAFKA_VERSION, class_path};
 use super::process::Process;
 use crate::args::CompareArgs;
 use crate::error::{LoadError, Result};
-use crate::scenario::start::{first_answer, free_address};
 
-const START_TIMEOUT_MS: u64 = 120_000;
+pub const START_TIMEOUT_MS: u64 = 120_000;
+const PROPERTIES: &str = "server.properties";
+const LOG: &str = "broker.log";
 const CLUSTER_ID: &str = "4L6g3nShT-eMCtK--X86sw";
 
 pub struct Contender {
@@ -30,14 +32,6 @@ enum Kind {
     Ottla {
         binary: PathBuf,
     },
-}
-
-/// A broker that answers.
-pub struct Running {
-    pub process: Process,
-    pub address: String,
-    /// From the start of the process to its first answer; formatting is not counted.
-    pub start_ms: f64,
 }
 
 impl Contender {
@@ -76,29 +70,25 @@ impl Contender {
         })
     }
 
-    /// Starts a broker on `folder`, which is empty.
-    pub async fn start(&self, folder: &Path, progress: bool) -> Result<Running> {
-        let (client, controller) = (free_address()?, free_address()?);
-        let (address, controller) = (client.to_string(), controller.to_string());
-        let properties = folder.join("server.properties");
-        let log = folder.join("broker.log");
-        let text = server_properties(&address, &controller, folder, self.own_properties());
+    /// Writes a node's properties into `folder`, which is empty, and formats it where that is needed.
+    pub async fn prepare(&self, nodes: &[Node], node: &Node, folder: &Path) -> Result<()> {
+        let text = server_properties(nodes, node, folder, self.own_properties());
+        let properties = folder.join(PROPERTIES);
         fs::write(&properties, text)
             .map_err(|cause| LoadError::system("cannot write server.properties", cause))?;
-        if progress {
-            eprintln!("starting {} on {address}", self.label);
-        }
         if let Kind::Kafka { .. } = self.kind {
-            let format = self.java(
-                &["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"],
-                &properties,
-            );
-            finish(
-                Process::spawn(&format, Some(&log), &self.environment())?,
-                &log,
-            )
-            .await?;
+            let format = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"];
+            let command = self.java(&format, &properties);
+            let log = folder.join(LOG);
+            let process = Process::spawn(&command, Some(&log), &self.environment())?;
+            finish(process, &log).await?;
         }
+        Ok(())
+    }
+
+    /// Starts the broker of a folder that was prepared.
+    pub fn spawn(&self, folder: &Path) -> Result<Process> {
+        let properties = folder.join(PROPERTIES);
         let command = match &self.kind {
             Kind::Kafka { .. } => self.java(&["kafka.Kafka"], &properties),
             Kind::Ottla { binary } => {
@@ -106,16 +96,7 @@ impl Contender {
                 vec![binary.display().to_string(), "server".into(), file]
             }
         };
-        let start = Instant::now();
-        let mut process = Process::spawn(&command, Some(&log), &self.environment())?;
-        let deadline = start + Duration::from_millis(START_TIMEOUT_MS);
-        first_answer(&address, &mut process, deadline).await?;
-        let start_ms = start.elapsed().as_secs_f64() * 1000.0;
-        Ok(Running {
-            process,
-            address,
-            start_ms,
-        })
+        Process::spawn(&command, Some(&folder.join(LOG)), &self.environment())
     }
 
     fn own_properties(&self) -> Vec<String> {
@@ -159,20 +140,26 @@ fn words(properties: &[String]) -> String {
     }
 }
 
-/// One combined broker and controller, and Kafka's defaults for everything else. The replication
-/// factors of internal topics are what a single broker needs.
-fn server_properties(address: &str, controller: &str, folder: &Path, extra: Vec<String>) -> String {
+/// Combined brokers and controllers, and Kafka's defaults for everything else. The replication factors
+/// of internal topics are what so many brokers can have.
+fn server_properties(nodes: &[Node], node: &Node, folder: &Path, extra: Vec<String>) -> String {
+    let voters: Vec<String> = nodes
+        .iter()
+        .map(|node| format!("{}@{}", node.id, node.controller))
+        .collect();
+    let (client, controller) = (&node.client, &node.controller);
+    let factor = nodes.len().min(3);
     let mut lines = vec![
         "process.roles=broker,controller".to_string(),
-        "node.id=1".to_string(),
-        format!("controller.quorum.voters=1@{controller}"),
-        format!("listeners=PLAINTEXT://{address},CONTROLLER://{controller}"),
-        format!("advertised.listeners=PLAINTEXT://{address}"),
+        format!("node.id={}", node.id),
+        format!("controller.quorum.voters={}", voters.join(",")),
+        format!("listeners=PLAINTEXT://{client},CONTROLLER://{controller}"),
+        format!("advertised.listeners=PLAINTEXT://{client}"),
         "controller.listener.names=CONTROLLER".to_string(),
         "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT".to_string(),
-        "offsets.topic.replication.factor=1".to_string(),
-        "transaction.state.log.replication.factor=1".to_string(),
-        "transaction.state.log.min.isr=1".to_string(),
+        format!("offsets.topic.replication.factor={factor}"),
+        format!("transaction.state.log.replication.factor={factor}"),
+        format!("transaction.state.log.min.isr={}", factor.min(2)),
         format!("log.dirs={}", folder.join("data").display()),
     ];
     lines.extend(extra);
@@ -204,11 +191,22 @@ mod tests {
     #[test]
     fn later_properties_override() {
         let extra = vec!["log.flush.interval.messages=1".to_string()];
-        let text = server_properties("127.0.0.1:1", "127.0.0.1:2", Path::new("/x"), extra);
+        let node = |id, client: &str, controller: &str| Node {
+            id,
+            client: client.into(),
+            controller: controller.into(),
+        };
+        let nodes = [
+            node(1, "127.0.0.1:1", "127.0.0.1:2"),
+            node(2, "127.0.0.1:3", "127.0.0.1:4"),
+        ];
+        let text = server_properties(&nodes, &nodes[0], Path::new("/x"), extra);
         assert!(
             text.contains("\nlog.dirs=/x/data\nlog.flush.interval.messages=1\n"),
             "{text}"
         );
         assert!(text.contains("listeners=PLAINTEXT://127.0.0.1:1,CONTROLLER://127.0.0.1:2\n"));
+        assert!(text.contains("controller.quorum.voters=1@127.0.0.1:2,2@127.0.0.1:4\n"));
+        assert!(text.contains("offsets.topic.replication.factor=2\n"));
     }
 }

@@ -2,6 +2,7 @@
 //! folder and a fresh process; medians and ratios. It reports times and never judges them.
 
 mod broker;
+mod cluster;
 mod kafka;
 pub mod process;
 
@@ -9,15 +10,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::args::{CompareArgs, Compared, bounded, check_record_bytes, produce_plan};
+use crate::args::{
+    CompareArgs, Compared, WriteArgs, bounded, check_record_bytes, failover_plan, produce_plan,
+};
 use crate::error::{LoadError, Result};
 use crate::json::Json;
 use crate::report::{Report, grouped, median};
+use crate::scenario::failover;
 use crate::scenario::latency::LatencyPlan;
 use crate::scenario::many_partitions::{self, ManyPartitionsPlan};
 use crate::scenario::produce::{self, ProducePlan};
 use crate::scenario::{BYTES_PER_MB, Interrupt, Target};
-use broker::{Contender, Running};
+use broker::Contender;
+use cluster::Cluster;
 
 /// One figure of one run.
 struct Figure {
@@ -34,6 +39,7 @@ struct Round {
 pub async fn run(args: &CompareArgs, interrupt: &Interrupt) -> Result<Report> {
     bounded("--runs", args.runs, 1, 1_000)?;
     bounded("--writers", args.writers, 1, 100_000)?;
+    bounded("--brokers", args.brokers, 1, 9)?;
     check_record_bytes(args.shape.record_bytes)?;
     let mut contenders = vec![Contender::kafka(args).await?];
     if args.ottla_bin.is_some() {
@@ -100,14 +106,17 @@ async fn round(
 ) -> Result<Round> {
     fs::create_dir_all(folder)
         .map_err(|cause| LoadError::system(format!("cannot make {}", folder.display()), cause))?;
-    let running = contender.start(folder, args.output.progress()).await?;
+    if args.output.progress() {
+        eprintln!("starting {}", contender.label);
+    }
+    let mut cluster = Cluster::start(contender, args.brokers, folder).await?;
     let mut figures = vec![Figure {
         name: "start_ms",
-        value: running.start_ms,
+        value: cluster.start_ms,
     }];
     let target = Target {
-        bootstrap: running.address.clone(),
-        pids: vec![running.process.id()],
+        bootstrap: cluster.bootstrap().to_string(),
+        pids: cluster.pids(),
         threads: args.output.threads(),
         progress: args.output.progress(),
     };
@@ -117,7 +126,7 @@ async fn round(
     }
     figures.extend(match args.scenario {
         Compared::Produce => {
-            let mut plan = produce_plan(target, &args.write, &args.shape)?;
+            let mut plan = produce_plan(target, &write_args(args), &args.shape)?;
             plan.verify = true;
             produce_figures(&plan, interrupt).await?
         }
@@ -126,9 +135,11 @@ async fn round(
             latency_figures(&plan, interrupt).await?
         }
         Compared::ManyPartitions => many_partitions_figures(args, target, interrupt).await?,
+        Compared::Failover | Compared::Restart => {
+            failover_figures(args, target, &mut cluster, interrupt).await?
+        }
     });
-    let Running { process, .. } = running;
-    process.terminate().await?;
+    cluster.terminate().await?;
     remove(folder)?;
     let round = Round {
         contender: contender.name,
@@ -145,9 +156,23 @@ async fn round(
     Ok(round)
 }
 
+/// Three replicas, or as many as there are brokers.
+fn replication_factor(args: &CompareArgs) -> i16 {
+    let most = args.brokers.min(3) as i16;
+    args.write.replication_factor.unwrap_or(most)
+}
+
+fn write_args(args: &CompareArgs) -> WriteArgs {
+    let factor = Some(replication_factor(args));
+    WriteArgs {
+        replication_factor: factor,
+        ..args.write.clone()
+    }
+}
+
 /// The same batches to another topic, as many records as were asked for, however long it takes.
 fn warm_plan(args: &CompareArgs, target: Target) -> Result<ProducePlan> {
-    let mut plan = produce_plan(target, &args.write, &args.shape)?;
+    let mut plan = produce_plan(target, &write_args(args), &args.shape)?;
     plan.topic = format!("{}-warm-up", plan.topic);
     plan.records_max = Some(args.warm_records);
     plan.rate_bytes_per_s = None;
@@ -162,7 +187,7 @@ fn latency_plan(args: &CompareArgs, target: Target) -> ProducePlan {
         target,
         topic: args.write.topic.clone(),
         partitions: args.write.partitions,
-        replication_factor: args.write.replication_factor,
+        replication_factor: replication_factor(args),
         record_bytes: args.shape.record_bytes,
         acks: args.write.acks,
         writers: args.writers,
@@ -248,7 +273,7 @@ async fn many_partitions_figures(
     target: Target,
     interrupt: &Interrupt,
 ) -> Result<Vec<Figure>> {
-    let (topic, factor) = (&args.write.topic, args.write.replication_factor);
+    let (topic, factor) = (&args.write.topic, replication_factor(args));
     let plan = ManyPartitionsPlan::new(target, topic, args.many_partitions, factor);
     let result = many_partitions::run(&plan, interrupt).await?;
     let idle_kb = result.kb_per_partition(&plan, result.rss_idle_bytes);
@@ -272,6 +297,44 @@ async fn many_partitions_figures(
         Figure {
             name: "idle_cores",
             value: result.idle_cores,
+        },
+    ])
+}
+
+async fn failover_figures(
+    args: &CompareArgs,
+    target: Target,
+    cluster: &mut Cluster<'_>,
+    interrupt: &Interrupt,
+) -> Result<Vec<Figure>> {
+    let factor = replication_factor(args);
+    let plan = failover_plan(target, &args.write.topic, factor, &args.failover);
+    let fault = async |leader: &str| match args.scenario {
+        Compared::Restart => cluster.restart(leader).await,
+        _ => cluster.kill(leader),
+    };
+    let result = failover::run(&plan, interrupt, fault).await?;
+    let repeated: u64 = result.repeated.values().sum();
+    Ok(vec![
+        Figure {
+            name: "silence_ms",
+            value: result.longest_ms(),
+        },
+        Figure {
+            name: "silence_median_ms",
+            value: median(&result.silences_ms),
+        },
+        Figure {
+            name: "usual_ms",
+            value: result.usual_ms,
+        },
+        Figure {
+            name: "repeated",
+            value: repeated as f64,
+        },
+        Figure {
+            name: "acknowledged",
+            value: result.acknowledged as f64,
         },
     ])
 }

@@ -4,6 +4,7 @@
 pub mod churn;
 pub mod commits;
 pub mod consume;
+pub mod failover;
 pub mod latency;
 pub mod many_partitions;
 pub mod pacer;

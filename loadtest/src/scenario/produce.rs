@@ -107,20 +107,22 @@ pub async fn run(plan: &ProducePlan, interrupt: &Interrupt) -> Result<ProduceRes
     let (mut result, ledgers) = fleet.measure(plan, &latencies, interrupt.clone()).await?;
     if plan.verify {
         let expected = Expected::new(run_id, &ledgers);
-        result.verified = Some(read_back(plan, &topic, first_offsets, &expected).await?);
+        let progress = plan.target.progress;
+        result.verified = Some(read_back(&topic, first_offsets, &expected, progress).await?);
     }
     Ok(result)
 }
 
-async fn read_back(
-    plan: &ProducePlan,
+/// Reads the topic and compares; an error if anything is wrong.
+pub async fn read_back(
     topic: &Topic,
     first_offsets: Vec<i64>,
     expected: &Expected,
+    progress: bool,
 ) -> Result<Findings> {
     let mut read = ReadPlan::new(VERIFY_CONNECTIONS, true);
     read.expected = Some(expected.clone());
-    read.progress = plan.target.progress;
+    read.progress = progress;
     let end_offsets = list_offsets(topic, LATEST).await?;
     let findings = read_topic(topic, &first_offsets, &end_offsets, &read)
         .await?

@@ -430,7 +430,7 @@ fn alterations_of_a_broker() {
         assert!(run(op(Set, "num.io.threads", "4"), scope).is_err());
         assert!(run(op(Set, "retention.ms", "4"), scope).is_err());
     }
-    let throttle = || op(Set, "leader.replication.throttled.rate", "1");
+    let throttle = || op(Set, "follower.replication.throttled.rate", "1");
     let error = run(throttle(), Scope::Broker).unwrap_err().to_string();
     assert!(
         error.ends_with("not built: replication throttles"),
@@ -439,7 +439,7 @@ fn alterations_of_a_broker() {
     let error = run(throttle(), Scope::ClusterDefault).unwrap_err();
     assert_eq!(
         error,
-        ConfigError::PerBrokerOnly("leader.replication.throttled.rate".into())
+        ConfigError::PerBrokerOnly("follower.replication.throttled.rate".into())
     );
 
     let all = [("flush.ms".to_owned(), Some("1".to_owned()))];

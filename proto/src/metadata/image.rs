@@ -62,6 +62,8 @@ pub struct Group {
     pub in_sync: Arc<[NodeId]>,
     /// Partitions placed in the group.
     pub partitions: u32,
+    /// A person chose the members.
+    pub by_hand: bool,
 }
 
 impl Group {

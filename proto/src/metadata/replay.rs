@@ -164,6 +164,7 @@ impl Image {
                 still.collect()
             }),
             partitions: known.map_or(0, |g| g.partitions),
+            by_hand: r.by_hand,
         };
         self.groups.insert(id, group);
         self.next_group_id = self.next_group_id.max(after);

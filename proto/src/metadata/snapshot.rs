@@ -90,6 +90,7 @@ fn push_group(out: &mut Vec<MetadataRecord>, group: &Group) {
         founders: group.founders.to_vec(),
         former: group.former.to_vec(),
         leaving: group.leaving.to_vec(),
+        by_hand: group.by_hand,
     }));
     if group.leader.is_some() || group.leader_epoch != 0 {
         out.push(MetadataRecord::LeaderChange(records::LeaderChange {

@@ -41,6 +41,7 @@ SETTINGS = {
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
     "log.cleaner.backoff.ms": "100",
+    "log.initial.task.delay.ms": "3600000",  # no retention meanwhile: many records have timestamps of 1970
     "num.partitions": "2",
     "offsets.topic.num.partitions": "5",
     "offsets.topic.replication.factor": "1",
@@ -59,7 +60,8 @@ def free_ports(count):
     """Ports that nobody listens on right now, outside the range of outgoing connections; no port twice."""
     found = []
     with _handing_out:
-        for candidate in range(20_000 + os.getpid() % 10_000, 32_000):
+        # Processes started one after the other begin far from each other.
+        for candidate in range(20_000 + os.getpid() * 97 % 10_000, 32_000):
             if candidate in _handed_out or not _can_bind(candidate):
                 continue
             _handed_out.add(candidate)

@@ -52,7 +52,7 @@ final class Clients {
         for (int i = 0; i < configs.length; i += 2) {
             entries.put(configs[i], configs[i + 1]);
         }
-        ADMIN.createTopics(List.of(new NewTopic(name, partitions, (short) 1).configs(entries))).all().get();
+        ADMIN.createTopics(List.of(new NewTopic(name, partitions, Suite.REPLICAS).configs(entries))).all().get();
         waitForPartitions(name, partitions);
         return name;
     }

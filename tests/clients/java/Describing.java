@@ -1,3 +1,4 @@
+import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
@@ -46,7 +47,7 @@ final class Describing {
             ConsumerGroupDescription group = ADMIN.describeConsumerGroups(List.of(topic)).all().get().get(topic);
             Suite.equal(GroupState.STABLE, group.groupState());
             Suite.equal("range", group.partitionAssignor());
-            Suite.equal(Suite.BOOTSTRAP, group.coordinator().host() + ":" + group.coordinator().port());
+            Suite.check(Suite.BROKERS.contains(address(group.coordinator())), group.coordinator());
             MemberDescription member = group.members().iterator().next();
             Suite.equal("describer", member.clientId());
             Suite.equal("/127.0.0.1", member.host());
@@ -97,26 +98,38 @@ final class Describing {
     }
 
     public static void cluster() throws Exception {
-        Node node = ADMIN.describeCluster().nodes().get().iterator().next();
-        Suite.equal(1, ADMIN.describeCluster().nodes().get().size());
-        Suite.equal(Suite.BOOTSTRAP, node.host() + ":" + node.port());
-        Suite.equal(node.id(), ADMIN.describeCluster().controller().get().id());
+        Collection<Node> nodes = ADMIN.describeCluster().nodes().get();
+        Suite.equal(Suite.BROKERS.size(), nodes.size());
+        Suite.equal(Suite.BROKERS, nodes.stream().map(Describing::address).collect(Collectors.toSet()));
+        Node controller = ADMIN.describeCluster().controller().get();
+        Suite.check(nodes.stream().anyMatch(node -> node.id() == controller.id()), controller);
         Suite.check(!ADMIN.describeCluster().clusterId().get().isEmpty(), "a cluster id");
     }
 
     public static void logDirs() throws Exception {
         String topic = Clients.topic("log-dirs", 1);
         Clients.fill(topic, 0, 100);
-        int node = ADMIN.describeCluster().controller().get().id();
-        Map<String, LogDirDescription> dirs = ADMIN.describeLogDirs(List.of(node)).allDescriptions().get().get(node);
-        LogDirDescription dir = dirs.values().iterator().next();
-        Suite.equal(null, dir.error());
-        Suite.check(dir.totalBytes().getAsLong() >= dir.usableBytes().getAsLong(), dir);
-        Suite.check(dir.usableBytes().getAsLong() > 0, dir);
-        ReplicaInfo replica = dir.replicaInfos().get(new TopicPartition(topic, 0));
-        Suite.check(replica.size() > 500, replica);
-        Suite.equal(0L, replica.offsetLag());
-        Suite.equal(false, replica.isFuture());
+        for (Node node : ADMIN.describeCluster().nodes().get()) {
+            Suite.waitFor("all records on node " + node, () -> {
+                ReplicaInfo replica = directory(node).replicaInfos().get(new TopicPartition(topic, 0));
+                return replica != null && replica.size() > 500 && replica.offsetLag() == 0;
+            });
+            LogDirDescription dir = directory(node);
+            Suite.equal(null, dir.error());
+            Suite.check(dir.totalBytes().getAsLong() >= dir.usableBytes().getAsLong(), dir);
+            Suite.check(dir.usableBytes().getAsLong() > 0, dir);
+            Suite.equal(false, dir.replicaInfos().get(new TopicPartition(topic, 0)).isFuture());
+        }
+    }
+
+    private static LogDirDescription directory(Node node) throws Exception {
+        Map<Integer, Map<String, LogDirDescription>> found = ADMIN.describeLogDirs(List.of(node.id())).allDescriptions().get();
+        Suite.equal(1, found.get(node.id()).size());
+        return found.get(node.id()).values().iterator().next();
+    }
+
+    private static String address(Node node) {
+        return node.host() + ":" + node.port();
     }
 
     public static void producers() throws Exception {

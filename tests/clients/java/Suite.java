@@ -4,6 +4,7 @@ import java.time.Duration;
 import java.util.Arrays;
 import java.util.Comparator;
 import java.util.List;
+import java.util.Set;
 import java.util.concurrent.Callable;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
@@ -18,6 +19,10 @@ import java.util.concurrent.TimeoutException;
  */
 public final class Suite {
     static final String BOOTSTRAP = System.getenv("OTTLA_BOOTSTRAP");
+    /** HOST:PORT of every broker. */
+    static final Set<String> BROKERS = Set.of(System.getenv("OTTLA_BROKERS").split(","));
+    /** Of the topics that checks make. */
+    static final short REPLICAS = (short) BROKERS.size();
     private static final List<Class<?>> CHECKS =
             List.of(Producing.class, Consuming.class, Grouping.class, Topics.class, Configs.class, Describing.class, Restarting.class);
     private static final Duration CHECK_LIMIT = Duration.ofSeconds(60);

@@ -18,6 +18,7 @@ import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.common.IsolationLevel;
+import org.apache.kafka.common.Node;
 import org.apache.kafka.common.TopicCollection;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.Uuid;
@@ -41,8 +42,9 @@ final class Topics {
         return ADMIN.describeTopics(List.of(topic)).allTopicNames().get().get(topic);
     }
 
-    private static int node() throws Exception {
-        return ADMIN.describeCluster().controller().get().id();
+    /** All brokers, as a list of replicas. */
+    private static List<Integer> everywhere() throws Exception {
+        return ADMIN.describeCluster().nodes().get().stream().map(Node::id).toList();
     }
 
     public static void createDescribeAndDelete() throws Exception {
@@ -51,13 +53,14 @@ final class Topics {
                 List.of(new NewTopic(topic, Optional.of(3), Optional.empty()).configs(Map.of("retention.ms", "5000"))));
         made.all().get();
         Suite.equal(3, made.numPartitions(topic).get());
-        Suite.equal(1, made.replicationFactor(topic).get());
+        Suite.equal((int) Suite.REPLICAS, made.replicationFactor(topic).get());
         Suite.equal("5000", made.config(topic).get().get("retention.ms").value());
         Clients.waitForPartitions(topic, 3);
         TopicDescription found = describe(topic);
         Suite.equal(made.topicId(topic).get(), found.topicId());
         Suite.equal(false, found.isInternal());
-        Suite.check(found.partitions().stream().allMatch(p -> p.leader().id() == p.isr().get(0).id()), found);
+        Suite.check(found.partitions().stream().allMatch(p -> p.isr().contains(p.leader())), found);
+        Suite.check(found.partitions().stream().allMatch(p -> p.replicas().size() == Suite.REPLICAS), found);
         Suite.equal(topic, ADMIN.listTopics().namesToListings().get().get(topic).name());
         ADMIN.deleteTopics(List.of(topic)).all().get();
         Suite.waitFor("the deletion", () -> !ADMIN.listTopics().names().get().contains(topic));
@@ -80,24 +83,27 @@ final class Topics {
         Uuid id = describe(topic).topicId();
         ADMIN.deleteTopics(List.of(topic)).all().get();
         Suite.waitFor("the deletion", () -> !ADMIN.listTopics().names().get().contains(topic));
-        ADMIN.createTopics(List.of(new NewTopic(topic, 1, (short) 1))).all().get();
+        ADMIN.createTopics(List.of(new NewTopic(topic, 1, Suite.REPLICAS))).all().get();
         Clients.waitForPartitions(topic, 1);
         Suite.check(!id.equals(describe(topic).topicId()), "a new id");
     }
 
     public static void createWithAssignment() throws Exception {
         String topic = Clients.unique("assigned");
-        ADMIN.createTopics(List.of(new NewTopic(topic, Map.of(0, List.of(node()), 1, List.of(node()))))).all().get();
+        List<Integer> replicas = everywhere();
+        ADMIN.createTopics(List.of(new NewTopic(topic, Map.of(0, replicas, 1, replicas)))).all().get();
         Clients.waitForPartitions(topic, 2);
+        Suite.check(describe(topic).partitions().stream()
+                .allMatch(p -> p.replicas().stream().map(Node::id).toList().equals(replicas)), replicas);
         Suite.fails(InvalidReplicaAssignmentException.class,
                 () -> ADMIN.createTopics(List.of(new NewTopic(topic + "x", Map.of(0, List.of(12345))))).all().get());
         Suite.fails(InvalidReplicaAssignmentException.class,
-                () -> ADMIN.createTopics(List.of(new NewTopic(topic + "x", Map.of(1, List.of(node()))))).all().get());
+                () -> ADMIN.createTopics(List.of(new NewTopic(topic + "x", Map.of(1, replicas)))).all().get());
     }
 
     public static void validateOnly() throws Exception {
         String topic = Clients.unique("validate");
-        ADMIN.createTopics(List.of(new NewTopic(topic, 1, (short) 1)), new CreateTopicsOptions().validateOnly(true)).all().get();
+        ADMIN.createTopics(List.of(new NewTopic(topic, 1, Suite.REPLICAS)), new CreateTopicsOptions().validateOnly(true)).all().get();
         Suite.check(!ADMIN.listTopics().names().get().contains(topic), "nothing was made");
     }
 
@@ -107,13 +113,13 @@ final class Topics {
 
     public static void createErrors() throws Exception {
         String name = Clients.unique("bad");
-        refused(InvalidTopicException.class, new NewTopic("no such name!", 1, (short) 1));
-        refused(InvalidTopicException.class, new NewTopic("x".repeat(250), 1, (short) 1));
-        refused(InvalidPartitionsException.class, new NewTopic(name, 0, (short) 1));
+        refused(InvalidTopicException.class, new NewTopic("no such name!", 1, Suite.REPLICAS));
+        refused(InvalidTopicException.class, new NewTopic("x".repeat(250), 1, Suite.REPLICAS));
+        refused(InvalidPartitionsException.class, new NewTopic(name, 0, Suite.REPLICAS));
         refused(InvalidReplicationFactorException.class, new NewTopic(name, 1, (short) 9));
         refused(InvalidReplicationFactorException.class, new NewTopic(name, 1, (short) 0));
-        refused(InvalidConfigurationException.class, new NewTopic(name, 1, (short) 1).configs(Map.of("no.such", "1")));
-        refused(TopicExistsException.class, new NewTopic(Clients.topic("exists", 1), 1, (short) 1));
+        refused(InvalidConfigurationException.class, new NewTopic(name, 1, Suite.REPLICAS).configs(Map.of("no.such", "1")));
+        refused(TopicExistsException.class, new NewTopic(Clients.topic("exists", 1), 1, Suite.REPLICAS));
         Suite.fails(UnknownTopicOrPartitionException.class, () -> ADMIN.deleteTopics(List.of(name)).all().get());
     }
 
@@ -121,14 +127,15 @@ final class Topics {
         String topic = Clients.topic("grow", 2);
         ADMIN.createPartitions(Map.of(topic, NewPartitions.increaseTo(4))).all().get();
         Clients.waitForPartitions(topic, 4);
-        ADMIN.createPartitions(Map.of(topic, NewPartitions.increaseTo(5, List.of(List.of(node()))))).all().get();
+        ADMIN.createPartitions(Map.of(topic, NewPartitions.increaseTo(5, List.of(everywhere())))).all().get();
         Clients.waitForPartitions(topic, 5);
         Suite.fails(InvalidPartitionsException.class,
                 () -> ADMIN.createPartitions(Map.of(topic, NewPartitions.increaseTo(5))).all().get());
         Suite.fails(InvalidPartitionsException.class,
                 () -> ADMIN.createPartitions(Map.of(topic, NewPartitions.increaseTo(1))).all().get());
+        List<Integer> strangers = everywhere().stream().map(node -> node + 999).toList();
         Suite.fails(InvalidReplicaAssignmentException.class,
-                () -> ADMIN.createPartitions(Map.of(topic, NewPartitions.increaseTo(6, List.of(List.of(999))))).all().get());
+                () -> ADMIN.createPartitions(Map.of(topic, NewPartitions.increaseTo(6, List.of(strangers)))).all().get());
         Suite.fails(UnknownTopicOrPartitionException.class,
                 () -> ADMIN.createPartitions(Map.of(topic + "x", NewPartitions.increaseTo(5))).all().get());
     }

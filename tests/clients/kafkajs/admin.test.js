@@ -1,16 +1,17 @@
 'use strict'
 const assert = require('node:assert/strict')
 const { ConfigResourceTypes } = require('kafkajs')
-const { bootstrap, collect, impatient, makeTopic, rejected, scenario, unique, waitFor } = require('./support')
+const { brokers, collect, impatient, makeTopic, rejected, replicationFactor, scenario, unique, waitFor } = require('./support')
 
 scenario('create, describe, list and delete', async ({ admin }) => {
   const client = await admin()
   const topic = unique('life')
-  const spec = { topics: [{ topic, numPartitions: 3, replicationFactor: 1 }], waitForLeaders: true }
+  const spec = { topics: [{ topic, numPartitions: 3, replicationFactor }], waitForLeaders: true }
   assert.equal(await client.createTopics(spec), true)
   assert.equal(await client.createTopics(spec), false) // exists already
   const { topics } = await client.fetchTopicMetadata({ topics: [topic] })
   assert.deepEqual(topics[0].partitions.map((p) => p.partitionId).sort(), [0, 1, 2])
+  assert.ok(topics[0].partitions.every((p) => p.replicas.length === replicationFactor))
   assert.ok((await client.listTopics()).includes(topic))
   await client.deleteTopics({ topics: [topic] })
   await waitFor(async () => !(await client.listTopics()).includes(topic), 'the deletion')
@@ -71,7 +72,7 @@ scenario('groups', async ({ admin, producer, consumer }) => {
 
 scenario('cluster', async ({ admin }) => {
   const cluster = await (await admin()).describeCluster()
-  assert.deepEqual(cluster.brokers.map((b) => `${b.host}:${b.port}`), [bootstrap])
-  assert.equal(cluster.controller, cluster.brokers[0].nodeId)
+  assert.deepEqual(cluster.brokers.map((b) => `${b.host}:${b.port}`).sort(), brokers)
+  assert.ok(cluster.brokers.some((b) => b.nodeId === cluster.controller))
   assert.ok(cluster.clusterId)
 })

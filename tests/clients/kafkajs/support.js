@@ -13,6 +13,8 @@ const xxh32 = require('lz4js/xxh32')
 const zstd = require('@bokuweb/zstd-wasm')
 
 const bootstrap = process.env.OTTLA_BOOTSTRAP
+const brokers = process.env.OTTLA_BROKERS.split(',').sort() // HOST:PORT of every broker
+const replicationFactor = brokers.length // of the topics that tests make
 const scripts = process.env.OTTLA_CLIENTS
 
 // kafkajs has gzip built in; the others are its plug-ins' shape over codecs without native code.
@@ -131,7 +133,7 @@ async function makeTopic(word, numPartitions = 1, configs = {}) {
   const topic = unique(word)
   const configEntries = Object.entries(configs).map(([name, value]) => ({ name, value: String(value) }))
   await withAdmin(kafka, async (admin) => {
-    await admin.createTopics({ topics: [{ topic, numPartitions, replicationFactor: 1, configEntries }], waitForLeaders: true })
+    await admin.createTopics({ topics: [{ topic, numPartitions, replicationFactor, configEntries }], waitForLeaders: true })
   })
   return topic
 }
@@ -163,5 +165,6 @@ function compressible(index) {
 }
 
 module.exports = {
-  bootstrap, broker, closeWhenDone, codecs, collect, compressible, impatient, kafka, makeTopic, rejected, scenario, storedBatches, unique, waitFor,
+  bootstrap, broker, brokers, closeWhenDone, codecs, collect, compressible, impatient, kafka, makeTopic, rejected, replicationFactor, scenario,
+  storedBatches, unique, waitFor,
 }

@@ -15,6 +15,8 @@ sys.path.insert(0, os.environ["OTTLA_CLIENTS"])
 from harness import wire  # noqa: E402
 
 BOOTSTRAP = os.environ["OTTLA_BOOTSTRAP"]
+BROKERS = sorted(os.environ["OTTLA_BROKERS"].split(","))  # HOST:PORT of every broker
+REPLICAS = len(BROKERS)  # of the topics that tests make
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 
 
@@ -47,7 +49,8 @@ def broker():
     control = Control()
     yield control
     try:
-        wire.api_versions(BOOTSTRAP)
+        for address in BROKERS:
+            wire.api_versions(address)
     except (OSError, wire.WireError):
         control.start()
 

@@ -7,7 +7,7 @@ import re
 import subprocess
 
 import pytest
-from conftest import BOOTSTRAP, wait_for
+from conftest import BOOTSTRAP, BROKERS, REPLICAS, wait_for
 
 TOOLS = "org.apache.kafka.tools."
 CLASSES = {
@@ -120,11 +120,16 @@ def group_rows(kafka, group):
 
 def test_topics(kafka, make_topic):
     topic = make_topic(3, "retention.ms=5000")
-    printed = kafka("topics", *SERVER, "--describe", "--topic", topic)
-    assert re.search(r"PartitionCount: 3\s+ReplicationFactor: 1\s+Configs: .*retention.ms=5000", printed)
-    assert len(re.findall(r"Partition: \d\s+Leader: \d+\s+Replicas: \d+\s+Isr: \d+", printed)) == 3
+
+    def described():
+        return kafka("topics", *SERVER, "--describe", "--topic", topic)
+
+    assert re.search(rf"PartitionCount: 3\s+ReplicationFactor: {REPLICAS}\s+Configs: .*retention.ms=5000", described())
+    ids = r"\d+" + r",\d+" * (REPLICAS - 1)
+    row = rf"Partition: \d\s+Leader: \d+\s+Replicas: {ids}\s+Isr: {ids}\s"
+    wait_for(lambda: len(re.findall(row, described())) == 3, "three partitions with full in-sync replicas")
     kafka("topics", *SERVER, "--alter", "--topic", topic, "--partitions", 5)
-    wait_for(lambda: "PartitionCount: 5" in kafka("topics", *SERVER, "--describe", "--topic", topic), "five partitions")
+    wait_for(lambda: "PartitionCount: 5" in described(), "five partitions")
     assert "TopicExistsException" in kafka("topics", *SERVER, "--create", "--topic", topic, code=1)
     assert "InvalidPartitionsException" in kafka("topics", *SERVER, "--alter", "--topic", topic, "--partitions", 2, code=1)
     kafka("topics", *SERVER, "--delete", "--topic", topic)
@@ -163,7 +168,7 @@ def test_consumer_groups(kafka, filled):
     assert reset("--to-latest") == ("10", "10", "0")
     assert reset("--to-datetime", "2020-01-01T00:00:00.000") == ("0", "10", "10")
     printed = kafka("consumer-groups", *SERVER, "--describe", "--group", filled, "--state")
-    assert re.search(rf"{filled}\s+{BOOTSTRAP}\s.*Empty\s+0", printed), printed
+    assert re.search(rf"{filled}\s+({'|'.join(BROKERS)})\s.*Empty\s+0", printed), printed
     kafka("consumer-groups", *SERVER, "--group", filled, "--topic", filled, "--delete-offsets")
     assert group_rows(kafka, filled) == {}
     consume(kafka, filled, 1, "--group", filled, "--from-beginning")
@@ -190,9 +195,12 @@ def test_configs(kafka, make_topic):
 
 
 def test_broker_configs(kafka):
-    node = re.search(r"id: (\d+)", kafka("broker-api-versions", *SERVER)).group(1)
-    printed = kafka("configs", *SERVER, "--entity-type", "brokers", "--entity-name", node, "--describe", "--all")
-    assert "num.partitions=2" in printed
+    nodes = re.findall(r"^(\S+) \(id: (\d+)", kafka("broker-api-versions", *SERVER), re.MULTILINE)
+    assert sorted(address for address, _ in nodes) == BROKERS
+    for address, node in nodes:
+        printed = kafka("configs", *SERVER, "--entity-type", "brokers", "--entity-name", node, "--describe", "--all")
+        assert "num.partitions=2" in printed
+        assert re.search(rf"^\s*listeners=\S*{address}\b", printed, re.MULTILINE)
 
 
 def test_get_offsets(kafka, filled):
@@ -234,17 +242,25 @@ def test_performance_tools(kafka, make_topic):
 
 def test_broker_api_versions(kafka):
     printed = kafka("broker-api-versions", *SERVER)
-    assert printed.startswith(BOOTSTRAP)
-    assert re.search(r"Fetch\(1\): \d+ to \d+ \[usable: \d+\]", printed)
+    assert sorted(re.findall(r"^\S+:\d+(?= \(id: )", printed, re.MULTILINE)) == BROKERS
+    assert len(re.findall(r"Fetch\(1\): \d+ to \d+ \[usable: \d+\]", printed)) == len(BROKERS)
 
 
 def test_log_dirs(kafka, filled):
-    printed = kafka("log-dirs", *SERVER, "--describe", "--topic-list", filled)
-    found = json.loads(next(line for line in printed.splitlines() if line.startswith("{")))
-    ((directory,),) = [broker["logDirs"] for broker in found["brokers"]]
-    assert directory["error"] is None
-    assert [p["partition"] for p in directory["partitions"]] == [f"{filled}-0"]
-    assert directory["partitions"][0]["size"] > 0
+    def directories():
+        printed = kafka("log-dirs", *SERVER, "--describe", "--topic-list", filled)
+        found = json.loads(next(line for line in printed.splitlines() if line.startswith("{")))
+        return [broker["logDirs"] for broker in found["brokers"]]
+
+    def all_have_it():
+        return all(p["size"] > 0 for (directory,) in directories() for p in directory["partitions"])
+
+    wait_for(all_have_it, "the records on every replica")
+    found = directories()
+    assert len(found) == len(BROKERS)
+    for (directory,) in found:
+        assert directory["error"] is None
+        assert [p["partition"] for p in directory["partitions"]] == [f"{filled}-0"]
 
 
 def test_cluster_id(kafka):
@@ -252,12 +268,21 @@ def test_cluster_id(kafka):
 
 
 def test_metadata_quorum(kafka):
-    status = kafka("metadata-quorum", *SERVER, "describe", "--status")
-    leader = re.search(r"LeaderId:\s+(\d+)", status).group(1)
-    assert re.search(rf'CurrentVoters:\s+\[\{{"id": {leader}, ', status), status
-    assert re.search(r"MaxFollowerLag:\s+0\b", status), status
-    rows = [line.split() for line in kafka("metadata-quorum", *SERVER, "describe", "--replication").splitlines()[1:]]
-    assert [(row[0], row[3], row[-1]) for row in rows] == [(leader, "0", "Leader")]
+    def status():
+        return kafka("metadata-quorum", *SERVER, "describe", "--status")
+
+    wait_for(lambda: re.search(r"MaxFollowerLag:\s+0\b", status()), "followers with all of the metadata")
+    printed = status()
+    leader = re.search(r"LeaderId:\s+(\d+)", printed).group(1)
+    voters = re.findall(r'"id": (\d+), ', re.search(r"CurrentVoters:\s+(.*)", printed).group(1))
+    assert len(set(voters)) == len(voters) == len(BROKERS) and leader in voters, printed
+
+    def rows():
+        printed = kafka("metadata-quorum", *SERVER, "describe", "--replication")
+        return sorted((row[0], row[3], row[-1]) for row in map(str.split, printed.splitlines()[1:]))
+
+    expected = sorted((voter, "0", "Leader" if voter == leader else "Follower") for voter in voters)
+    wait_for(lambda: rows() == expected, f"the replicas {expected}")
 
 
 def test_leader_election(kafka, make_topic):
@@ -271,7 +296,7 @@ def test_leader_election(kafka, make_topic):
 def test_reassign_partitions(kafka, make_topic, tmp_path):
     topic = make_topic()
     described = kafka("topics", *SERVER, "--describe", "--topic", topic)
-    broker = int(re.search(r"Replicas: (\d+)", described).group(1))
+    present = [int(broker) for broker in re.search(r"Replicas: ([\d,]+)", described).group(1).split(",")]
     plan = tmp_path / "plan.json"
 
     def reassign(action, replicas, code=0):
@@ -279,7 +304,7 @@ def test_reassign_partitions(kafka, make_topic, tmp_path):
         plan.write_text(json.dumps({"version": 1, "partitions": [partition]}))
         return kafka("reassign-partitions", *SERVER, action, "--reassignment-json-file", plan, code=code)
 
-    assert f"Successfully started partition reassignment for {topic}-0" in reassign("--execute", [broker])
-    assert f"Reassignment of partition {topic}-0 is completed" in reassign("--verify", [broker])
+    assert f"Successfully started partition reassignment for {topic}-0" in reassign("--execute", present)
+    assert f"Reassignment of partition {topic}-0 is completed" in reassign("--verify", present)
     assert "No partition reassignments found" in kafka("reassign-partitions", *SERVER, "--list")
-    assert "Unknown broker id" in reassign("--execute", [broker + 1], code=1)
+    assert "Unknown broker id" in reassign("--execute", [max(present) + 1], code=1)

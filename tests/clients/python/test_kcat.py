@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from conftest import BOOTSTRAP, CODECS, compressible, stored_codecs, wait_for, wire
+from conftest import BOOTSTRAP, BROKERS, CODECS, REPLICAS, compressible, stored_codecs, wait_for, wire
 
 
 def kcat(*arguments, given="", timeout_s=30):
@@ -46,10 +46,13 @@ def test_keys_headers_and_nulls(name):
 def test_metadata(name):
     kcat("-P", "-t", name, given="x\n")
     found = json.loads(kcat("-L", "-J", "-t", name))
-    (broker,) = found["brokers"]
-    assert broker["name"] == BOOTSTRAP
+    assert sorted(broker["name"] for broker in found["brokers"]) == BROKERS
+    ids = sorted(broker["id"] for broker in found["brokers"])
     (topic,) = found["topics"]
-    assert [p["leader"] for p in topic["partitions"]] == [broker["id"]] * 2
+    assert len(topic["partitions"]) == 2
+    for partition in topic["partitions"]:
+        assert partition["leader"] in ids
+        assert sorted(replica["id"] for replica in partition["replicas"]) == ids
 
 
 def test_offsets_and_timestamps(name):

@@ -1,6 +1,6 @@
 //! The rules about records.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Findings, Rule, Summary};
 use crate::history::{Event, History, Id, Nanos, Read, Sent};
@@ -10,6 +10,7 @@ use crate::history::{Event, History, Id, Nanos, Read, Sent};
 struct Partition<'a> {
     /// Numbers sent so far, by producer: `0..sent`.
     sent: HashMap<u32, u64>,
+    last_send_at: Nanos,
     acks: Vec<(Sent, Option<i64>, Nanos)>,
     reads: Vec<&'a Read>,
     complete: Vec<&'a Read>,
@@ -27,6 +28,8 @@ pub(super) fn check(history: &History, found: &mut Findings) -> Summary {
         }
         nothing_lost(*index, partition, found);
         visible_at_once(*index, partition, found);
+        nothing_taken_back(*index, partition, found);
+        replicas_agree(*index, partition, found);
     }
     summary
 }
@@ -39,14 +42,11 @@ fn gather<'a>(
     let mut partitions: BTreeMap<i32, Partition<'a>> = BTreeMap::new();
     for event in &history.events {
         match event {
-            Event::Send { batch, .. } => {
+            Event::Send { batch, at } => {
                 summary.sent_records += u64::from(batch.count);
-                let sent = partitions
-                    .entry(batch.partition)
-                    .or_default()
-                    .sent
-                    .entry(batch.producer)
-                    .or_default();
+                let partition = partitions.entry(batch.partition).or_default();
+                partition.last_send_at = partition.last_send_at.max(*at);
+                let sent = partition.sent.entry(batch.producer).or_default();
                 *sent = (*sent).max(batch.first + u64::from(batch.count));
             }
             Event::Ack {
@@ -197,8 +197,7 @@ fn nothing_lost(index: i32, partition: &Partition<'_>, found: &mut Findings) {
         }
     }
     for read in &partition.complete {
-        let stored: std::collections::HashSet<Id> =
-            read.records.iter().filter_map(|seen| seen.id).collect();
+        let stored: HashSet<Id> = read.records.iter().filter_map(|seen| seen.id).collect();
         for (batch, base_offset, at) in partition
             .acks
             .iter()
@@ -241,16 +240,96 @@ fn visible_at_once(index: i32, partition: &Partition<'_>, found: &mut Findings) 
         .collect();
     reads.sort_unstable_by_key(|read| read.asked_at);
     let mut acks = acks.into_iter().peekable();
-    let mut newest = -1;
+    let (mut newest, mut acked_at) = (-1, 0);
     for read in reads {
-        while let Some((_, offset)) = acks.next_if(|(at, _)| *at < read.asked_at) {
-            newest = newest.max(offset);
+        while let Some((at, offset)) = acks.next_if(|(at, _)| *at < read.asked_at) {
+            if offset > newest {
+                (newest, acked_at) = (offset, at);
+            }
         }
         if read.high_watermark <= newest {
             found.add(Rule::Realtime, || {
                 format!(
-                    "partition {index}: offset {newest} was acknowledged, a later read saw a high watermark of {}",
-                    read.high_watermark
+                    "partition {index}: offset {newest} was acknowledged at {acked_at} ns, reader {} asked at {} and was \
+                     told at {} of a high watermark of {}",
+                    read.reader, read.asked_at, read.answered_at, read.high_watermark
+                )
+            });
+        }
+    }
+}
+
+/// taken-back: a read that starts after another one was answered sees at least its high watermark, and a
+/// complete one its records; that they are the same records, inconsistent-offsets says.
+fn nothing_taken_back(index: i32, partition: &Partition<'_>, found: &mut Findings) {
+    let all = || partition.reads.iter().chain(&partition.complete).copied();
+    let mut earlier: Vec<&Read> = all().collect();
+    earlier.sort_unstable_by_key(|read| read.answered_at);
+    let mut later: Vec<&Read> = all().collect();
+    later.sort_unstable_by_key(|read| read.asked_at);
+    let mut earlier = earlier.into_iter().peekable();
+    // What has been shown: the end of the log, and the first offset after the records.
+    let (mut end, mut next) = (0, 0);
+    for read in later {
+        while let Some(shown) = earlier.next_if(|shown| shown.answered_at < read.asked_at) {
+            end = end.max(shown.high_watermark);
+            next = next.max(shown.records.last().map_or(0, |seen| seen.offset + 1));
+        }
+        if read.high_watermark < end {
+            found.add(Rule::TakenBack, || {
+                format!(
+                    "partition {index}: a high watermark of {end} was shown, a later read by {} saw {}",
+                    read.reader, read.high_watermark
+                )
+            });
+        }
+        if read.high_watermark < next {
+            found.add(Rule::TakenBack, || {
+                format!(
+                    "partition {index}: records up to {next} were shown, a later read by {} saw an end at {}",
+                    read.reader, read.high_watermark
+                )
+            });
+        }
+    }
+    let shown = partition.reads.iter().flat_map(|read| {
+        let offsets = read.records.iter().map(|seen| seen.offset);
+        offsets.map(|offset| (read.answered_at, offset))
+    });
+    let shown: Vec<(Nanos, i64)> = shown.collect();
+    for read in &partition.complete {
+        let there: HashSet<i64> = read.records.iter().map(|seen| seen.offset).collect();
+        let gone = shown.iter().find(|(at, offset)| {
+            *at < read.asked_at && *offset >= read.fetch_offset && !there.contains(offset)
+        });
+        if let Some((_, offset)) = gone {
+            found.add(Rule::TakenBack, || {
+                format!("partition {index}: offset {offset} was read, and is not there later")
+            });
+        }
+    }
+}
+
+/// replicas-differ: each node's last complete read, if nobody sent anything afterwards.
+fn replicas_agree(index: i32, partition: &Partition<'_>, found: &mut Findings) {
+    let settled = partition.complete.iter().copied();
+    let settled = settled.filter(|read| read.reader != 0 && read.asked_at > partition.last_send_at);
+    let mut replicas: BTreeMap<u32, &Read> = BTreeMap::new();
+    replicas.extend(settled.map(|read| (read.reader, read)));
+    let mut replicas = replicas.into_iter();
+    let Some((first, one)) = replicas.next() else {
+        return;
+    };
+    for (node, other) in replicas {
+        let ends = |read: &Read| (read.fetch_offset, read.high_watermark);
+        if one.records != other.records || ends(one) != ends(other) {
+            found.add(Rule::ReplicasDiffer, || {
+                let (a, b) = (one.records.len(), other.records.len());
+                let same = one.records.iter().zip(&other.records);
+                let same = same.take_while(|(a, b)| a == b).count();
+                format!(
+                    "partition {index}: node {first} has {a} records ({:?}), node {node} {b} ({:?}); the first {same} are the same",
+                    ends(one), ends(other)
                 )
             });
         }

@@ -45,6 +45,7 @@ fn read(asked_at: Nanos, fetch_offset: i64, records: &[(u32, u64)]) -> Read {
         reader: 9,
         partition: 0,
         asked_at,
+        answered_at: asked_at,
         fetch_offset,
         high_watermark,
         records,
@@ -92,9 +93,10 @@ fn a_clean_history_is_clean() {
 #[test]
 fn lost_write() {
     let mut events = clean();
-    // The last acknowledged record is gone, and the log ends before it.
+    // The last acknowledged record is gone, and the log ends before it; it had been read.
     events[6] = Event::Complete(read(100, 0, &[(1, 0), (1, 1)]));
-    assert_eq!(rules(events), vec![Rule::LostWrite, Rule::Realtime]);
+    let all = vec![Rule::LostWrite, Rule::Realtime, Rule::TakenBack];
+    assert_eq!(rules(events), all);
 }
 
 #[test]
@@ -190,6 +192,56 @@ fn realtime() {
     // At 30 it could not have known.
     events.push(Event::Read(read(30, 2, &[])));
     assert_eq!(rules(events), vec![]);
+}
+
+#[test]
+fn taken_back() {
+    // Sent and never acknowledged, and yet read: it may not go away again.
+    let shown = Event::Read(read(60, 3, &[(1, 2)]));
+    let mut events = clean();
+    events.insert(6, shown.clone());
+    assert_eq!(rules(events.clone()), vec![]);
+    events[7] = Event::Complete(read(100, 0, &[(1, 0), (1, 1), (2, 0)]));
+    assert_eq!(rules(events), vec![Rule::TakenBack]);
+    // A lower high watermark than the one before, and then the right one again.
+    let mut events = clean();
+    events.insert(6, shown);
+    events.push(Event::Read(read(70, 3, &[])));
+    assert_eq!(rules(events), vec![Rule::TakenBack]);
+    // A read that was asked for before the other one was answered may be behind it.
+    let mut events = clean();
+    let mut slow = read(60, 3, &[(1, 2)]);
+    slow.answered_at = 90;
+    events.insert(6, Event::Read(slow));
+    events.push(Event::Read(read(70, 3, &[])));
+    assert_eq!(rules(events), vec![]);
+}
+
+#[test]
+fn replicas_differ() {
+    let replica = |node, asked_at, records: &[(u32, u64)]| {
+        let mut read = read(asked_at, 0, records);
+        read.reader = node;
+        Event::Complete(read)
+    };
+    let all = [(1, 0), (1, 1), (2, 0), (1, 2)];
+    let mut same = clean();
+    same.extend([replica(1, 101, &all), replica(2, 102, &all)]);
+    assert_eq!(rules(same.clone()), vec![]);
+    // The last record was acknowledged to nobody, and nobody but the second node's reader has seen it.
+    let mut short = clean();
+    short.pop();
+    short.extend([replica(1, 101, &all[..3]), replica(2, 102, &all)]);
+    assert_eq!(rules(short), vec![Rule::ReplicasDiffer]);
+    // While there are senders, the later read may have more.
+    let mut later = clean();
+    later.pop();
+    later.extend([
+        replica(1, 101, &all),
+        send(2, 1, 1, 102),
+        replica(2, 103, &[(1, 0), (1, 1), (2, 0), (1, 2), (2, 1)]),
+    ]);
+    assert_eq!(rules(later), vec![]);
 }
 
 #[test]

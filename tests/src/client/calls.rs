@@ -1,5 +1,7 @@
 //! The requests that tests make often.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
@@ -25,6 +27,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use super::code;
 use super::connection::{ClientError, Connection};
 
 /// The versions these calls use: understood by Kafka 4 and named by topic, not by topic id.
@@ -126,6 +129,15 @@ fn checked<T>(what: &'static str, code: i16, value: T) -> Result<T, ClientError>
     }
 }
 
+/// Where a broker says that it is; in tests these are numbers.
+fn address(what: &'static str, host: &str, port: i32) -> Result<SocketAddr, ClientError> {
+    let bad = |e: std::net::AddrParseError| ClientError::Codec {
+        what: what.to_owned(),
+        error: format!("{host}:{port}: {e}"),
+    };
+    format!("{host}:{port}").parse().map_err(bad)
+}
+
 /// An answer that lists one thing per thing asked.
 fn only<T>(what: &'static str, list: impl IntoIterator<Item = T>) -> Result<T, ClientError> {
     let missing = || ClientError::Codec {
@@ -153,6 +165,28 @@ impl Connection {
         self.call(METADATA, &request).await
     }
 
+    /// Where a partition is led.
+    pub async fn leader(&mut self, topic: &str, partition: i32) -> Result<SocketAddr, ClientError> {
+        let answer = self.metadata(topic).await?;
+        let topic = only("Metadata", answer.topics)?;
+        checked("Metadata", topic.error_code, ())?;
+        let mut partitions = topic.partitions.iter();
+        let partition = partitions.find(|p| p.partition_index == partition);
+        let partition = only("Metadata", partition)?;
+        checked("Metadata", partition.error_code, ())?;
+        let broker = answer
+            .brokers
+            .iter()
+            .find(|b| b.node_id == partition.leader_id);
+        match broker {
+            Some(broker) => address("Metadata", &broker.host, broker.port),
+            None => Err(ClientError::Kafka {
+                what: "Metadata",
+                code: code::LEADER_NOT_AVAILABLE,
+            }),
+        }
+    }
+
     pub async fn topic_id(&mut self, topic: &str) -> Result<Uuid, ClientError> {
         let topic = only("Metadata", self.metadata(topic).await?.topics)?;
         checked("Metadata", topic.error_code, topic.topic_id)
@@ -167,7 +201,7 @@ impl Connection {
         let topic = CreatableTopic::default()
             .with_name(topic_name(topic.name))
             .with_num_partitions(topic.partitions)
-            .with_replication_factor(1)
+            .with_replication_factor(-1)
             .with_configs(configs.collect());
         let request = CreateTopicsRequest::default()
             .with_topics(vec![topic])
@@ -262,6 +296,15 @@ impl Connection {
             answer.error_code,
             (answer.producer_id.0, answer.producer_epoch),
         )
+    }
+
+    /// The address of the group's coordinator.
+    pub async fn coordinator(&mut self, group: &str) -> Result<SocketAddr, ClientError> {
+        let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
+        let answer = self.call(FIND_COORDINATOR, &request).await?;
+        let found = only("FindCoordinator", answer.coordinators)?;
+        checked("FindCoordinator", found.error_code, ())?;
+        address("FindCoordinator", &found.host, found.port)
     }
 
     /// The group's coordinator: node id and port.

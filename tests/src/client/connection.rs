@@ -44,6 +44,8 @@ impl ClientError {
 pub struct Connection {
     stream: TcpStream,
     next_correlation_id: i32,
+    /// How long to wait for an answer before the broker is taken for gone.
+    patience: Option<Duration>,
 }
 
 impl Connection {
@@ -55,7 +57,26 @@ impl Connection {
         Ok(Connection {
             stream,
             next_correlation_id: 0,
+            patience: None,
         })
+    }
+
+    /// As [`Connection::open`], by a client that soon goes to another broker: see [`Connection::give_up_after`].
+    pub async fn open_within(
+        address: SocketAddr,
+        patience: Duration,
+    ) -> Result<Connection, ClientError> {
+        let opened = timeout(patience, Connection::open(address)).await;
+        let late = |_| ClientError::Io(io::ErrorKind::TimedOut.into());
+        let mut connection = opened.map_err(late)??;
+        connection.give_up_after(patience);
+        Ok(connection)
+    }
+
+    /// From here on an answer that takes longer is a lost connection, not a failure: the client goes
+    /// to another broker.
+    pub fn give_up_after(&mut self, patience: Duration) {
+        self.patience = Some(patience);
     }
 
     pub fn peer_address(&self) -> SocketAddr {
@@ -116,17 +137,27 @@ impl Connection {
 
     /// Writes bytes as they are; for what no client should send.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        timeout(CALL_WAIT, self.stream.write_all(bytes))
+        let (wait, late) = self.wait();
+        timeout(wait, self.stream.write_all(bytes))
             .await
-            .map_err(|_| ClientError::NoAnswer)??;
+            .map_err(|_| late)??;
         Ok(())
+    }
+
+    /// How long a broker is waited for, and what it is not to have answered by then.
+    fn wait(&self) -> (Duration, ClientError) {
+        match self.patience {
+            Some(patience) => (patience, ClientError::Io(io::ErrorKind::TimedOut.into())),
+            None => (CALL_WAIT, ClientError::NoAnswer),
+        }
     }
 
     /// One answer without its length.
     pub async fn read_frame(&mut self) -> Result<Bytes, ClientError> {
-        timeout(CALL_WAIT, self.read_frame_unbounded())
+        let (wait, late) = self.wait();
+        timeout(wait, self.read_frame_unbounded())
             .await
-            .map_err(|_| ClientError::NoAnswer)?
+            .map_err(|_| late)?
     }
 
     async fn read_frame_unbounded(&mut self) -> Result<Bytes, ClientError> {

@@ -9,6 +9,7 @@ pub use connection::{CALL_WAIT, ClientError, Connection, frame, frame_by};
 
 /// Kafka's error codes that tests speak of.
 pub mod code {
+    pub const UNKNOWN_SERVER_ERROR: i16 = -1;
     pub const OFFSET_OUT_OF_RANGE: i16 = 1;
     pub const CORRUPT_MESSAGE: i16 = 2;
     pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -26,18 +27,34 @@ pub mod code {
     pub const INVALID_TIMESTAMP: i16 = 32;
     pub const UNSUPPORTED_VERSION: i16 = 35;
     pub const TOPIC_ALREADY_EXISTS: i16 = 36;
+    pub const INVALID_REPLICATION_FACTOR: i16 = 38;
     pub const INVALID_REQUEST: i16 = 42;
     pub const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
     pub const DUPLICATE_SEQUENCE_NUMBER: i16 = 46;
     pub const INVALID_PRODUCER_EPOCH: i16 = 47;
     pub const KAFKA_STORAGE_ERROR: i16 = 56;
     pub const UNKNOWN_PRODUCER_ID: i16 = 59;
+    pub const REASSIGNMENT_IN_PROGRESS: i16 = 60;
     pub const FENCED_LEADER_EPOCH: i16 = 74;
     pub const UNKNOWN_LEADER_EPOCH: i16 = 75;
     pub const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
     pub const INVALID_RECORD: i16 = 87;
     pub const THROTTLING_QUOTA_EXCEEDED: i16 = 89;
     pub const UNKNOWN_TOPIC_ID: i16 = 100;
+
+    /// What sends a client to look for the partition's leader, or the group's coordinator, anew.
+    pub fn is_misdirected(code: i16) -> bool {
+        matches!(
+            code,
+            UNKNOWN_TOPIC_OR_PARTITION
+                | LEADER_NOT_AVAILABLE
+                | NOT_LEADER_OR_FOLLOWER
+                | COORDINATOR_NOT_AVAILABLE
+                | NOT_COORDINATOR
+                | KAFKA_STORAGE_ERROR
+                | UNKNOWN_TOPIC_ID
+        )
+    }
 
     /// What a producer answers with the same bytes again.
     pub fn is_retriable(code: i16) -> bool {

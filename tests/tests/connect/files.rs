@@ -40,7 +40,15 @@ fn published_files_pass_unchanged() {
         "flush.size":"1","schema.compatibility":"NONE","tasks.max":"2","topics":"t",
         "partitioner.class":"io.confluent.connect.storage.partitioner.DefaultPartitioner",
         "storage.class":"io.confluent.connect.s3.storage.S3Storage","s3.bucket.name":"bucket"}}"#;
-    for text in [confluent, aiven, msk] {
+    let search = "name=es-sink\nconnector.class=io.confluent.connect.elasticsearch.ElasticsearchSinkConnector\n\
+        tasks.max=1\ntopics=test-elasticsearch-sink\nkey.ignore=true\nconnection.url=http://localhost:9200\n\
+        type.name=kafka-connect\n";
+    let aiven_search = r#"{"name":"os-sink","connector.class":"io.aiven.kafka.connect.opensearch.OpensearchSinkConnector",
+        "topics":"t","connection.url":"https://os.example.com:9200","connection.username":"u",
+        "connection.password":"p","type.name":"t","tasks.max":"1","key.ignore":"true",
+        "key.ignore.id.strategy":"record.key","value.converter":"org.apache.kafka.connect.json.JsonConverter",
+        "value.converter.schemas.enable":"false","schema.ignore":"true","behavior.on.version.conflict":"ignore"}"#;
+    for text in [confluent, aiven, msk, search, aiven_search] {
         let (passes, said) = validate(text);
         assert!(passes, "{text}\n{said}");
     }
@@ -62,6 +70,53 @@ fn wrong_keys_are_named_with_the_nearest_right_one() {
         "s3.acl.canned is not supported",
     ] {
         assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+}
+
+#[test]
+fn keys_of_opensearch_that_do_not_go_together_are_refused() {
+    let with = |class: &str, more: &str| {
+        let text = format!(
+            "name=x\ntopics=t\nconnector.class={class}\nconnection.url=http://localhost:9200\n{more}"
+        );
+        validate(&text)
+    };
+    let (aiven, confluent) = ("OpensearchSinkConnector", "ElasticsearchSinkConnector");
+    for (class, more, expected) in [
+        (
+            aiven,
+            "data.stream.enabled=true\nindex.write.method=upsert\n",
+            "data streams take no upsert",
+        ),
+        (
+            aiven,
+            "index.write.method=upsert\nkey.ignore=true\n",
+            "upsert needs the record's key as id",
+        ),
+        (aiven, "connection.username=u\n", "set both or not at all"),
+        (
+            aiven,
+            "index.name=a-%{+QQ}\n",
+            "Invalid value a-%{+QQ} for configuration index.name",
+        ),
+        (
+            aiven,
+            "connection.ssl.truststore.type=JKS\n",
+            "Java key stores are not read",
+        ),
+        (
+            confluent,
+            "data.stream.type=logs\n",
+            "set both or not at all",
+        ),
+        (confluent, "proxy.host=p\n", "proxies are not built"),
+        (confluent, "batch.sise=3\n", "Did you mean batch.size?"),
+    ] {
+        let (passes, said) = with(class, more);
+        assert!(
+            !passes && said.contains(expected),
+            "{more}: {expected:?} is not in:\n{said}"
+        );
     }
 }
 

@@ -23,7 +23,7 @@ pub fn cache() -> PathBuf {
     std::env::var_os("OTTLA_TEST_CACHE").map_or_else(home, PathBuf::from)
 }
 
-fn run(program: &Path, arguments: &[&str]) {
+pub fn run(program: &Path, arguments: &[&str]) {
     let output = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())

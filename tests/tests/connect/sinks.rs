@@ -49,7 +49,7 @@ async fn objects(seaweed: &Seaweed, count: usize) -> Vec<String> {
     }
 }
 
-async fn records(broker: SocketAddr, topic: &str, count: usize) -> Vec<Record> {
+pub async fn records(broker: SocketAddr, topic: &str, count: usize) -> Vec<Record> {
     let mut connection = Connection::open(broker).await.expect("a connection");
     let began = Instant::now();
     loop {

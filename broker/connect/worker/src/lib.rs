@@ -20,6 +20,7 @@ mod dead_letters;
 mod groups;
 mod kafka;
 mod net;
+mod opensearch;
 mod plugins;
 mod rest;
 mod s3;

@@ -66,19 +66,12 @@ impl Guard {
         Err(Refused::LinkLocal(host.to_owned()))
     }
 
-    /// A client whose every connection is checked.
-    pub fn client(
-        &self,
-        connect_timeout: Duration,
-        read_timeout: Duration,
-    ) -> Result<reqwest::Client, reqwest::Error> {
+    /// Makes clients whose every connection is checked.
+    pub fn builder(&self) -> reqwest::ClientBuilder {
         reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
-            .connect_timeout(connect_timeout)
-            .timeout(read_timeout)
             .dns_resolver(Arc::new(GuardedResolver(self.clone())))
-            .build()
     }
 }
 
@@ -120,16 +113,31 @@ pub struct GuardedConnector(pub Guard);
 
 impl HttpConnector for GuardedConnector {
     fn connect(&self, _: &object_store::ClientOptions) -> object_store::Result<HttpClient> {
-        let client = self
-            .0
-            .client(Duration::from_secs(5), Duration::from_secs(60));
+        let client = self.0.builder().connect_timeout(Duration::from_secs(5));
         client
+            .timeout(Duration::from_secs(60))
+            .build()
             .map(HttpClient::new)
             .map_err(|e| object_store::Error::Generic {
                 store: "S3",
                 source: Box::new(e),
             })
     }
+}
+
+/// An error and its causes, each once.
+pub fn trace(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text += ": ";
+            text += &cause_text;
+        }
+        source = cause.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use ottla_connect::sink::SinkTask;
 use tokio::runtime::Handle;
 
 use crate::net::Guard;
-use crate::s3;
+use crate::{opensearch, s3};
 
 /// What a worker lends to its sinks.
 #[derive(Clone)]
@@ -37,7 +37,7 @@ pub fn class(props: &Props) -> Result<&'static ConnectorClass, ConnectError> {
             "Failed to find any class that implements Connector and which name matches {name}.{near}"
         ))
     })?;
-    if found.sink != SinkKind::S3 {
+    if found.sink == SinkKind::Webhook {
         return Err(ConnectError::config(format!(
             "{} is not built yet",
             found.class
@@ -50,7 +50,8 @@ pub fn class(props: &Props) -> Result<&'static ConnectorClass, ConnectError> {
 pub fn tables(class: &ConnectorClass) -> Vec<&'static [Definition]> {
     match class.sink {
         SinkKind::S3 => s3::tables(class.vendor),
-        SinkKind::OpenSearch | SinkKind::Webhook => Vec::new(),
+        SinkKind::OpenSearch => opensearch::tables(class.vendor),
+        SinkKind::Webhook => Vec::new(),
     }
 }
 
@@ -83,7 +84,8 @@ pub fn validate(shown: &Props, resolved: &Resolved, guard: &Guard) -> ConfigInfo
 fn check(class: &ConnectorClass, props: &Props, guard: &Guard) -> Result<(), ConnectError> {
     match class.sink {
         SinkKind::S3 => s3::check(class.vendor, props, guard),
-        SinkKind::OpenSearch | SinkKind::Webhook => Ok(()),
+        SinkKind::OpenSearch => opensearch::check(class.vendor, props, guard),
+        SinkKind::Webhook => Ok(()),
     }
 }
 
@@ -95,7 +97,8 @@ pub fn build(
 ) -> Result<Box<dyn SinkTask>, ConnectError> {
     match class.sink {
         SinkKind::S3 => s3::build(class.vendor, props, around),
-        SinkKind::OpenSearch | SinkKind::Webhook => Err(ConnectError::config(format!(
+        SinkKind::OpenSearch => opensearch::build(class.vendor, props, around),
+        SinkKind::Webhook => Err(ConnectError::config(format!(
             "{} is not built yet",
             class.class
         ))),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ottla_proto::limits::ELECTION_TIMEOUT_MIN_MS;
 use ottla_raft::AppendError;
 use tokio::time::Instant;
 
@@ -49,6 +50,67 @@ async fn a_silent_leader_is_replaced_after_its_lease() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(both, 1, "never two at a time");
+    cluster.network.heal();
+    cluster.agree().await;
+}
+
+/// An answer that comes late extends the lease from when its own question was asked, not from when a later one
+/// was that says no more: the follower has not heard that one.
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_counts_from_its_own_question() {
+    let cluster = Cluster::start(3, 3).await;
+    cluster.append(vec![batch(1, 1, 1, None)]).await;
+    let leader = cluster.leader().await;
+    let followers: Vec<_> = (1..=3).filter(|n| *n != leader).collect();
+    let group = cluster.group(leader);
+    let (sooner, later) = (Duration::from_millis(400), Duration::from_millis(500));
+    cluster.network.delay(followers[0], leader, sooner);
+    cluster.network.delay(followers[1], leader, later);
+    let ticket = group.append(vec![batch(1, 1, 2, None)], 100, None);
+    let asked = Instant::now();
+    // Both hear of the entry, and of nothing that comes after it.
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    for follower in followers {
+        cluster.network.cut(leader, follower);
+    }
+    // The first answer commits it, of which the second follower is told in vain.
+    assert!(ticket.outcome().await.is_ok());
+    let answered = asked + later + Duration::from_millis(10);
+    tokio::time::sleep_until(answered).await;
+    assert!(group.leader_epoch().is_some(), "the lease is not over yet");
+    let lease = Duration::from_millis(ELECTION_TIMEOUT_MIN_MS);
+    tokio::time::sleep_until(asked + lease + Duration::from_millis(10)).await;
+    assert_eq!(group.leader_epoch(), None, "the lease of what both heard");
+    cluster.network.heal();
+    cluster.agree().await;
+}
+
+/// Followers may elect the one that leadership goes to at once: they are told that their promise is over.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_hands_over_serves_no_more() {
+    let cluster = Cluster::start(4, 3).await;
+    cluster.append(vec![batch(1, 1, 1, None)]).await;
+    let leader = cluster.leader().await;
+    let followers: Vec<_> = (1..=3).filter(|n| *n != leader).collect();
+    let group = cluster.group(leader);
+    // It hears nothing of the election.
+    for follower in &followers {
+        cluster
+            .network
+            .delay(*follower, leader, Duration::from_millis(300));
+    }
+    let (to, led) = (replica(followers[0]), group.clone());
+    let handing_over = tokio::spawn(async move { led.transfer_leader(to, WAIT).await });
+    let mut both = 0;
+    while cluster.group(followers[0]).leader_epoch().is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for _ in 0..300 {
+        both += usize::from(group.leader_epoch().is_some());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(both, 0, "milliseconds with two leaders that serve");
+    handing_over.await.expect("no panic").expect("transferred");
     cluster.network.heal();
     cluster.agree().await;
 }

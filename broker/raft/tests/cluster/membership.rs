@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ottla_raft::{Group, MembershipError, Outcome, replica_id};
+use ottla_log::{StateKey, Store, Tag};
+use ottla_raft::{Group, MembershipError, Outcome, node_of, replica_id};
 
-use crate::harness::{Cluster, WAIT, batch, read, replica, values};
+use crate::harness::{Cluster, GROUP, WAIT, batch, read, replica, values};
 
 /// Appends to one group until told to stop; what was acknowledged.
 fn load(group: Arc<Group>, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<Vec<(i64, u64)>> {
@@ -169,4 +170,65 @@ async fn what_cannot_be_is_refused() {
         in_sync.len() == 2 && !in_sync.contains(&replica(silent)),
         "{in_sync:?}"
     );
+}
+
+/// The log that it would be sent has memberships in which it was the only voter: with a part of that log, and
+/// without its vote, it would take itself for the leader.
+#[tokio::test(start_paused = true)]
+async fn who_leaves_and_comes_back_begins_with_a_snapshot() {
+    let mut cluster = Cluster::start(4, 3).await;
+    let mut leader = cluster.leader().await;
+    let mut value = 0;
+    for _ in 0..3 {
+        let group = cluster.group(leader);
+        let alone = BTreeSet::from([replica(leader)]);
+        let others = group.members().0.into_iter().map(node_of);
+        let others: Vec<_> = others.filter(|node| *node != leader).collect();
+        group.change_membership(alone, WAIT).await.expect("changed");
+        for node in &others {
+            cluster
+                .until("the news", || cluster.group(*node).is_removed())
+                .await;
+            let left = cluster.groups(*node).remove(GROUP).await;
+            left.expect("its rows are deleted");
+            let vote = StateKey::group(Tag::Vote, GROUP);
+            assert!(cluster.store(*node).state(vote).unwrap().is_some());
+        }
+        for _ in 0..3 {
+            group.append(vec![batch(1, 1, value, None)], 100, None);
+            value += 1;
+        }
+        let back = others[0];
+        let end = cluster.store(leader).last_raft_row(GROUP).unwrap();
+        let end = end.map(|(index, _)| index);
+        cluster.crash(back).await;
+        cluster.run(back, replica(back), &[]).await;
+        group.add_learner(replica(back), WAIT).await.expect("added");
+        group
+            .wait_caught_up(replica(back), WAIT)
+            .await
+            .expect("caught up");
+        let rows = cluster.store(back).raft_rows(GROUP, 0, u64::MAX, 1 << 20);
+        let first = rows.unwrap().first().map(|(index, _)| *index);
+        assert!(
+            first.is_none_or(|first| Some(first) > end),
+            "{first:?} {end:?}"
+        );
+        let both = BTreeSet::from([replica(leader), replica(back)]);
+        group.change_membership(both, WAIT).await.expect("changed");
+        group
+            .transfer_leader(replica(back), WAIT)
+            .await
+            .expect("transferred");
+        cluster
+            .until("the new leader", || cluster.leading() == Some(back))
+            .await;
+        leader = back;
+    }
+    let group = cluster.group(leader);
+    cluster
+        .until("all records", || {
+            values(&read(&group, 1, 0)).len() as u64 == value
+        })
+        .await;
 }

@@ -228,6 +228,9 @@ const ALWAYS_SYNCED: &str = "an acknowledged record is already synced to disk";
 const KEEPS_COMPRESSION: &str = "Ottla keeps batches as the producer compressed them";
 const NO_UNCLEAN: &str = "a leader always holds every acknowledged record";
 const TIERED: &str = "tiered storage";
+/// Kafka's name of the selector that goes by racks.
+pub(super) const RACK_AWARE_SELECTOR: &str =
+    "org.apache.kafka.common.replica.RackAwareReplicaSelector";
 const THROTTLES: &str = "replication throttles";
 
 const RETENTION: &[Synonym] = &[

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{Problems, listeners};
+use crate::config::definitions::RACK_AWARE_SELECTOR;
 use crate::config::values::Values;
 
 /// How log lines are written.
@@ -122,6 +123,16 @@ pub struct Replication {
     /// Whether leaderships go back to the preferred replicas by themselves, and how often is looked.
     pub leader_rebalance: bool,
     pub leader_check_interval_s: u32,
+    /// Whether consumers are sent to replicas in their racks.
+    pub nearest_replica: bool,
+    /// Whether this broker is to be emptied.
+    pub drain: bool,
+    /// `None`: never.
+    pub replace_after_ms: Option<u64>,
+    /// Whether replicas move to brokers that have fewer.
+    pub rebalance: bool,
+    /// Of snapshots that leave this broker. `None`: no bound.
+    pub snapshot_bytes_per_s: Option<u64>,
 }
 
 /// What the store asks of the disk.
@@ -340,6 +351,12 @@ impl Replication {
             lag_time_max_ms: number(values, "replica.lag.time.max.ms"),
             leader_rebalance: values.boolean("auto.leader.rebalance.enable"),
             leader_check_interval_s: small(values, "leader.imbalance.check.interval.seconds"),
+            nearest_replica: values.text("replica.selector.class") == Some(RACK_AWARE_SELECTOR),
+            drain: values.boolean("ottla.broker.drain"),
+            replace_after_ms: u64::try_from(values.long("ottla.broker.replace.after.ms")).ok(),
+            rebalance: values.boolean("ottla.rebalance.enable"),
+            snapshot_bytes_per_s: Some(number(values, "leader.replication.throttled.rate"))
+                .filter(|rate| *rate < i64::MAX as u64),
         }
     }
 }

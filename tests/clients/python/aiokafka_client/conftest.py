@@ -8,7 +8,7 @@ import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
-from conftest import BOOTSTRAP
+from conftest import BOOTSTRAP, REPLICAS
 
 
 async def eventually(condition, what, timeout_s=20.0):
@@ -39,7 +39,7 @@ def make_topic(admin, name):
         made += 1
         topic = f"{name}.{made}"
         settings = {key.replace("_", "."): str(value) for key, value in config.items()}
-        check(await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=settings)]))
+        check(await admin.create_topics([NewTopic(topic, partitions, REPLICAS, topic_configs=settings)]))
         await wait_for_partitions(admin, topic, partitions)
         return topic
 

@@ -8,7 +8,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.structs import OffsetAndMetadata
-from conftest import BOOTSTRAP, killable_member
+from conftest import BROKERS, REPLICAS, killable_member
 
 from .conftest import check, eventually, fill, poll_until, wait_for_partitions
 
@@ -97,7 +97,7 @@ async def test_broker_restart(how, broker, make_topic, producer, consumer):
 
 
 async def test_create_describe_delete(admin, name):
-    check(await admin.create_topics([NewTopic(name, 3, 1)]))
+    check(await admin.create_topics([NewTopic(name, 3, REPLICAS)]))
     await wait_for_partitions(admin, name, 3)
     assert name in await admin.list_topics()
     response = await admin.delete_topics([name])
@@ -112,10 +112,10 @@ async def test_create_describe_delete(admin, name):
 @pytest.mark.parametrize(
     "topic, error",
     [
-        (NewTopic("?", 1, 1), errors.InvalidTopicError),
-        (NewTopic("aiokafka-zero", 0, 1), errors.InvalidPartitionsError),
+        (NewTopic("?", 1, REPLICAS), errors.InvalidTopicError),
+        (NewTopic("aiokafka-zero", 0, REPLICAS), errors.InvalidPartitionsError),
         (NewTopic("aiokafka-nine", 1, 9), errors.InvalidReplicationFactorError),
-        (NewTopic("aiokafka-conf", 1, 1, topic_configs={"no.such": "1"}), errors.InvalidConfigurationError),
+        (NewTopic("aiokafka-conf", 1, REPLICAS, topic_configs={"no.such": "1"}), errors.InvalidConfigurationError),
     ],
 )
 async def test_invalid_topics(topic, error, admin):
@@ -126,7 +126,7 @@ async def test_invalid_topics(topic, error, admin):
 async def test_topic_errors(admin, make_topic, name):
     topic = await make_topic()
     with pytest.raises(errors.TopicAlreadyExistsError):
-        check(await admin.create_topics([NewTopic(topic, 1, 1)]))
+        check(await admin.create_topics([NewTopic(topic, 1, REPLICAS)]))
     response = await admin.delete_topics([name])
     assert response.topic_error_codes == [(name, errors.UnknownTopicOrPartitionError.errno)]
 
@@ -178,7 +178,6 @@ async def test_groups(admin, make_topic, name, producer, consumer):
 
 async def test_cluster(admin):
     found = await admin.describe_cluster()
-    (broker,) = found["brokers"]
-    assert f"{broker['host']}:{broker['port']}" == BOOTSTRAP
-    assert found["controller_id"] == broker["node_id"]
+    assert sorted(f"{broker['host']}:{broker['port']}" for broker in found["brokers"]) == BROKERS
+    assert found["controller_id"] in [broker["node_id"] for broker in found["brokers"]]
     assert found["cluster_id"]

@@ -116,12 +116,25 @@ class Load:
         return max(later - earlier for at in times for earlier, later in zip(at, at[1:]))
 
 
+def watermarks(consumer, place, timeout_s=30):
+    """The client asks whom it takes for the leader, once."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return consumer.get_watermark_offsets(place, timeout=timeout_s)
+        except KafkaException as error:
+            moved = error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION
+            if not moved or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
 def read_all(bootstrap, topic, partitions):
     """Every partition's records as (offset, value), from the beginning to the end of now."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"check-{time.monotonic_ns()}", "enable.auto.commit": False})
     logs = {}
     for partition in range(partitions):
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+        low, high = watermarks(consumer, TopicPartition(topic, partition))
         assert low == 0
         log = logs[partition] = []
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])

@@ -34,9 +34,20 @@ def admin():
     return AdminClient({"bootstrap.servers": BOOTSTRAP})
 
 
-def make(admin, topic, partitions=PARTITIONS, replicas=3, **config):
-    [made] = admin.create_topics([NewTopic(topic, partitions, replicas, config=config)], request_timeout=30).values()
-    made.result(30)
+def make(admin, topic, partitions=PARTITIONS, replicas=3, wait_s=30, **config):
+    topics = [NewTopic(topic, partitions, replicas, config=config)]
+    [making] = admin.create_topics(topics, request_timeout=wait_s).values()
+    making.result()  # fails when the request has taken that long
+
+
+def made(admin, topic):
+    """Whether it is: while controllers change, the client is told so and asks again."""
+    admin.list_topics(timeout=30)  # librdkafka asks who is the controller when one is gone, and not again
+    try:
+        make(admin, topic, wait_s=5)
+    except KafkaException as error:
+        return error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS
+    return True
 
 
 def placed(admin, topic):
@@ -167,15 +178,7 @@ def test_the_controller_is_killed(cluster, admin, name):
         elsewhere = [p.id for p in placed(admin, name).values() if p.leader != controller]
         cluster.nodes[controller].kill9()
         load.wait_for_progress(partitions=elsewhere)
-
-        def made():
-            try:
-                make(admin, f"{name}-after")
-            except KafkaException as error:
-                return error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS
-            return True
-
-        wait_for(made, "a topic made by the next controller", 30)
+        wait_for(lambda: made(admin, f"{name}-after"), "a topic made by the next controller", 30)
         cluster.nodes[controller].start()
         wait_until_whole(admin, name)
         load.wait_for_progress()

@@ -1,7 +1,7 @@
 """Fixtures and short forms for kafka-python."""
 
 import pytest
-from conftest import BOOTSTRAP, wait_for
+from conftest import BOOTSTRAP, REPLICAS, wait_for
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 
 
@@ -20,7 +20,7 @@ def make_topic(admin, name):
         made += 1
         topic = f"{name}.{made}"
         settings = {key.replace("_", "."): str(value) for key, value in config.items()}
-        spec = {"num_partitions": partitions, "replication_factor": 1, "configs": settings}
+        spec = {"num_partitions": partitions, "replication_factor": REPLICAS, "configs": settings}
         admin.create_topics({topic: spec}, wait_for_metadata=True)
         return topic
 

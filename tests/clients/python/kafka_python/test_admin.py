@@ -1,5 +1,5 @@
 import pytest
-from conftest import BOOTSTRAP, wait_for
+from conftest import BROKERS, REPLICAS, wait_for
 from kafka import TopicPartition, errors
 from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic, OffsetSpec
 from kafka.structs import OffsetAndMetadata
@@ -13,7 +13,7 @@ def described(admin, topic, key):
 
 
 def test_create_describe_delete(admin, name):
-    admin.create_topics({name: {"num_partitions": 3, "replication_factor": 1}}, wait_for_metadata=True)
+    admin.create_topics({name: {"num_partitions": 3, "replication_factor": REPLICAS}}, wait_for_metadata=True)
     (found,) = admin.describe_topics([name])
     assert [p["partition_index"] for p in sorted(found["partitions"], key=lambda p: p["partition_index"])] == [0, 1, 2]
     assert all(p["error_code"] == 0 and p["leader_id"] >= 0 for p in found["partitions"])
@@ -25,9 +25,9 @@ def test_create_describe_delete(admin, name):
 @pytest.mark.parametrize(
     "spec, error",
     [
-        ({"num_partitions": 0, "replication_factor": 1}, errors.InvalidPartitionsError),
+        ({"num_partitions": 0, "replication_factor": REPLICAS}, errors.InvalidPartitionsError),
         ({"num_partitions": 1, "replication_factor": 9}, errors.InvalidReplicationFactorError),
-        ({"num_partitions": 1, "replication_factor": 1, "configs": {"no.such": "1"}}, errors.InvalidConfigurationError),
+        ({"num_partitions": 1, "replication_factor": REPLICAS, "configs": {"no.such": "1"}}, errors.InvalidConfigurationError),
     ],
 )
 def test_invalid_topics(spec, error, admin, name):
@@ -37,9 +37,9 @@ def test_invalid_topics(spec, error, admin, name):
 
 def test_topic_errors(admin, make_topic, name):
     with pytest.raises(errors.TopicAlreadyExistsError):
-        admin.create_topics([NewTopic(make_topic(), 1, 1)])
+        admin.create_topics([NewTopic(make_topic(), 1, REPLICAS)])
     with pytest.raises(errors.InvalidTopicError):
-        admin.create_topics([NewTopic("no such name!", 1, 1)])
+        admin.create_topics([NewTopic("no such name!", 1, REPLICAS)])
     with pytest.raises(errors.UnknownTopicOrPartitionError):
         admin.delete_topics([name])
 
@@ -98,7 +98,7 @@ def test_groups(admin, make_topic, name, producer, consumer):
 
 def test_cluster(admin):
     found = admin.describe_cluster()
-    (broker,) = found["brokers"]
-    assert f"{broker['host']}:{broker['port']}" == BOOTSTRAP
-    assert found["controller_id"] in (broker.get("broker_id"), broker.get("node_id"))
-    assert admin.describe_log_dirs()
+    assert sorted(f"{broker['host']}:{broker['port']}" for broker in found["brokers"]) == BROKERS
+    ids = {broker.get("broker_id", broker.get("node_id")) for broker in found["brokers"]}
+    assert found["controller_id"] in ids
+    assert {directories["broker"] for directories in admin.describe_log_dirs()} == ids

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from conftest import killable_member, wait_for
 from kafka import OffsetAndMetadata, TopicPartition, errors
@@ -8,9 +10,12 @@ from .conftest import fill, poll_until
 
 
 def settle(consumers, expected):
+    """Polls all at once, as members do. In turns, short polls may keep kafka-python joining: a join that a poll
+    has started ends between polls, and the next poll starts another."""
+
     def settled():
-        for consumer in consumers:
-            consumer.poll(timeout_ms=100)
+        with ThreadPoolExecutor(len(consumers)) as pool:
+            list(pool.map(lambda consumer: consumer.poll(timeout_ms=500), consumers))
         shares = [{p.partition for p in consumer.assignment()} for consumer in consumers]
         return sorted(map(len, shares)) == sorted(expected) and len(set().union(*shares)) == sum(expected) and shares
 

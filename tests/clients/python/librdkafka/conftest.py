@@ -4,7 +4,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from conftest import BOOTSTRAP, wait_for  # noqa: F401  (the conftest of the folder above)
+from conftest import BOOTSTRAP, REPLICAS, wait_for  # noqa: F401  (the conftest of the folder above)
 
 
 @pytest.fixture(scope="session")
@@ -17,12 +17,12 @@ def make_topic(admin, name):
     """Makes topics named after the test; returns their names."""
     made = 0
 
-    def make(partitions=1, **config):
+    def make(partitions=1, replicas=REPLICAS, **config):
         nonlocal made
         made += 1
         topic = f"{name}.{made}"
         settings = {key.replace("_", "."): str(value) for key, value in config.items()}
-        admin.create_topics([NewTopic(topic, partitions, 1, config=settings)])[topic].result(20)
+        admin.create_topics([NewTopic(topic, partitions, replicas, config=settings)])[topic].result(20)
         wait_for_partitions(admin, topic, partitions)
         return topic
 

@@ -17,7 +17,7 @@ from confluent_kafka.admin import (
     OffsetSpec,
     ResourceType,
 )
-from conftest import BOOTSTRAP, wait_for
+from conftest import BROKERS, REPLICAS, wait_for
 
 from .conftest import code_of, fill, poll_until, read, send, wait_for_partitions
 
@@ -38,11 +38,17 @@ def alter(admin, topic, *changes, **options):
 
 
 def test_create_describe_delete_topic(admin, name):
-    admin.create_topics([NewTopic(name, 3, 1)])[name].result(20)
+    admin.create_topics([NewTopic(name, 3, REPLICAS)])[name].result(20)
     wait_for_partitions(admin, name, 3)
-    found = admin.describe_topics(TopicCollection([name]))[name].result(20)
+
+    def described():
+        return admin.describe_topics(TopicCollection([name]))[name].result(20)
+
+    # The leader of a new group of replicas says a moment later who is in sync.
+    wait_for(lambda: all(len(p.isr) == REPLICAS for p in described().partitions), "full in-sync replicas")
+    found = described()
     assert [p.id for p in found.partitions] == [0, 1, 2]
-    assert all(p.leader.id >= 0 and len(p.replicas) == len(p.isr) == 1 for p in found.partitions)
+    assert all(p.leader.id >= 0 and len(p.replicas) == REPLICAS for p in found.partitions)
     assert not found.is_internal
     assert str(found.topic_id) != "AAAAAAAAAAAAAAAAAAAAAA"
     admin.delete_topics([name])[name].result(20)
@@ -53,10 +59,12 @@ def test_create_describe_delete_topic(admin, name):
 def test_defaults_of_the_broker_apply(admin, name):
     admin.create_topics([NewTopic(name)])[name].result(20)
     wait_for_partitions(admin, name, 2)  # num.partitions of the broker under test
+    made = admin.list_topics(name, 10).topics[name]
+    assert [len(p.replicas) for p in made.partitions.values()] == [REPLICAS] * 2  # and default.replication.factor
 
 
 def test_validate_only_creates_nothing(admin, name):
-    admin.create_topics([NewTopic(name, 1, 1)], validate_only=True)[name].result(20)
+    admin.create_topics([NewTopic(name, 1, REPLICAS)], validate_only=True)[name].result(20)
     assert name not in admin.list_topics(timeout=10).topics
 
 
@@ -77,21 +85,21 @@ def test_invalid_topics_are_refused(arguments, code, admin, name):
 
 @pytest.mark.parametrize("bad", ["", ".", "..", "has space", "slash/", "x" * 250])
 def test_invalid_names_are_refused(bad, admin):
-    assert code_of(admin.create_topics([NewTopic(bad or " ", 1, 1)])[bad or " "]) == KafkaError.TOPIC_EXCEPTION
+    assert code_of(admin.create_topics([NewTopic(bad or " ", 1, REPLICAS)])[bad or " "]) == KafkaError.TOPIC_EXCEPTION
 
 
 def test_a_topic_cannot_be_made_twice(admin, make_topic):
     topic = make_topic()
-    assert code_of(admin.create_topics([NewTopic(topic, 1, 1)])[topic]) == KafkaError.TOPIC_ALREADY_EXISTS
+    assert code_of(admin.create_topics([NewTopic(topic, 1, REPLICAS)])[topic]) == KafkaError.TOPIC_ALREADY_EXISTS
 
 
 def test_names_that_collide_as_metrics_are_refused(admin, name):
-    admin.create_topics([NewTopic(name + "_x", 1, 1)])[name + "_x"].result(20)
-    assert code_of(admin.create_topics([NewTopic(name + ".x", 1, 1)])[name + ".x"]) == KafkaError.TOPIC_EXCEPTION
+    admin.create_topics([NewTopic(name + "_x", 1, REPLICAS)])[name + "_x"].result(20)
+    assert code_of(admin.create_topics([NewTopic(name + ".x", 1, REPLICAS)])[name + ".x"]) == KafkaError.TOPIC_EXCEPTION
 
 
 def test_each_topic_of_a_request_has_its_own_result(admin, name):
-    futures = admin.create_topics([NewTopic(name, 1, 1), NewTopic("bad name", 1, 1)])
+    futures = admin.create_topics([NewTopic(name, 1, REPLICAS), NewTopic("bad name", 1, REPLICAS)])
     futures[name].result(20)
     assert code_of(futures["bad name"]) == KafkaError.TOPIC_EXCEPTION
 
@@ -128,12 +136,14 @@ def test_topic_configs(admin, make_topic):
 
 
 def test_broker_configs(admin):
-    (node,) = admin.list_topics(timeout=10).brokers
-    found = configs(admin, ResourceType.BROKER, str(node))
-    assert BOOTSTRAP in found["listeners"].value
-    assert found["listeners"].source == ConfigSource.STATIC_BROKER_CONFIG.value
-    assert found["num.partitions"].value == "2"
-    assert found["message.max.bytes"].value == "1048588"
+    brokers = admin.list_topics(timeout=10).brokers
+    assert len(brokers) == len(BROKERS)
+    for node, broker in brokers.items():
+        found = configs(admin, ResourceType.BROKER, str(node))
+        assert f"{broker.host}:{broker.port}" in found["listeners"].value
+        assert found["listeners"].source == ConfigSource.STATIC_BROKER_CONFIG.value
+        assert found["num.partitions"].value == "2"
+        assert found["message.max.bytes"].value == "1048588"
 
 
 def test_alter_topic_configs(admin, make_topic, producer, consumer):
@@ -220,7 +230,7 @@ def test_list_and_describe_groups(admin, make_topic, name, producer, consumer):
     assert not listed.is_simple_consumer_group
     group = admin.describe_consumer_groups([name])[name].result(20)
     assert (group.state, group.partition_assignor) == (ConsumerGroupState.STABLE, "range")
-    assert group.coordinator.port == int(BOOTSTRAP.split(":")[1])
+    assert f"{group.coordinator.host}:{group.coordinator.port}" in BROKERS
     (found,) = group.members
     assert found.client_id == "the client"
     assert found.host.strip("/") == "127.0.0.1"
@@ -259,5 +269,5 @@ def test_group_offsets_and_deletion(admin, make_topic, name, consumer):
 def test_describe_cluster(admin):
     cluster = admin.describe_cluster().result(20)
     assert cluster.cluster_id == admin.list_topics(timeout=10).cluster_id
-    assert [f"{n.host}:{n.port}" for n in cluster.nodes] == [BOOTSTRAP]
-    assert cluster.controller.id == cluster.nodes[0].id
+    assert sorted(f"{n.host}:{n.port}" for n in cluster.nodes) == BROKERS
+    assert cluster.controller.id in [n.id for n in cluster.nodes]

@@ -3,7 +3,7 @@ import time
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, TopicPartition
 from confluent_kafka.admin import NewTopic
-from conftest import wait_for
+from conftest import REPLICAS, wait_for
 
 from .conftest import fill, nothing_more, poll_until, read, send
 
@@ -184,7 +184,7 @@ def test_a_deleted_and_recreated_topic_starts_anew(admin, make_topic, producer, 
     fill(producer(), topic, 5)
     admin.delete_topics([topic])[topic].result(20)
     wait_for(lambda: topic not in admin.list_topics(timeout=10).topics, "the deletion")
-    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(20)
+    admin.create_topics([NewTopic(topic, 1, REPLICAS)])[topic].result(20)
     fill(producer(), topic, 2)
     reader = consumer()
     assert values(read(reader, topic, 2)) == [0, 1]

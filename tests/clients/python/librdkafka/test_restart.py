@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from conftest import wait_for
 
 from .conftest import Deliveries, fill, poll_until
@@ -30,6 +30,7 @@ def test_consumer_goes_on_and_commits_are_kept(how, broker, make_topic, producer
         return other.committed([TopicPartition(topic, 0)], 10)[0].offset
 
     assert wait_for(committed, "the commit") == 7
+    reader.commit(messages[6], asynchronous=False)  # it has its coordinator back: without, close() would not tell it
     reader.close()
     other.subscribe([topic])
     assert poll_until(other, 1, 30)[0].offset() == 7
@@ -79,7 +80,18 @@ def test_topics_configs_and_groups_are_kept(how, broker, admin, make_topic, name
     found = admin.list_topics(timeout=20)
     assert found.cluster_id == cluster
     assert len(found.topics[topic].partitions) == 3
-    groups = wait_for(lambda: admin.list_consumer_groups().result(20).valid, "groups")
-    assert name in [g.group_id for g in groups]
-    (commit,) = reader.committed([TopicPartition(topic, 2)], 20)
+
+    def listed():  # by whoever is its coordinator now, once it has been loaded
+        return name in [g.group_id for g in admin.list_consumer_groups().result(20).valid]
+
+    wait_for(listed, "the group")
+
+    def committed():
+        try:
+            return reader.committed([TopicPartition(topic, 2)], 20)[0]
+        except KafkaException as error:  # it asked its former coordinator, and looks for the new one
+            assert error.args[0].code() == KafkaError.NOT_COORDINATOR
+            return None
+
+    commit = wait_for(committed, "the commit")
     assert (commit.offset, commit.metadata) == (0, "kept")

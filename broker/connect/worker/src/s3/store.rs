@@ -16,7 +16,7 @@ use ottla_connect::config::classes::Vendor;
 use ottla_connect::error::{ConnectError, ErrorKind};
 use sha2::{Digest, Sha256};
 
-use crate::net::{Guard, GuardedConnector};
+use crate::net::{Guard, GuardedConnector, trace};
 
 /// Between two tries of an object at first; it doubles up to [`LAST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -233,18 +233,4 @@ fn later_or_never(object: &NewObject, error: object_store::Error) -> Result<Put,
         }
         _ => Ok(Put::Later(text)),
     }
-}
-
-fn trace(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text += ": ";
-            text += &cause_text;
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -42,6 +42,8 @@ pub struct Counts {
     pub bytes: u64,
     pub filtered: u64,
     pub dead_letters: u64,
+    /// Of which the output was there already.
+    pub duplicates_skipped: u64,
     pub commits: u64,
 }
 

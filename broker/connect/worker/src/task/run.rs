@@ -332,6 +332,7 @@ impl Running<'_> {
             self.handle(&failure, &mut attempts)?;
         }
         self.urgent |= report.commit;
+        self.counts.duplicates_skipped += report.duplicates;
         if !report.pause.is_empty() {
             let more = report
                 .pause

@@ -317,9 +317,10 @@ pub(super) static DEFS: &[ConfigDef] = &[
     list(
         "cordoned.log.dirs",
         "",
-        "Directories that take no new partitions.",
+        "Directories that take no new partitions (KIP-1066). A broker has one: `*`, or empty.",
     )
-    .not_built("several log directories"),
+    .valid(Valid::OneOf(&["", "*"]))
+    .per_broker(),
     int(
         "num.recovery.threads.per.data.dir",
         "2",

@@ -1,6 +1,9 @@
 //! Replicas, quotas and metrics.
 
-use super::super::{ConfigDef, THROTTLES, Valid, class_unset, int, int_unset, list, long, text};
+use super::super::{
+    ConfigDef, RACK_AWARE_SELECTOR, THROTTLES, Valid, boolean, class_unset, int, int_unset, list,
+    long, text,
+};
 use super::NO_JVM_METRICS;
 
 const RAFT_STREAMS: &str = "replicas are fed by Raft streams, not by fetches";
@@ -84,11 +87,39 @@ pub(super) static DEFS: &[ConfigDef] = &[
     )
     .high()
     .no_effect(RAFT_STREAMS),
+    boolean(
+        "ottla.broker.drain",
+        "false",
+        "Whether the broker is to be emptied: it hands over what it leads, takes no new replicas, and those \
+         that it has move to other brokers. `ottla broker drain` sets it. A key of Ottla.",
+    )
+    .per_broker(),
+    long(
+        "ottla.broker.replace.after.ms",
+        "1800000",
+        "A broker that has been gone for so long is replaced: its replicas are made anew on other brokers, \
+         where there are any. -1: never. A key of Ottla.",
+    )
+    .valid(Valid::AtLeast(-1))
+    .cluster_wide(),
+    boolean(
+        "ottla.rebalance.enable",
+        "true",
+        "Whether replicas move by themselves to brokers that have fewer, such as new ones. A key of Ottla.",
+    )
+    .cluster_wide(),
     class_unset(
         "replica.selector.class",
-        "A Java class that picks the replica a consumer reads from.",
+        "Which replica a consumer reads from (KIP-392): the leader, or with RackAwareReplicaSelector an in-sync one \
+         in the consumer's rack (`client.rack`, `broker.rack`).",
     )
-    .not_built("reading from followers"),
+    .only(
+        &[
+            "org.apache.kafka.common.replica.LeaderSelector",
+            RACK_AWARE_SELECTOR,
+        ],
+        "a Java class can't be loaded",
+    ),
     int(
         "replication.quota.window.num",
         "11",
@@ -124,11 +155,11 @@ pub(super) static DEFS: &[ConfigDef] = &[
     long(
         "leader.replication.throttled.rate",
         "9223372036854775807",
-        "Bytes a second that throttled replicas read from this broker.",
+        "Bytes a second of snapshots that leave this broker, all replicas together: those that are new, or were \
+         away for long.",
     )
     .at_least(0)
-    .per_broker()
-    .not_built(THROTTLES),
+    .per_broker(),
     long(
         "follower.replication.throttled.rate",
         "9223372036854775807",

@@ -1,0 +1,121 @@
+//! Values as JSON that OpenSearch takes. Hot path: everything goes straight into the one buffer.
+
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ottla_connect::data::{Map, Value, java_f32, java_f64};
+use ottla_connect::error::ConnectError;
+
+/// How deep values may lie in each other; the server's own bound is 1000 tokens.
+const DEPTH_MAX: usize = 200;
+
+/// Writes a value. Maps whose keys are no text, and all maps unless `compact`, are lists of
+/// `{"key", "value"}`. Decimals are numbers, dates `yyyy-MM-dd`, timestamps and times milliseconds.
+pub fn write(value: &Value, compact: bool, out: &mut Vec<u8>) -> Result<(), ConnectError> {
+    nested(value, compact, DEPTH_MAX, out)
+}
+
+fn nested(
+    value: &Value,
+    compact: bool,
+    depth: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), ConnectError> {
+    let Some(depth) = depth.checked_sub(1) else {
+        let message = format!("the document is more than {DEPTH_MAX} levels deep");
+        return Err(ConnectError::data(message));
+    };
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Boolean(v) => out.extend_from_slice(if *v { b"true" } else { b"false" }),
+        Value::Int8(v) => number(v, out),
+        Value::Int16(v) => number(v, out),
+        Value::Int32(v) | Value::Time(v) => number(v, out),
+        Value::Int64(v) | Value::Timestamp(v) => number(v, out),
+        Value::Float32(v) if v.is_finite() => out.extend_from_slice(java_f32(*v).as_bytes()),
+        Value::Float64(v) if v.is_finite() => out.extend_from_slice(java_f64(*v).as_bytes()),
+        // Neither JSON nor a field of numbers has these.
+        Value::Float32(_) | Value::Float64(_) => out.extend_from_slice(b"null"),
+        Value::Decimal(v) => number(v, out),
+        Value::Date(days) => text(&ottla_connect::time::iso_date(*days), out),
+        Value::String(v) => text(v, out),
+        Value::Bytes(v) => {
+            out.push(b'"');
+            let encoded = STANDARD.encode(v);
+            out.extend_from_slice(encoded.as_bytes());
+            out.push(b'"');
+        }
+        Value::Array(items) => list(items.iter(), out, |item, out| {
+            nested(item, compact, depth, out)
+        })?,
+        Value::Map(map) if compact => object(map, depth, out)?,
+        Value::Map(map) => list(map.iter(), out, |(key, item), out| {
+            out.extend_from_slice(b"{\"key\":");
+            text(key, out);
+            out.extend_from_slice(b",\"value\":");
+            nested(item, compact, depth, out)?;
+            out.push(b'}');
+            Ok(())
+        })?,
+        Value::Pairs(pairs) => list(pairs.iter(), out, |(key, item), out| {
+            out.extend_from_slice(b"{\"key\":");
+            nested(key, compact, depth, out)?;
+            out.extend_from_slice(b",\"value\":");
+            nested(item, compact, depth, out)?;
+            out.push(b'}');
+            Ok(())
+        })?,
+        Value::Struct(fields) => {
+            out.push(b'{');
+            for (i, (name, schema, item)) in fields.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                text(name, out);
+                out.push(b':');
+                nested(item.or_default(schema), compact, depth, out)?;
+            }
+            out.push(b'}');
+        }
+    }
+    Ok(())
+}
+
+fn object(map: &Map, depth: usize, out: &mut Vec<u8>) -> Result<(), ConnectError> {
+    out.push(b'{');
+    for (i, (key, item)) in map.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        text(key, out);
+        out.push(b':');
+        nested(item, true, depth, out)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn list<T>(
+    items: impl Iterator<Item = T>,
+    out: &mut Vec<u8>,
+    mut write: impl FnMut(T, &mut Vec<u8>) -> Result<(), ConnectError>,
+) -> Result<(), ConnectError> {
+    out.push(b'[');
+    for (i, item) in items.enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write(item, out)?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
+fn number(value: impl std::fmt::Display, out: &mut Vec<u8>) {
+    write!(out, "{value}").expect("a Vec takes all");
+}
+
+pub fn text(value: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("text into a Vec");
+}
