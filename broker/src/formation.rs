@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
-use ottla_proto::config::QuorumVoter;
+use ottla_proto::config::{HostPort, QuorumVoter};
 use ottla_proto::ids::NodeId;
 use ottla_proto::limits::{
     CLUSTER_ID_BYTES, FORMATION_CALL_WAIT_MS, FORMATION_PAUSE_MS, GROUP_MEMBERS,
@@ -20,7 +20,7 @@ use ottla_proto::peer::IntroduceReply;
 use crate::identity::{Identity, IdentityError, Prepared, random_cluster_id};
 
 /// How often a node that waits for others says so in the log, counted in rounds.
-const ROUNDS_PER_LINE: u32 = 50;
+pub const ROUNDS_PER_LINE: u32 = 50;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FormationError {
@@ -31,10 +31,36 @@ pub enum FormationError {
         .0.0, .0.1, .1.0, .1.1
     )]
     Torn((NodeId, String), (NodeId, String)),
+    #[error(
+        "controller.quorum.bootstrap.servers: {0} and {1} are both node {2}; name each controller once"
+    )]
+    SameNode(String, String, NodeId),
+    #[error("controller.quorum.bootstrap.servers does not name this controller, node {0}: {1}")]
+    NotListed(NodeId, String),
+    #[error(
+        "controller.quorum.bootstrap.servers names this process, node {0}, which is only a broker"
+    )]
+    NotAController(NodeId),
 }
 
 /// Asks a voter who it is; `None`: no answer.
-pub type Ask<'a> = dyn Fn(&QuorumVoter) -> BoxFuture<'static, Option<IntroduceReply>> + Sync + 'a;
+pub type Ask<'a> = dyn Fn(&HostPort) -> BoxFuture<'static, Option<IntroduceReply>> + Sync + 'a;
+
+/// Asks, for as long as an answer may take.
+pub async fn ask_within(ask: &Ask<'_>, address: &HostPort) -> Option<IntroduceReply> {
+    let wait = Duration::from_millis(FORMATION_CALL_WAIT_MS);
+    let answer = tokio::time::timeout(wait, ask(address));
+    answer.await.ok()?.filter(is_sound)
+}
+
+/// Whether a node says of itself what can be.
+fn is_sound(reply: &IntroduceReply) -> bool {
+    reply.node_id >= 0
+        && (reply.replica >> 32) as NodeId == reply.node_id
+        && reply.cluster_id.len() <= CLUSTER_ID_BYTES
+        && reply.founders.len() <= GROUP_MEMBERS
+        && reply.voters.len() <= GROUP_MEMBERS
+}
 
 /// What a round of questions leads to.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,20 +83,22 @@ pub async fn form(
     for round in 0.. {
         let others = voters.iter().filter(|voter| voter.id != me.0);
         let asked = others.map(|voter| {
-            let (id, answer) = (voter.id, ask(voter));
-            let wait = Duration::from_millis(FORMATION_CALL_WAIT_MS);
-            async move { Some((id, tokio::time::timeout(wait, answer).await.ok()??)) }
+            let address = HostPort {
+                host: voter.host.clone(),
+                port: voter.port,
+            };
+            async move { Some((voter.id, ask_within(ask, &address).await?)) }
         });
         let answers = join_all(asked).await.into_iter().flatten().collect();
         match decide(me, voters, &answers)? {
             Next::Join(cluster_id, founders) => {
                 tracing::info!(cluster_id, "joining the cluster");
-                return Ok(prepared.join(cluster_id, founders)?);
+                return Ok(prepared.join(cluster_id, founders, voters)?);
             }
             Next::Found(founders) => {
                 let cluster_id = random_cluster_id();
                 tracing::info!(cluster_id, "founding a cluster");
-                return Ok(prepared.join(cluster_id, founders)?);
+                return Ok(prepared.join(cluster_id, founders, voters)?);
             }
             Next::Wait(missing) if round % ROUNDS_PER_LINE == ROUNDS_PER_LINE - 1 => {
                 tracing::info!(
@@ -91,13 +119,7 @@ fn decide(
     voters: &[QuorumVoter],
     answers: &BTreeMap<NodeId, IntroduceReply>,
 ) -> Result<Next, FormationError> {
-    let is_sound = |id: NodeId, reply: &IntroduceReply| {
-        reply.node_id == id
-            && (reply.replica >> 32) as NodeId == id
-            && reply.cluster_id.len() <= CLUSTER_ID_BYTES
-            && reply.founders.len() <= GROUP_MEMBERS
-    };
-    let sound = || answers.iter().filter(|(id, reply)| is_sound(**id, reply));
+    let sound = || answers.iter().filter(|(id, reply)| reply.node_id == **id);
     let mut formed = sound().filter(|(_, reply)| !reply.cluster_id.is_empty());
     if let Some((id, first)) = formed.next() {
         if let Some((other, reply)) = formed.find(|(_, reply)| reply.cluster_id != first.cluster_id)
@@ -161,6 +183,7 @@ mod tests {
             replica: replica(id),
             cluster_id: cluster_id.into(),
             founders: founders.to_vec(),
+            voters: Vec::new(),
         };
         (id, reply)
     }
@@ -213,6 +236,6 @@ mod tests {
             Next::Wait(vec![2])
         );
         let long = says(2, &"c".repeat(CLUSTER_ID_BYTES + 1), &[]);
-        assert_eq!(next(1, &[long, says(3, "", &[])]), Next::Wait(vec![2]));
+        assert!(!is_sound(&long.1) && is_sound(&says(2, "c", &[]).1));
     }
 }

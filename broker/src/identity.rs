@@ -4,14 +4,15 @@
 //! The file is `meta.properties`, as Kafka's (`version`, `cluster.id`, `node.id`, `directory.id`), with
 //! `ottla.format` in addition: a folder of Kafka's own logs is recognised and refused. Until the node
 //! belongs to a cluster, `cluster.id` is missing. `ottla.founders` are the replicas that the metadata
-//! quorum began with.
+//! quorum began with, `ottla.voters` its voters (`id@host:port`) where the configuration has only their
+//! addresses.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use ottla_proto::config::properties;
+use ottla_proto::config::{QuorumVoter, properties};
 use ottla_proto::ids::replica_id;
 use ottla_proto::limits::CLUSTER_ID_BYTES;
 use uuid::Uuid;
@@ -32,6 +33,8 @@ pub struct Identity {
     /// The replicas that the metadata quorum began with, the preferred leader first. Empty where this
     /// node was not one of them.
     pub founders: Vec<u64>,
+    /// The voters, as they were when this node joined the cluster or last learned them.
+    pub voters: Vec<QuorumVoter>,
 }
 
 /// A data folder that is this node's, and belongs to a cluster or not yet.
@@ -94,51 +97,55 @@ impl Prepared {
     }
 
     /// The node belongs to a cluster from now on.
-    pub fn join(self, cluster_id: String, founders: Vec<u64>) -> Result<Identity, IdentityError> {
-        let text = |replicas: &[u64]| {
-            replicas
-                .iter()
-                .map(u64::to_string)
-                .collect::<Vec<_>>()
-                .join(",")
-        };
-        let more = format!(
-            "cluster.id={cluster_id}\nottla.founders={}\n",
-            text(&founders)
-        );
-        self.write(&more)?;
-        Ok(Identity {
+    pub fn join(
+        self,
+        cluster_id: String,
+        founders: Vec<u64>,
+        voters: &[QuorumVoter],
+    ) -> Result<Identity, IdentityError> {
+        let identity = Identity {
             cluster_id,
             node_id: self.node_id,
             directory_id: self.directory_id,
             founders,
-        })
-    }
-
-    fn write(&self, more: &str) -> Result<(), IdentityError> {
-        let folder = &self.folder;
-        let text = format!(
-            "version=1\nottla.format={FORMAT}\nnode.id={}\ndirectory.id={}\n{more}",
-            self.node_id, self.directory_id
-        );
-        let (draft, file) = (folder.join(DRAFT), folder.join(FILE));
-        let write = || -> io::Result<()> {
-            let mut out = fs::File::create(&draft)?;
-            out.write_all(text.as_bytes())?;
-            out.sync_all()?;
-            fs::rename(&draft, &file)?;
-            fs::File::open(folder)?.sync_all()?;
-            // The folder's own name, if it was made just now. The one above may not be ours to read.
-            if let Some(parent) = std::path::absolute(folder)?.parent() {
-                let _ = fs::File::open(parent).and_then(|parent| parent.sync_all());
-            }
-            Ok(())
+            voters: voters.to_vec(),
         };
-        write().map_err(|source| IdentityError::Io {
-            path: file.clone(),
-            source,
-        })
+        identity.write(&self.folder)?;
+        Ok(identity)
     }
+}
+
+/// `more`: what a folder has only once its node belongs to a cluster.
+fn write(
+    folder: &Path,
+    (node_id, directory_id): (i32, Uuid),
+    more: &str,
+) -> Result<(), IdentityError> {
+    let text = format!(
+        "version=1\nottla.format={FORMAT}\nnode.id={node_id}\ndirectory.id={directory_id}\n{more}"
+    );
+    let (draft, file) = (folder.join(DRAFT), folder.join(FILE));
+    let write = || -> io::Result<()> {
+        let mut out = fs::File::create(&draft)?;
+        out.write_all(text.as_bytes())?;
+        out.sync_all()?;
+        fs::rename(&draft, &file)?;
+        fs::File::open(folder)?.sync_all()?;
+        // The folder's own name, if it was made just now. The one above may not be ours to read.
+        if let Some(parent) = std::path::absolute(folder)?.parent() {
+            let _ = fs::File::open(parent).and_then(|parent| parent.sync_all());
+        }
+        Ok(())
+    };
+    write().map_err(|source| IdentityError::Io {
+        path: file.clone(),
+        source,
+    })
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(T::to_string).collect();
+    items.join(",")
 }
 
 impl Identity {
@@ -157,6 +164,29 @@ impl Identity {
                 Err(IdentityError::Malformed { path, detail })
             }
         }
+    }
+
+    /// Writes down other voters than before.
+    pub fn learn_voters(
+        &mut self,
+        folder: &Path,
+        voters: &[QuorumVoter],
+    ) -> Result<(), IdentityError> {
+        if self.voters != voters {
+            self.voters = voters.to_vec();
+            self.write(folder)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, folder: &Path) -> Result<(), IdentityError> {
+        let more = format!(
+            "cluster.id={}\nottla.founders={}\nottla.voters={}\n",
+            self.cluster_id,
+            list(&self.founders),
+            list(&self.voters)
+        );
+        write(folder, (self.node_id, self.directory_id), &more)
     }
 
     pub fn database(folder: &Path) -> PathBuf {
@@ -221,17 +251,24 @@ impl Folder {
             )));
         }
         let founders = get("ottla.founders")?;
-        let founders: Result<Vec<u64>, _> = match founders.as_str() {
-            "" => Ok(Vec::new()),
-            list => list.split(',').map(str::parse).collect(),
-        };
+        let founders: Result<Vec<u64>, _> = items(&founders).map(str::parse).collect();
+        // Folders of earlier releases have none.
+        let voters = values.get("ottla.voters").map_or("", String::as_str);
+        let voters: Result<Vec<QuorumVoter>, _> = items(voters).map(str::parse).collect();
         Ok(Folder::Formed(Identity {
             cluster_id,
             node_id,
             directory_id,
             founders: founders.map_err(|_| malformed("ottla.founders are no numbers".into()))?,
+            voters: voters
+                .map_err(|()| malformed("ottla.voters are not of the form id@host:port".into()))?,
         }))
     }
+}
+
+/// The items of a list; nothing has none.
+fn items(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').filter(|item| !item.is_empty())
 }
 
 fn prepare(folder: &Path, node_id: i32) -> Result<Prepared, IdentityError> {
@@ -252,7 +289,7 @@ fn prepare(folder: &Path, node_id: i32) -> Result<Prepared, IdentityError> {
         node_id,
         directory_id: Uuid::new_v4(),
     };
-    prepared.write("")?;
+    write(folder, (node_id, prepared.directory_id), "")?;
     Ok(prepared)
 }
 
@@ -292,7 +329,7 @@ mod tests {
         assert_eq!(prepared(&folder), first, "it has not joined yet");
         assert!(Identity::read(&folder).is_err());
         let replica = first.replica_id();
-        let joined = first.join("c".into(), vec![replica, 7]).unwrap();
+        let joined = first.join("c".into(), vec![replica, 7], &[]).unwrap();
         assert_eq!(
             Folder::open(&folder, 1).unwrap(),
             Folder::Formed(joined.clone())

@@ -21,6 +21,7 @@ mod newest;
 mod preferred;
 mod producer_ids;
 mod quantiles;
+mod quorum;
 mod reconcile;
 mod registration;
 mod retention;

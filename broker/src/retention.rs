@@ -36,8 +36,18 @@ pub struct Retention {
 #[derive(Clone, Copy)]
 struct Oldest {
     log_start_offset: i64,
+    /// [Compactions](ottla_raft::Partition::compactions) before the look: another one may have taken
+    /// what was young.
+    compactions: u64,
     /// Highest timestamp of the first index interval: nothing is to be deleted by time before it is.
     timestamp_ms: i64,
+}
+
+impl Oldest {
+    /// Whether it still holds.
+    fn is_of(&self, log_start_offset: i64, compactions: u64) -> bool {
+        (self.log_start_offset, self.compactions) == (log_start_offset, compactions)
+    }
 }
 
 /// A partition that may have something to delete.
@@ -165,7 +175,8 @@ impl Retention {
                 let id = replica.partition.id;
                 let bounds = replica.partition.bounds();
                 let hint = self.hints.get(&id).copied();
-                let hint = hint.filter(|h| h.log_start_offset == bounds.log_start_offset);
+                let compactions = replica.partition.compactions();
+                let hint = hint.filter(|h| h.is_of(bounds.log_start_offset, compactions));
                 seen.extend(hint.map(|hint| (id, hint)));
                 let log = Extent {
                     log_start_offset: bounds.log_start_offset,
@@ -221,6 +232,7 @@ impl Retention {
 async fn look(replica: &Replica, cut: Cut) -> Result<(Option<i64>, Oldest), StoreError> {
     let replica = replica.clone();
     let look = move || {
+        let compactions = replica.partition.compactions();
         let bounds = replica.partition.bounds();
         let (start, end) = (bounds.log_start_offset, bounds.high_watermark);
         let id = replica.partition.id;
@@ -240,6 +252,7 @@ async fn look(replica: &Replica, cut: Cut) -> Result<(Option<i64>, Oldest), Stor
         }
         let oldest = Oldest {
             log_start_offset: start,
+            compactions,
             timestamp_ms: match offset > start {
                 true => i64::MIN,
                 false => replica

@@ -35,6 +35,7 @@ use crate::net::{Bound, Network};
 use crate::newest::Newest;
 use crate::preferred::Preferred;
 use crate::producer_ids::ProducerIds;
+use crate::quorum;
 use crate::reconcile::Reconciler;
 use crate::registration::Registration;
 use crate::retention::Retention;
@@ -51,8 +52,6 @@ pub enum StartError {
         address: String,
         source: io::Error,
     },
-    #[error("{0}")]
-    NotBuilt(String),
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error(transparent)]
@@ -97,16 +96,21 @@ impl Server {
     /// Starts a broker. Nothing is written before the configuration has been found good, the ports
     /// are held and the data folder is known to be this node's.
     pub async fn start(mut config: ServerConfig) -> Result<Server, StartError> {
-        check_roles(&config)?;
         config.set_own_host(&own_host());
         let ports = bind(&mut config).await?;
-        let folder = Folder::open(&config.log_dir, config.node_id)?;
+        let mut folder = Folder::open(&config.log_dir, config.node_id)?;
         raise_open_files();
         let telemetry = Telemetry::install().map_err(StartError::Telemetry)?;
-        let config_now = Arc::new(config.clone());
         // Other nodes are answered from here on; clients wait.
         let peers = PeerServer::new(introduction(&folder));
-        let network = Network::start(ports.listeners, config_now.clone(), peers.clone());
+        let network = Network::start(ports.listeners, Arc::new(config.clone()), peers.clone());
+        if quorum::is_to_be_found(&config) {
+            config.quorum_voters = find_quorum(&folder, &config).await?;
+        }
+        if let Folder::Formed(identity) = &mut folder {
+            identity.learn_voters(&config.log_dir, &config.quorum_voters)?;
+        }
+        let config_now = Arc::new(config.clone());
         let identity = join_cluster(folder, &config).await?;
         peers.introduce_as(introduction(&Folder::Formed(identity.clone())));
 
@@ -310,6 +314,7 @@ fn introduction(folder: &Folder) -> IntroduceReply {
             replica: identity.replica_id(),
             cluster_id: identity.cluster_id.clone(),
             founders: identity.founders.clone(),
+            voters: identity.voters.iter().map(QuorumVoter::to_string).collect(),
         },
         Folder::Prepared(prepared) => IntroduceReply {
             node_id: prepared.node_id,
@@ -326,16 +331,27 @@ async fn join_cluster(folder: Folder, config: &ServerConfig) -> Result<Identity,
         Folder::Prepared(prepared) => prepared,
     };
     let node_id = prepared.node_id;
-    let ask = |voter: &QuorumVoter| -> BoxFuture<'static, Option<IntroduceReply>> {
-        let address = HostPort {
-            host: voter.host.clone(),
-            port: voter.port,
-        };
-        let asked =
-            async move { ottla_peer::introduce(&address, IntroduceRequest { node_id }).await };
-        Box::pin(asked.map(Result::ok))
-    };
+    let ask = |address: &HostPort| introduced(address.clone(), node_id);
     Ok(formation::form(prepared, &config.quorum_voters, &ask).await?)
+}
+
+/// Who listens there; `None`: no answer.
+fn introduced(address: HostPort, node_id: i32) -> BoxFuture<'static, Option<IntroduceReply>> {
+    let asked = async move { ottla_peer::introduce(&address, IntroduceRequest { node_id }).await };
+    Box::pin(asked.map(Result::ok))
+}
+
+/// Waits until the voters are known.
+async fn find_quorum(
+    folder: &Folder,
+    config: &ServerConfig,
+) -> Result<Vec<QuorumVoter>, StartError> {
+    let known = match folder {
+        Folder::Formed(identity) => identity.voters.as_slice(),
+        Folder::Prepared(_) => &[],
+    };
+    let ask = |address: &HostPort| introduced(address.clone(), config.node_id);
+    Ok(quorum::find(config, known, &ask).await?)
 }
 
 /// Where nodes listen for each other: where the metadata says that they do, and where voters are known to.
@@ -380,17 +396,6 @@ fn not_opened(path: PathBuf, error: ottla_log::StoreError) -> StartError {
     match detail.contains("lock") && detail.contains("LOCK") {
         true => StartError::InUse { path, detail },
         false => StartError::Store(error),
-    }
-}
-
-fn check_roles(config: &ServerConfig) -> Result<(), StartError> {
-    let refuse = |what: &str| Err(StartError::NotBuilt(format!("{what} is not built yet")));
-    if !config.roles.controller && config.quorum_voters.is_empty() {
-        return refuse("finding the controllers by controller.quorum.bootstrap.servers alone");
-    }
-    match config.quorum_bootstrap_servers.len() > 1 && config.quorum_voters.is_empty() {
-        true => refuse("finding other controllers by controller.quorum.bootstrap.servers alone"),
-        false => Ok(()),
     }
 }
 

@@ -41,6 +41,7 @@ const SETTINGS: &[(&str, &str)] = &[
 /// Nodes have the ids 1, 2 and 3.
 pub struct Cluster {
     nodes: Vec<Broker>,
+    controllers: Vec<SocketAddr>,
 }
 
 pub const NODES: [i32; 3] = [1, 2, 3];
@@ -83,6 +84,16 @@ impl Cluster {
         };
         Cluster {
             nodes: (1..).zip(places).map(node).collect(),
+            controllers: places.iter().map(|(_, controller)| *controller).collect(),
+        }
+    }
+
+    /// Has the nodes know each other's addresses only.
+    pub fn name_addresses_only(&mut self) {
+        let addresses: Vec<String> = self.controllers.iter().map(SocketAddr::to_string).collect();
+        for node in &mut self.nodes {
+            node.set("controller.quorum.voters", "");
+            node.set("controller.quorum.bootstrap.servers", &addresses.join(","));
         }
     }
 

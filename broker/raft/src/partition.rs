@@ -311,6 +311,12 @@ impl Partition {
         self.inner().compacted.is_known()
     }
 
+    /// Goes up whenever a pass begins and ends, and with data that is replaced: what was read of the disk
+    /// before may have gone.
+    pub fn compactions(&self) -> u64 {
+        self.inner().compacted.changes()
+    }
+
     /// What compaction has left, as far as it is known.
     pub fn sizes(&self) -> Option<Sizes> {
         let inner = self.inner();

@@ -176,6 +176,10 @@ impl Sizing {
         self.known
     }
 
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
     pub(crate) fn begin(&mut self) {
         (self.known, self.changing) = (false, true);
         self.changes += 1;

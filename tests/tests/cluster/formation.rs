@@ -41,6 +41,40 @@ async fn any_order_of_starts_makes_one_cluster() {
     }
 }
 
+/// As in Kafka 4's sample files: no ids of other nodes anywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_are_enough_to_find_each_other() {
+    alone(200, "addresses only", async |_| {
+        let mut cluster = Cluster::prepare(&[]);
+        cluster.name_addresses_only();
+        cluster.node(2).spawn();
+        tokio::time::sleep(LATE).await;
+        cluster.node(3).spawn();
+        cluster.node(1).spawn();
+        cluster.wait_until_whole().await;
+        assert_one_cluster(&cluster).await;
+        let before = cluster.describe(1).await.expect("the node is up");
+        let made = create(&mut cluster.connect(1).await, "three", 3).await;
+        assert_eq!(made.error_code, 0);
+        cluster.stop_all().await;
+        // Two of them know the third, and need no word of it.
+        cluster.node(2).spawn();
+        cluster.node(3).spawn();
+        cluster.node(2).wait_until_up().await;
+        cluster.controller(2, Some(1)).await;
+        // It comes back with an empty disk, and asks.
+        let data = cluster.node(1).data();
+        std::fs::remove_dir_all(data).expect("the folder is there");
+        cluster.node(1).spawn();
+        cluster.wait_until_whole().await;
+        assert_one_cluster(&cluster).await;
+        let after = cluster.describe(1).await.expect("the node is up");
+        assert_eq!(before.cluster_id, after.cluster_id);
+        cluster.stop_all().await;
+    })
+    .await;
+}
+
 async fn assert_one_cluster(cluster: &Cluster) {
     let mut ids = Vec::new();
     for id in NODES {

@@ -69,24 +69,48 @@ impl Policy {
         self.delete
     }
 
-    /// Whether nothing is left that should be gone.
-    pub fn is_done(self, model: &Model, start: i64, read: &BTreeMap<i64, Record>) -> bool {
-        let left = |r: &Record| r.value.as_ref().map_or(0, |v| v.len());
+    /// What is left in a complete read that should be gone: one line for each rule that is not met yet.
+    pub fn left(self, model: &Model, start: i64, read: &BTreeMap<i64, Record>) -> Vec<String> {
+        let mut left = Vec::new();
+        let value_bytes = |r: &Record| r.value.as_ref().map_or(0, |v| v.len());
         let bytes = match self.compact {
-            true => read.values().map(left).sum(),
+            true => read.values().map(value_bytes).sum(),
             false => model.bytes_from(start),
         };
-        let size_done = !self.by_size || bytes <= RETENTION_BYTES + GRAIN_BYTES;
-        let age_done = !self.by_age || model.old_bytes_from(start) <= GRAIN_BYTES;
+        if self.by_size && bytes > RETENTION_BYTES + GRAIN_BYTES {
+            left.push(format!("{bytes} bytes"));
+        }
+        let limit_ms = now_ms() - RETENTION_MS;
+        let old = read.values().take_while(|r| r.timestamp_ms < limit_ms);
+        let old_bytes: usize = old.map(value_bytes).sum();
+        if self.by_age && old_bytes > GRAIN_BYTES {
+            left.push(format!("{old_bytes} bytes of old records"));
+        }
+        if self.compact {
+            left.extend(self.left_to_compact(model, start, read));
+        }
+        left
+    }
+
+    fn left_to_compact(
+        self,
+        model: &Model,
+        start: i64,
+        read: &BTreeMap<i64, Record>,
+    ) -> Option<String> {
         let latest = model.latest_from(start);
         let last = model.batches.last_key_value().map_or(0, |(base, _)| *base);
-        let superseded = |(offset, record): (&i64, &Record)| {
-            *offset < last && record.key.as_ref().and_then(|key| latest.get(key)) != Some(offset)
+        let superseded = |(offset, record): &(&i64, &Record)| {
+            record.key.as_ref().and_then(|key| latest.get(key)) != Some(*offset)
         };
-        let tombstone =
-            |(offset, record): (&i64, &Record)| *offset < last && record.value.is_none();
-        let compacted = !self.compact || !read.iter().any(|row| superseded(row) || tombstone(row));
-        size_done && age_done && compacted
+        let before_last = || read.range(..last);
+        let outdated: Vec<_> = before_last().filter(superseded).map(|(o, _)| o).collect();
+        let tombstones: Vec<_> = before_last()
+            .filter(|(_, record)| record.value.is_none())
+            .map(|(offset, _)| offset)
+            .collect();
+        (!outdated.is_empty() || !tombstones.is_empty())
+            .then(|| format!("outdated {outdated:?}, tombstones {tombstones:?}"))
     }
 }
 
@@ -162,15 +186,6 @@ impl Model {
             .iter()
             .filter(|(base, batch)| *base + batch.records.len() as i64 > start);
         held.map(|(_, batch)| batch.bytes).sum()
-    }
-
-    /// Bytes of the batches that have a prefix of old records to themselves.
-    fn old_bytes_from(&self, start: i64) -> usize {
-        let limit = now_ms() - RETENTION_MS;
-        let held = self.batches.iter().filter(|(base, _)| **base >= start);
-        held.take_while(|(_, batch)| batch.records.iter().all(|r| r.timestamp_ms < limit))
-            .map(|(_, batch)| batch.bytes)
-            .sum()
     }
 
     /// The last offset of each key.

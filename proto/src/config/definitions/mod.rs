@@ -221,7 +221,6 @@ const fn scaled(key: &'static str, factor: i64) -> Synonym {
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
-const BY_VOTERS: &str = "controllers are found by `controller.quorum.voters`";
 const OWN_PACE: &str = "nodes notice each other's silence by themselves, in a second or less";
 const NO_SEGMENTS: &str = "records are rows of RocksDB, not segment files";
 const ALWAYS_SYNCED: &str = "an acknowledged record is already synced to disk";

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use super::{Problems, Roles};
 use crate::config::values::Values;
@@ -68,6 +69,27 @@ pub struct QuorumVoter {
     pub id: i32,
     pub host: String,
     pub port: u16,
+}
+
+/// As `controller.quorum.voters` writes it: `id@host:port`.
+impl FromStr for QuorumVoter {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<QuorumVoter, ()> {
+        let (id, address) = text.split_once('@').ok_or(())?;
+        let id = id.parse().ok().filter(|id| *id >= 0).ok_or(())?;
+        let (host, port) = reachable(address).ok_or(())?;
+        Ok(QuorumVoter { id, host, port })
+    }
+}
+
+impl fmt::Display for QuorumVoter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "{}@[{}]:{}", self.id, self.host, self.port),
+            false => write!(f, "{}@{}:{}", self.id, self.host, self.port),
+        }
+    }
 }
 
 /// Everything about addresses, resolved.
@@ -360,20 +382,15 @@ pub(super) fn voters(values: &Values, problems: &mut Problems) -> Vec<QuorumVote
     let mut voters: Vec<QuorumVoter> = Vec::new();
     let mut seen = BTreeSet::new();
     for text in values.list(super::VOTERS) {
-        let voter = text.split_once('@').and_then(|(id, address)| {
-            let id = id.parse().ok().filter(|id| *id >= 0)?;
-            let (host, port) = reachable(address)?;
-            Some(QuorumVoter { id, host, port })
-        });
-        match voter {
-            Some(voter) if !seen.insert(voter.id) => {
+        match text.parse::<QuorumVoter>() {
+            Ok(voter) if !seen.insert(voter.id) => {
                 problems.add(
                     &[super::VOTERS],
                     format!("the voter {} occurs twice", voter.id),
                 );
             }
-            Some(voter) => voters.push(voter),
-            None => {
+            Ok(voter) => voters.push(voter),
+            Err(()) => {
                 problems.add(
                     &[super::VOTERS],
                     format!("{text}: not of the form id@host:port"),

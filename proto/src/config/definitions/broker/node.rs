@@ -1,7 +1,7 @@
 //! Who this process is: its roles, the metadata quorum, and how it starts and stops.
 
 use super::super::{
-    BY_VOTERS, ConfigDef, Valid, boolean, int, int_unset, list, long, long_unset, text, text_unset,
+    ConfigDef, Valid, boolean, int, int_unset, list, long, long_unset, text, text_unset,
 };
 use super::{FIXED_QUORUM, METADATA_KEPT, NO_ZOOKEEPER, PERIODIC, ROWS_NOT_FILES};
 use crate::memory::MIN_MEMORY_BYTES;
@@ -32,18 +32,18 @@ pub(super) static DEFS: &[ConfigDef] = &[
     list(
         "controller.quorum.voters",
         "",
-        "The voters of the metadata quorum, as `id@host:port`, comma separated. A server with a \
-         voter besides itself does not start yet.",
+        "The voters of the metadata quorum, as `id@host:port`, comma separated. The first start of \
+         a cluster takes all of them.",
     )
     .high(),
     list(
         "controller.quorum.bootstrap.servers",
         "",
-        "Controllers, as `host:port`, from which this process finds the metadata quorum. A server \
-         that has more than one, and no `controller.quorum.voters`, does not start yet.",
+        "The controllers, all of them, as `host:port`: where there is no `controller.quorum.voters` \
+         they are asked for their ids. A process that is broker and controller and names only one \
+         address is a cluster of its own.",
     )
-    .high()
-    .no_effect(BY_VOTERS),
+    .high(),
     boolean(
         "controller.quorum.auto.join.enable",
         "false",
