@@ -103,7 +103,8 @@ impl Policy {
         let superseded = |(offset, record): &(&i64, &Record)| {
             record.key.as_ref().and_then(|key| latest.get(key)) != Some(*offset)
         };
-        let before_last = || read.range(..last);
+        // The batch that holds the log start offset is read whole; what lies before is no reader's.
+        let before_last = || read.range(start.min(last)..last);
         let outdated: Vec<_> = before_last().filter(superseded).map(|(o, _)| o).collect();
         let tombstones: Vec<_> = before_last()
             .filter(|(_, record)| record.value.is_none())
