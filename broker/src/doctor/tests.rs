@@ -117,7 +117,9 @@ impl World {
         let data = folder.path().join("data");
         let identity = match Folder::open(&data, 1).unwrap() {
             Folder::Formed(identity) => identity,
-            Folder::Prepared(prepared) => prepared.join("a-cluster".into(), Vec::new(), &[]).unwrap(),
+            Folder::Prepared(prepared) => {
+                prepared.join("a-cluster".into(), Vec::new(), &[]).unwrap()
+            }
         };
         let memory = MemoryShares::of(256 << 20);
         let options = StoreOptions::new(memory);
