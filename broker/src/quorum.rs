@@ -77,10 +77,7 @@ fn decide(
         .iter()
         .flatten()
         .filter(|a| !a.cluster_id.is_empty());
-    if let Some(voters) = formed
-        .map(|answer| voters_of(answer))
-        .find(|v| !v.is_empty())
-    {
+    if let Some(voters) = formed.map(voters_of).find(|v| !v.is_empty()) {
         return Ok(Next::Voters(voters));
     }
     let mut voters: Vec<QuorumVoter> = Vec::new();
