@@ -181,6 +181,12 @@ impl Model {
             .flat_map(move |(base, batch)| numbered((base, batch)).zip(&batch.records))
     }
 
+    /// The record at this offset was sent after this.
+    fn sent(&self, offset: i64) -> Instant {
+        let batch = self.batches.range(..=offset).next_back();
+        batch.expect("it was written").1.sent
+    }
+
     fn bytes_from(&self, start: i64) -> usize {
         let held = self
             .batches
@@ -220,9 +226,13 @@ impl Model {
         let latest = self.latest_from(0);
         let is_latest = |(offset, record): &(i64, &Record)| {
             let newest = record.key.as_ref().and_then(|key| latest.get(key));
-            !self.policy.compact || newest == Some(offset)
+            newest == Some(offset)
         };
-        let gone = gone.filter(is_latest);
+        // So may a tombstone, after its time.
+        let is_done = |(offset, record): &(i64, &Record)| {
+            record.value.is_none() && self.sent(*offset).elapsed() >= DELETE_RETENTION
+        };
+        let gone = gone.filter(|row| !self.policy.compact || is_latest(row) && !is_done(row));
         let by_age = self.policy.by_age && gone.map(|(_, r)| r.timestamp_ms).all(|ms| ms < limit);
         let by_size = self.policy.by_size && self.bytes_from(start) >= RETENTION_BYTES;
         assert!(
@@ -283,10 +293,8 @@ impl Model {
         read: &BTreeMap<i64, Record>,
         (began, ended): (Instant, Instant),
     ) {
-        let sent = self.batches.range(..=offset).next_back();
-        let sent = sent.expect("it was written").1.sent;
         assert!(
-            ended - sent >= DELETE_RETENTION,
+            ended - self.sent(offset) >= DELETE_RETENTION,
             "the tombstone at {offset} went too early"
         );
         // What it deleted was gone that long before it.
