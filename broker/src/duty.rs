@@ -1,5 +1,6 @@
 //! What the active controller does by itself, on whichever node that is: it makes the cluster's first
-//! records, fences brokers that are not heard of, and moves replicas to where they should be.
+//! records, fences brokers that are not heard of, moves replicas to where they should be, and writes
+//! snapshots of the metadata.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use ottla_controller::balance::Replacement;
 use ottla_controller::{AppendError, Controller, ControllerError};
 
 use crate::metadata::Metadata;
+use crate::metadata_snapshot;
 
 /// Looks per `broker.session.timeout.ms`.
 const LOOKS: u32 = 8;
@@ -39,6 +41,9 @@ pub async fn run(
                     }
                 }
                 Err(error) => told(&error),
+            }
+            if let Err(error) = metadata_snapshot::write_if_due(&metadata).await {
+                told(&error.into());
             }
         } else if metadata.current().cluster_id().is_none() {
             pause = Duration::from_millis(ottla_proto::limits::CONTROL_PAUSE_MS);

@@ -16,6 +16,7 @@ mod leaderships;
 mod membership;
 mod memory;
 mod metadata;
+mod metadata_snapshot;
 mod net;
 mod newest;
 mod preferred;

@@ -2,14 +2,14 @@
 //! replayed into an image that everyone else watches.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use ottla_controller::{AppendError, MetadataLog};
 use ottla_proto::config::ServerConfig;
 use ottla_proto::ids::{METADATA_PARTITION, NodeId};
 use ottla_proto::limits::{FETCH_READ_BYTES, METADATA_COMMIT_WAIT_MS};
-use ottla_proto::metadata::{self, Image, MetadataRecord};
+use ottla_proto::metadata::{self, Content, Follower, Image, MetadataRecord};
 use ottla_raft::{Command, Group, GroupStatus, Outcome, Partition, Waiter, node_of};
 use ottla_wire::batch::{self, BatchBuilder, BatchHeader};
 use tokio::sync::watch;
@@ -29,6 +29,15 @@ struct Inner {
     /// With the replicated dynamic configs laid over it.
     config: RwLock<Arc<ServerConfig>>,
     clock: ottla_raft::Clock,
+    unsaved: Mutex<Unsaved>,
+}
+
+/// What the log holds behind the last snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsaved {
+    pub bytes: u64,
+    /// Time of its first batch, ms.
+    pub since_ms: i64,
 }
 
 /// The metadata log holds what this release cannot read: going on would be guessing.
@@ -51,7 +60,12 @@ impl Metadata {
             config: dynamic,
             static_config: config,
             clock,
+            unsaved: Mutex::default(),
         }))
+    }
+
+    pub fn unsaved(&self) -> Unsaved {
+        *self.0.unsaved.lock().expect("never poisoned")
     }
 
     pub fn current(&self) -> Arc<Image> {
@@ -107,20 +121,38 @@ impl Metadata {
     }
 
     /// Replays what is committed so far, then follows for ever. `caught_up` is told once the image
-    /// has reached the high watermark that stood at the start.
+    /// has reached the high watermark that stood at the start. A log that was cut is followed from its
+    /// snapshot on; so is one whose beginning went beyond what was reached here.
     pub async fn follow(
         &self,
         caught_up: tokio::sync::oneshot::Sender<()>,
     ) -> Result<(), Unreadable> {
         let waiter = Arc::new(Waiter::default());
         self.0.partition.watch(&waiter);
-        let mut next = 0;
+        let (mut follower, mut next) = (Follower::default(), 0);
         let mut caught_up = Some(caught_up);
         loop {
+            // The log is cut once the snapshot is committed: it ends before any end that is read after
+            // the start.
+            let start = self.0.partition.bounds().log_start_offset;
             let end = self.0.partition.bounds().high_watermark;
-            while next < end {
-                next = self.replay_from(next, end).await?;
+            if next < start {
+                (follower, next) = (Follower::new(start), start);
             }
+            if next < end {
+                next = match self.replay_from(&mut follower, next, end).await {
+                    // It was cut, or replaced by another node's, while it was read.
+                    Err(_) if self.0.partition.bounds().log_start_offset > next => next,
+                    replayed => replayed?,
+                };
+                continue;
+            }
+            if follower.image().is_none() {
+                let reason = "the log begins here, and no snapshot covers what was before".into();
+                let offset = start;
+                return Err(Unreadable { offset, reason });
+            }
+            self.reclaim().await;
             if let Some(caught_up) = caught_up.take() {
                 let _ = caught_up.send(());
             }
@@ -128,7 +160,26 @@ impl Metadata {
         }
     }
 
-    async fn replay_from(&self, next: i64, end: i64) -> Result<i64, Unreadable> {
+    /// Frees the space of what a snapshot covers.
+    async fn reclaim(&self) {
+        let (group, partition) = (self.0.group.clone(), self.0.partition.clone());
+        if !partition.needs_reclaim() {
+            return;
+        }
+        let reclaim = move || {
+            if let Err(error) = group.reclaim(&partition) {
+                tracing::error!(%error, "the space of old metadata was not freed");
+            }
+        };
+        let _ = tokio::task::spawn_blocking(reclaim).await;
+    }
+
+    async fn replay_from(
+        &self,
+        follower: &mut Follower,
+        next: i64,
+        end: i64,
+    ) -> Result<i64, Unreadable> {
         let unreadable = |offset, reason: String| Unreadable { offset, reason };
         let (group, partition) = (self.0.group.clone(), self.0.partition.clone());
         let read = move || group.read(&partition, next, end, FETCH_READ_BYTES);
@@ -141,7 +192,10 @@ impl Metadata {
         for batch in batch::split(bytes).map_err(|e| unreadable(next, e.to_string()))? {
             let header =
                 BatchHeader::parse(&batch).map_err(|e| unreadable(reached, e.to_string()))?;
-            self.replay_batch(&batch, &header)
+            if header.base_offset != reached {
+                return Err(unreadable(reached, "batches are missing".into()));
+            }
+            self.replay_batch(follower, &batch, &header)
                 .map_err(|e| unreadable(header.base_offset, e))?;
             reached = header.last_offset() + 1;
         }
@@ -154,23 +208,46 @@ impl Metadata {
         Ok(reached)
     }
 
-    fn replay_batch(&self, batch: &bytes::Bytes, header: &BatchHeader) -> Result<(), String> {
-        let records = batch::records(batch, batch.len()).map_err(|e| e.to_string())?;
-        let decode = |r: Result<batch::RecordView, _>| -> Result<MetadataRecord, String> {
-            let record = r.map_err(|e: batch::BatchError| e.to_string())?;
-            metadata::decode(record.value.unwrap_or_default()).map_err(|e| e.to_string())
+    fn replay_batch(
+        &self,
+        follower: &mut Follower,
+        batch: &bytes::Bytes,
+        header: &BatchHeader,
+    ) -> Result<(), String> {
+        let content = content(batch)?;
+        self.note_unsaved(&content, batch.len() as u64, header.max_timestamp);
+        let configures = |r: &MetadataRecord| matches!(r, MetadataRecord::Config(_));
+        let is_config = match &content {
+            Content::Changes(records) => records.iter().any(configures),
+            // It may have brought a whole image.
+            Content::Snapshot(part) => part.is_last,
         };
-        let records = records.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
-        let image = metadata::replay_all(&self.current(), header.base_offset, &records)
+        follower
+            .replay(header.base_offset, header.last_offset(), content)
             .map_err(|e| e.to_string())?;
-        if records
-            .iter()
-            .any(|r| matches!(r, MetadataRecord::Config(_)))
-        {
-            self.apply_dynamic(&image);
+        if let Some(image) = follower.image() {
+            if is_config {
+                self.apply_dynamic(image);
+            }
+            self.0.image.send_replace(image.clone());
         }
-        self.0.image.send_replace(image);
         Ok(())
+    }
+
+    fn note_unsaved(&self, content: &Content, bytes: u64, timestamp_ms: i64) {
+        let mut unsaved = self.0.unsaved.lock().expect("never poisoned");
+        match content {
+            Content::Changes(_) if unsaved.bytes == 0 => {
+                *unsaved = Unsaved {
+                    bytes,
+                    since_ms: timestamp_ms,
+                };
+            }
+            Content::Changes(_) => unsaved.bytes += bytes,
+            // What was committed while it was written waits for the next one.
+            Content::Snapshot(part) if part.is_last => *unsaved = Unsaved::default(),
+            Content::Snapshot(_) => {}
+        }
     }
 
     fn apply_dynamic(&self, image: &Image) {
@@ -191,6 +268,15 @@ impl Metadata {
     }
 }
 
+/// Reads a batch of the metadata log.
+pub fn content(batch: &bytes::Bytes) -> Result<Content, String> {
+    let records = batch::records(batch, batch.len()).map_err(|e| e.to_string())?;
+    let views = records.iter().collect::<Result<Vec<_>, _>>();
+    let views = views.map_err(|e: batch::BatchError| e.to_string())?;
+    let pairs = views.iter().map(|record| (record.key, record.value));
+    metadata::content(pairs).map_err(|e| e.to_string())
+}
+
 impl MetadataLog for Metadata {
     fn image(&self) -> Arc<Image> {
         self.current()
@@ -205,16 +291,7 @@ impl MetadataLog for Metadata {
         // A command that changes nothing takes its place behind everything proposed so far: once it
         // is applied, all of that is decided.
         let log_start_offset = self.0.partition.bounds().log_start_offset;
-        let nothing = Command::Trim {
-            partition: METADATA_PARTITION,
-            log_start_offset,
-        };
-        self.0
-            .group
-            .append_in_epoch(leader_epoch, vec![nothing], 0, None)
-            .outcome()
-            .await
-            .map_err(not_appended)?;
+        self.cut_before(leader_epoch, log_start_offset).await?;
         let end = self.0.partition.bounds().high_watermark;
         self.wait_for_offset(end - 1).await
     }
@@ -224,22 +301,12 @@ impl MetadataLog for Metadata {
         leader_epoch: i32,
         records: Vec<MetadataRecord>,
     ) -> Result<(), AppendError> {
-        let now_ms = (self.0.clock)();
+        let now_ms = self.now_ms();
         let mut builder = BatchBuilder::new();
         for record in &records {
             builder.append(None, Some(&metadata::encode(record)), now_ms);
         }
-        let batch = builder.build();
-        let header = BatchHeader::parse(&batch).expect("the broker builds whole batches");
-        let checked = append_command(METADATA_PARTITION, &batch, &header);
-        self.check_leader(leader_epoch)?;
-        let group = &self.0.group;
-        let ticket =
-            group.append_in_epoch(leader_epoch, vec![checked.command], checked.bytes, None);
-        let outcomes = ticket.outcome().await.map_err(not_appended)?;
-        let Some(Outcome::Appended { base_offset }) = outcomes.first() else {
-            return Err(AppendError::Storage(format!("{outcomes:?}")));
-        };
+        let base_offset = self.append_batch(leader_epoch, builder).await?;
         self.wait_for_offset(base_offset + records.len() as i64 - 1)
             .await
     }
@@ -253,6 +320,48 @@ fn not_appended(error: ottla_raft::AppendError) -> AppendError {
 }
 
 impl Metadata {
+    /// Its base offset, once it is committed.
+    pub async fn append_batch(
+        &self,
+        leader_epoch: i32,
+        builder: BatchBuilder,
+    ) -> Result<i64, AppendError> {
+        let batch = builder.build();
+        let header = BatchHeader::parse(&batch).expect("the broker builds whole batches");
+        let checked = append_command(METADATA_PARTITION, &batch, &header);
+        self.check_leader(leader_epoch)?;
+        let (commands, bytes) = (vec![checked.command], checked.bytes);
+        let outcomes = self.commit(leader_epoch, commands, bytes).await?;
+        match outcomes.first() {
+            Some(Outcome::Appended { base_offset }) => Ok(*base_offset),
+            _ => Err(AppendError::Storage(format!("{outcomes:?}"))),
+        }
+    }
+
+    /// Has the log begin at an offset.
+    pub async fn cut_before(
+        &self,
+        leader_epoch: i32,
+        log_start_offset: i64,
+    ) -> Result<(), AppendError> {
+        let cut = Command::Trim {
+            partition: METADATA_PARTITION,
+            log_start_offset,
+        };
+        self.commit(leader_epoch, vec![cut], 0).await.map(drop)
+    }
+
+    async fn commit(
+        &self,
+        leader_epoch: i32,
+        commands: Vec<Command>,
+        bytes: usize,
+    ) -> Result<Vec<Outcome>, AppendError> {
+        let group = &self.0.group;
+        let ticket = group.append_in_epoch(leader_epoch, commands, bytes, None);
+        ticket.outcome().await.map_err(not_appended)
+    }
+
     fn check_leader(&self, leader_epoch: i32) -> Result<(), AppendError> {
         let leads = self.0.group.leader_epoch() == Some(leader_epoch);
         if leads {

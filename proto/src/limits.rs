@@ -49,6 +49,8 @@ pub const TOPIC_CREATION_WAIT_MS: u64 = 2000;
 pub const METADATA_RECORD_BYTES: usize = 128 << 10;
 /// All records of one decision, which the metadata quorum replicates as one batch.
 pub const METADATA_BATCH_BYTES: usize = 960 << 10;
+/// One batch of a snapshot of the metadata.
+pub const METADATA_SNAPSHOT_BATCH_BYTES: usize = 256 << 10;
 /// New partitions of one request (Kafka's number).
 pub const PARTITIONS_PER_REQUEST: usize = 10_000;
 pub const PARTITIONS_PER_TOPIC: usize = 50_000;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_log::verify::{Offline, Unreadable, Visitor};
 use ottla_proto::ids::{GroupId, METADATA_GROUP, METADATA_PARTITION, PartitionId};
-use ottla_proto::limits::DECOMPRESSED_BATCH_BYTES;
 use ottla_proto::metadata::records::{Config, ConfigResource};
-use ottla_proto::metadata::{self, CLUSTER_METADATA_TOPIC, Image, MetadataRecord};
-use ottla_wire::batch;
+use ottla_proto::metadata::{CLUSTER_METADATA_TOPIC, Content, Follower, Image, MetadataRecord};
+use ottla_wire::batch::{self, BatchHeader};
 use uuid::Uuid;
 
 use super::report::{Check, Finding, Report};
+use crate::metadata::content;
 
 /// What the metadata says of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +48,19 @@ impl Catalog {
                 compacted: HashSet::new(),
                 compacted_by_default: false,
             },
+            follower: None,
+            configs: Vec::new(),
             report,
         };
         store.batches(METADATA_PARTITION, &mut replay);
-        let catalog = replay.catalog;
+        let is_cut = replay.follower.is_some_and(|f| f.image().is_none());
+        let mut catalog = replay.catalog;
+        if is_cut && catalog.is_complete {
+            catalog.is_complete = false;
+            let name = catalog.name(METADATA_PARTITION);
+            let missing = "no snapshot covers what was before the first record".to_owned();
+            report.find(Finding::new(Check::Metadata, missing).of(METADATA_PARTITION, &name));
+        }
         if !catalog.is_complete {
             report.note(
                 "the metadata cannot be replayed: gaps in partitions that it does not name are not judged"
@@ -119,6 +128,10 @@ impl Catalog {
 
 struct Replay<'a> {
     catalog: Catalog,
+    /// From the first batch on.
+    follower: Option<Follower>,
+    /// Not looked at yet: their topics are not known before the image is.
+    configs: Vec<Config>,
     report: &'a mut Report,
 }
 
@@ -126,19 +139,26 @@ impl Replay<'_> {
     fn replay(&mut self, key_offset: i64, batch: &[u8]) -> Result<(), String> {
         batch::intact(batch).map_err(|e| e.to_string())?;
         let batch = Bytes::copy_from_slice(batch);
-        let records =
-            batch::records(&batch, DECOMPRESSED_BATCH_BYTES).map_err(|e| e.to_string())?;
-        let decode = |record: Result<batch::RecordView, batch::BatchError>| {
-            let record = record.map_err(|e| e.to_string())?;
-            metadata::decode(record.value.unwrap_or_default()).map_err(|e| e.to_string())
+        let header = BatchHeader::parse(&batch).map_err(|e| e.to_string())?;
+        let content = content(&batch)?;
+        let records = match &content {
+            Content::Changes(records) => records,
+            Content::Snapshot(part) => &part.records,
         };
-        let records: Vec<MetadataRecord> =
-            records.iter().map(decode).collect::<Result<_, String>>()?;
-        let replayed = metadata::replay_all(&self.catalog.image, key_offset, &records);
-        self.catalog.image = replayed.map_err(|e| e.to_string())?;
-        for record in &records {
-            if let MetadataRecord::Config(config) = record {
-                self.catalog.note_policy(config);
+        let configs = records.iter().filter_map(|record| match record {
+            MetadataRecord::Config(config) => Some(config.clone()),
+            _ => None,
+        });
+        self.configs.extend(configs);
+        let follower = self
+            .follower
+            .get_or_insert_with(|| Follower::new(key_offset));
+        let replayed = follower.replay(key_offset, header.last_offset(), content);
+        replayed.map_err(|e| e.to_string())?;
+        if let Some(image) = follower.image() {
+            self.catalog.image = image.clone();
+            for config in std::mem::take(&mut self.configs) {
+                self.catalog.note_policy(&config);
             }
         }
         Ok(())

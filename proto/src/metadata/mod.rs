@@ -7,9 +7,11 @@
 //! - `record.rs`: a record's bytes.
 //! - `image.rs`: the image and its look-ups; `replay.rs`: what each record does to it.
 //! - `snapshot.rs`: the records that rebuild an image without its history.
+//! - `follower.rs`: the log from where it begins, snapshots among its records.
 //! - `shared_map.rs`: the map that makes an image cheap to derive from its predecessor.
 //! - `features.rs`: the feature levels that this build knows.
 mod features;
+mod follower;
 mod image;
 mod record;
 mod replay;
@@ -17,6 +19,7 @@ mod shared_map;
 mod snapshot;
 
 pub use features::{FeatureRange, METADATA_VERSION, SUPPORTED_FEATURES};
+pub use follower::{Content, Follower, Part, content, snapshot_key};
 pub use image::{
     Broker, CLUSTER_METADATA_TOPIC, ConfigMap, Group, Image, Listener, Partition, PartitionHome,
     Topic, is_internal_topic,

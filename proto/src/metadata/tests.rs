@@ -343,6 +343,56 @@ proptest! {
         }
     }
 
+    /// Whoever begins behind what a snapshot covers gets the image of who read everything, also where
+    /// changes stand among its parts and where another snapshot was begun and never finished.
+    #[test]
+    fn a_log_can_be_followed_from_its_snapshot(
+        candidates in prop::collection::vec(any_record(), 1..120),
+        covered in 0usize..100,
+        abandoned in 0usize..100,
+        part_records in 1usize..9,
+        among in 0usize..4,
+    ) {
+        // One batch a record: every record of the log, with its place.
+        let mut whole = Follower::default();
+        let mut log: Vec<(i64, Content)> = Vec::new();
+        let mut append = |whole: &mut Follower, content: Content| {
+            let offset = log.len() as i64;
+            let fits = whole.replay(offset, offset, content.clone()).is_ok();
+            if fits {
+                log.push((offset, content));
+            }
+            fits
+        };
+        let mut candidates = candidates.into_iter();
+        let mut changes = |whole: &mut Follower, count: usize, append: &mut dyn FnMut(&mut Follower, Content) -> bool| {
+            let more = candidates.by_ref().take(count);
+            more.for_each(|record| { append(whole, Content::Changes(vec![record])); });
+        };
+        changes(&mut whole, abandoned, &mut append);
+        let part = |covers, records: &[MetadataRecord], is_last| {
+            Content::Snapshot(Part { covers, records: records.to_vec(), is_last })
+        };
+        let taken = whole.image().unwrap().clone();
+        append(&mut whole, part(taken.applied_offset(), &snapshot(&taken), false));
+        changes(&mut whole, covered, &mut append);
+        let taken = whole.image().unwrap().clone();
+        let covers = taken.applied_offset();
+        let records = snapshot(&taken);
+        for some in records.chunks(part_records) {
+            append(&mut whole, part(covers, some, false));
+            changes(&mut whole, among, &mut append);
+        }
+        append(&mut whole, part(covers, &[], true));
+        changes(&mut whole, usize::MAX, &mut append);
+
+        let mut late = Follower::new(covers + 1);
+        for (offset, content) in log.into_iter().skip(covers as usize + 1) {
+            late.replay(offset, offset, content).unwrap();
+        }
+        prop_assert_eq!(late.image(), whole.image());
+    }
+
     #[test]
     fn decoding_survives_anything(bytes in prop::collection::vec(any::<u8>(), 0..200), framed: bool) {
         let mut value = bytes;
@@ -353,4 +403,38 @@ proptest! {
             let _ = replay_all(&Arc::default(), 0, [&record]);
         }
     }
+}
+
+#[test]
+fn parts_of_snapshots_are_told_by_their_key() {
+    let record = MetadataRecord::Feature(pb::Feature {
+        name: "f".into(),
+        level: 1,
+    });
+    let value = encode(&record);
+    let key = snapshot_key(5);
+    let part = |records: Vec<(Option<&[u8]>, Option<&[u8]>)>| content(records);
+    let changes = part(vec![(None, Some(&value))]).unwrap();
+    assert_eq!(changes, Content::Changes(vec![record.clone()]));
+    let last = part(vec![(Some(&key), Some(&value)), (Some(&key), None)]).unwrap();
+    let expected = Part {
+        covers: 5,
+        records: vec![record],
+        is_last: true,
+    };
+    assert_eq!(last, Content::Snapshot(expected));
+    let other = snapshot_key(6);
+    for wrong in [
+        vec![(Some(&key[..]), Some(&value[..])), (None, Some(&value[..]))],
+        vec![(Some(&key[..]), Some(&value[..])), (Some(&other[..]), None)],
+        vec![(Some(&key[..]), None), (Some(&key[..]), Some(&value[..]))],
+        vec![(Some(&key[..3]), Some(&value[..]))],
+    ] {
+        assert!(content(wrong).is_err());
+    }
+    // Only a snapshot's records: nothing is known before its end.
+    let mut follower = Follower::new(6);
+    assert!(follower.image().is_none());
+    follower.replay(6, 6, changes).unwrap();
+    assert!(follower.image().is_none());
 }

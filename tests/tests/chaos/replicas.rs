@@ -9,7 +9,8 @@ use kafka_protocol::messages::metadata_response::{
     MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{
-    AlterPartitionReassignmentsRequest, BrokerId, ElectLeadersRequest, MetadataRequest,
+    AlterPartitionReassignmentsRequest, BrokerId, ElectLeadersRequest,
+    ListPartitionReassignmentsRequest, MetadataRequest,
 };
 use ottla_tests::client::{ClientError, Connection, code};
 use ottla_tests::cluster::{NODES, wait_for};
@@ -18,6 +19,7 @@ use ottla_tests::load::Stopped;
 use crate::hosts::Hosts;
 
 const REASSIGN: i16 = 0;
+const LIST_MOVES: i16 = 0;
 const ELECT: i16 = 2;
 const METADATA: i16 = 12;
 const TIMEOUT_MS: i32 = 10_000;
@@ -80,17 +82,28 @@ pub async fn reassign(
     })
 }
 
-/// Whether every partition has a replica on each node; where not, a move there begins.
+/// Whether every partition has a replica on each node, and will go on to; where not, a move there begins.
 pub async fn restore(hosts: &Hosts) -> Result<(), ClientError> {
     let mut connection = hosts.cluster.connect(NODES[0]).await;
     let topics = topics(&mut connection).await?;
     let mut partitions = topics.iter().flat_map(|topic| &topic.partitions);
-    if partitions.all(|partition| replicas(partition).len() == NODES.len()) {
+    let is_everywhere = partitions.all(|partition| replicas(partition).len() == NODES.len());
+    if is_everywhere && !is_moving(&mut connection).await? {
         return Ok(());
     }
     reassign(&mut connection, |now| first_of_all(now[0])).await?;
     let again = code::REASSIGNMENT_IN_PROGRESS;
     kafka("it has only begun", again)
+}
+
+/// Whether a move that was asked for is not done yet.
+async fn is_moving(connection: &mut Connection) -> Result<bool, ClientError> {
+    let request = ListPartitionReassignmentsRequest::default()
+        .with_timeout_ms(TIMEOUT_MS)
+        .with_topics(None);
+    let answer = connection.call(LIST_MOVES, &request).await?;
+    kafka("ListPartitionReassignments", answer.error_code)?;
+    Ok(!answer.topics.is_empty())
 }
 
 /// All nodes, this one first.

@@ -11,6 +11,7 @@ use ottla_tests::broker::free_address;
 
 const VERSION: &str = "4.48";
 const START_WAIT: Duration = Duration::from_secs(90);
+const READ_WAIT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub const BUCKET: &str = "archive";
 pub const ACCESS_KEY: &str = "ottla-test";
@@ -172,11 +173,18 @@ impl Seaweed {
     }
 
     pub fn read(&self, key: &str) -> Vec<u8> {
-        let (status, body) = self
-            .request("GET", &format!("/buckets/{BUCKET}/{key}"), b"")
-            .expect("an answer");
-        assert_eq!(status, 200, "{key}");
-        body
+        // A server that was killed a moment ago may not have all its parts back yet.
+        let began = Instant::now();
+        loop {
+            let answer = self.request("GET", &format!("/buckets/{BUCKET}/{key}"), b"");
+            match answer {
+                Some((200, body)) => return body,
+                Some((500.., _)) | None if began.elapsed() < READ_WAIT => {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                answer => panic!("{key}: {:?}", answer.map(|(status, _)| status)),
+            }
+        }
     }
 
     /// Names of all objects.

@@ -14,8 +14,8 @@ use std::path::PathBuf;
 pub use listeners::{HostPort, Listener, Listeners, QuorumVoter, SecurityProtocol};
 pub use load::{Notice, notices_line};
 pub use sections::{
-    Cleaner, Connections, Fetch, Groups, Lifecycle, LogFormat, Offsets, Replication, Retention,
-    Storage, TopicCreation, Transactions,
+    Cleaner, Connections, Fetch, Groups, Lifecycle, LogFormat, MetadataSnapshots, Offsets,
+    Replication, Retention, Storage, TopicCreation, Transactions,
 };
 
 use super::values::{Origin, Values};
@@ -62,6 +62,7 @@ pub struct ServerConfig {
     pub lifecycle: Lifecycle,
     pub replication: Replication,
     pub storage: Storage,
+    pub metadata_snapshots: MetadataSnapshots,
     values: Values,
 }
 
@@ -124,6 +125,7 @@ impl ServerConfig {
             lifecycle: Lifecycle::read(&values, problems),
             replication: Replication::read(&values),
             storage: Storage::read(&values),
+            metadata_snapshots: MetadataSnapshots::read(&values),
             values,
         };
         check_quorum(&config, problems);

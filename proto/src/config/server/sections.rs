@@ -135,6 +135,24 @@ pub struct Replication {
     pub snapshot_bytes_per_s: Option<u64>,
 }
 
+/// When the metadata log is cut behind a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataSnapshots {
+    /// Bytes of changes since the last one.
+    pub max_change_bytes: u64,
+    /// Age of the oldest change since the last one; 0: whatever it is.
+    pub max_age_ms: u64,
+}
+
+impl MetadataSnapshots {
+    pub(super) fn read(values: &Values) -> Self {
+        Self {
+            max_change_bytes: number(values, "metadata.log.max.record.bytes.between.snapshots"),
+            max_age_ms: number(values, "metadata.log.max.snapshot.interval.ms"),
+        }
+    }
+}
+
 /// What the store asks of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Storage {

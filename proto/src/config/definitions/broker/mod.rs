@@ -18,7 +18,7 @@ use super::{ConfigDef, Kind};
 const THREADS: &str = "threads follow the number of cores";
 const FIXED_QUORUM: &str = "Raft's own timers apply";
 const PERIODIC: &str = "the controller's times are metrics";
-const METADATA_KEPT: &str = "the metadata log is kept whole: it has no snapshots yet";
+const METADATA_KEPT: &str = "what a snapshot of the metadata covers goes at once";
 const ROWS_NOT_FILES: &str = "the metadata log is rows of RocksDB, not files";
 const NO_ZOOKEEPER: &str = "there is no ZooKeeper";
 const BOUNDED_WAITS: &str = "a request that waits is removed when it is answered";

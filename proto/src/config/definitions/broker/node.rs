@@ -212,19 +212,18 @@ pub(super) static DEFS: &[ConfigDef] = &[
     long(
         "metadata.log.max.record.bytes.between.snapshots",
         "20971520",
-        "Bytes of metadata records after which a snapshot is taken.",
+        "Bytes of metadata records after which a snapshot is taken. The log then begins behind what \
+         it covers.",
     )
     .at_least(1)
-    .high()
-    .no_effect(METADATA_KEPT),
+    .high(),
     long(
         "metadata.log.max.snapshot.interval.ms",
         "3600000",
         "Time after which a snapshot of the metadata is taken if there is anything new; 0 is never.",
     )
     .at_least(0)
-    .high()
-    .no_effect(METADATA_KEPT),
+    .high(),
     int(
         "metadata.log.segment.bytes",
         "1073741824",
