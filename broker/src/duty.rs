@@ -2,10 +2,11 @@
 //! records, fences brokers that are not heard of, and moves replicas to where they should be.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ottla_controller::balance::Replacement;
 use ottla_controller::{AppendError, Controller, ControllerError};
+use tokio::time::Instant;
 
 use crate::metadata::Metadata;
 

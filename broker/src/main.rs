@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod board;
+mod calls;
 mod cleaner;
 mod cli;
 mod control;
@@ -18,6 +19,7 @@ mod memory;
 mod metadata;
 mod net;
 mod newest;
+mod node;
 mod preferred;
 mod producer_ids;
 mod quantiles;
@@ -27,6 +29,8 @@ mod retention;
 mod room;
 mod server;
 mod services;
+#[cfg(test)]
+mod simulation;
 mod telemetry;
 mod topics;
 

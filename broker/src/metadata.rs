@@ -10,7 +10,7 @@ use ottla_proto::config::ServerConfig;
 use ottla_proto::ids::{METADATA_PARTITION, NodeId};
 use ottla_proto::limits::{FETCH_READ_BYTES, METADATA_COMMIT_WAIT_MS};
 use ottla_proto::metadata::{self, Image, MetadataRecord};
-use ottla_raft::{Command, Group, GroupStatus, Outcome, Partition, Waiter, node_of};
+use ottla_raft::{Command, Group, GroupStatus, Outcome, Partition, Waiter, node_of, off_reactor};
 use ottla_wire::batch::{self, BatchBuilder, BatchHeader};
 use tokio::sync::watch;
 
@@ -132,9 +132,7 @@ impl Metadata {
         let unreadable = |offset, reason: String| Unreadable { offset, reason };
         let (group, partition) = (self.0.group.clone(), self.0.partition.clone());
         let read = move || group.read(&partition, next, end, FETCH_READ_BYTES);
-        let segments = tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|e| unreadable(next, e.to_string()))?;
+        let segments = off_reactor(read).await;
         let segments = segments.map_err(|e| unreadable(next, e.to_string()))?;
         let bytes = bytes::Bytes::from(segments.concat());
         let mut reached = next;

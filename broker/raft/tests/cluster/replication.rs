@@ -6,7 +6,7 @@ use ottla_log::{Op, StateKey, Store, Tag};
 use ottla_proto::ids::PartitionId;
 use ottla_raft::{Command, Faults, Outcome};
 
-use crate::disk::DiskStore;
+use ottla_simulation::DiskStore;
 use crate::harness::{Cluster, GROUP, batch, read, replica, sequenced, sized_batch, values};
 
 async fn fill(cluster: &Cluster, partition: u64, from: u64, count: u64) {
