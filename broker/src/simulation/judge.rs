@@ -8,6 +8,7 @@ use kafka_protocol::messages::fetch_response::PartitionData;
 use ottla_proto::ids::{GroupId, NodeId, PartitionId};
 use ottla_tests::history::{Event, Read};
 use ottla_tests::reader::decode;
+use ottla_raft::Partition;
 use tokio::time::Instant;
 
 use super::clients::{PARTITIONS, TOPIC};
@@ -18,13 +19,11 @@ use crate::topics::Replica;
 const LOOK_MS: u64 = 10;
 const READ_BYTES: usize = 1 << 20;
 
-/// Watches for ever: who leads, and high watermarks, which never go back while a process lives.
+/// Watches for ever: who leads, and high watermarks, which never go back while a replica is there.
 pub async fn watch(world: Arc<World>) {
-    let mut marks: BTreeMap<(NodeId, PartitionId), (usize, i64)> = BTreeMap::new();
+    let mut marks: BTreeMap<(NodeId, PartitionId), (Arc<Partition>, i64)> = BTreeMap::new();
     loop {
         for (node, process) in world.running() {
-            // Another life begins anew.
-            let life = Arc::as_ptr(&process.groups) as usize;
             let mut groups = process.groups.all();
             groups.sort_by_key(|group| group.id);
             for group in groups {
@@ -32,9 +31,12 @@ pub async fn watch(world: Arc<World>) {
                     world.journal.leads(group.id, epoch, node);
                 }
                 for id in group.partition_ids() {
-                    let mark = group.partition(id).bounds().high_watermark;
-                    let before = marks.insert((node, id), (life, mark));
-                    if let Some((_, before)) = before.filter(|(of, old)| *of == life && *old > mark) {
+                    let partition = group.partition(id);
+                    let mark = partition.bounds().high_watermark;
+                    let before = marks.insert((node, id), (partition.clone(), mark));
+                    // A replica of another life, or one that came back, begins anew.
+                    let is_back = |(of, old): &(_, i64)| Arc::ptr_eq(of, &partition) && *old > mark;
+                    if let Some((_, before)) = before.filter(is_back) {
                         let text = format!("{id} on {node}: {mark} after {before}");
                         world.journal.violation("WatermarkBack", text);
                     }

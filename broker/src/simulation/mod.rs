@@ -12,7 +12,7 @@
 //! | rule | meaning |
 //! | --- | --- |
 //! | TwoLeaders | a replication group has at most one leader in a leader epoch |
-//! | WatermarkBack | a replica's high watermark never goes back while its process lives |
+//! | WatermarkBack | a replica's high watermark never goes back while it is there |
 //! | GroupSplit | two members never own one partition in the same generation of a group |
 //! | OffsetRegress | a committed offset is never lost, moved back, or made up, whoever is a member |
 //! | ProducerIdTwice | no producer id is given to two producers |

@@ -70,6 +70,7 @@ impl Producer {
         while self.identity.is_none() {
             let broker = self.client.any_broker();
             let request = InitProducerIdRequest::default()
+                .with_transactional_id(None)
                 .with_transaction_timeout_ms(60_000)
                 .with_producer_id((-1).into())
                 .with_producer_epoch(-1);
