@@ -138,14 +138,14 @@ async fn finish(world: &Arc<World>, deadline: Instant) {
             stuck(world, &format!("the offsets of {group}"));
         }
     }
-    if let Err(why) = judge::settle(world, deadline).await {
-        stuck(world, &why);
-    }
     for partition in 0..PARTITIONS {
         match clients::read_all(world, 160 + partition, partition, deadline).await {
             Some(read) => world.journal.add(ottla_tests::history::Event::Complete(read)),
             None => stuck(world, &format!("reading partition {partition}")),
         }
+    }
+    if let Err(why) = judge::settle(world, deadline).await {
+        stuck(world, &why);
     }
     judge::read_replicas(world);
 }
