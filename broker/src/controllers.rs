@@ -187,7 +187,8 @@ impl Controllers {
                 return Ok(self.here.answer(leader, request).await.kind);
             }
             let calls = self.calls.as_ref();
-            let calls = calls.ok_or_else(|| ControlError::Unknown("this node runs alone".into()))?;
+            let calls =
+                calls.ok_or_else(|| ControlError::Unknown("this node runs alone".into()))?;
             let failed = |error: CallError| ControlError::Unknown(error.to_string());
             let answer = calls.call(leader, request, deadline).await;
             Ok(answer.map_err(failed)?.kind)
@@ -253,7 +254,12 @@ impl Controllers {
         if node == self.node_id {
             return self.here.answer(node, request.clone()).await.kind;
         }
-        match self.calls.as_ref()?.call(node, request.clone(), deadline).await {
+        match self
+            .calls
+            .as_ref()?
+            .call(node, request.clone(), deadline)
+            .await
+        {
             Ok(reply) => reply.kind,
             Err(CallError::NotTaken(why)) => {
                 tracing::debug!(node, why, "a controller is not reached");

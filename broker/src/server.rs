@@ -16,8 +16,8 @@ use ottla_proto::peer::{IntroduceReply, IntroduceRequest, PeerInfo};
 use ottla_raft::{Groups, Tuning};
 
 use crate::board::Board;
-use crate::cleaner::Cleaner;
 use crate::calls::{Calls, GrpcCalls};
+use crate::cleaner::Cleaner;
 use crate::controllers::{ControlError, LateMetadata};
 use crate::formation::{self, FormationError};
 use crate::identity::{Folder, Identity, IdentityError};
@@ -127,7 +127,8 @@ impl Server {
         let first = late_metadata.set(quorum.metadata.clone());
         assert!(first.is_ok(), "metadata starts once");
         peers.answer_with(quorum.control.clone());
-        let calls = transport.map(|transport| -> Arc<dyn Calls> { Arc::new(GrpcCalls::new(transport)) });
+        let calls =
+            transport.map(|transport| -> Arc<dyn Calls> { Arc::new(GrpcCalls::new(transport)) });
         let registered = |epoch| peers.registered(epoch);
         let node = Node::start(quorum, &identity, calls, &memory, &registered).await?;
         let services = node.services.clone();
@@ -138,13 +139,8 @@ impl Server {
         });
         let retention = Retention::new(store.clone(), topics.clone(), metadata);
         tokio::spawn(retention.run(node.stopping.subscribe()));
-        let cleaner = Cleaner::start(
-            store.clone(),
-            topics,
-            &config.cleaner,
-            memory.dedupe_bytes,
-        )
-        .map_err(StartError::Threads)?;
+        let cleaner = Cleaner::start(store.clone(), topics, &config.cleaner, memory.dedupe_bytes)
+            .map_err(StartError::Threads)?;
         network.serve_clients(services);
         telemetry.set_ready(true);
         Ok(Server {

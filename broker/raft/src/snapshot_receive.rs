@@ -37,7 +37,9 @@ enum ReceiveError {
     /// Earlier leaders may have committed memberships that the leader has not applied. A replica that has nothing
     /// waits for those of today, because it may have forgotten what it had. Others must not wait: the leader may
     /// need their answers before it can apply anything.
-    #[error("the leader has applied nothing of its own term yet, and this replica has nothing at all")]
+    #[error(
+        "the leader has applied nothing of its own term yet, and this replica has nothing at all"
+    )]
     Early,
     #[error("{0}")]
     Refused(String),

@@ -75,7 +75,9 @@ impl Misfortune {
                 // With its clients: what it has not answered, nobody learns.
                 note(format!("unplug {node}"));
                 let all = world.nodes().chain(100..200);
-                world.network.isolate(node, all.filter(|other| *other != node));
+                world
+                    .network
+                    .isolate(node, all.filter(|other| *other != node));
             }
             10 if node != other => {
                 let delay = Duration::from_millis(self.random.below(300));
@@ -91,6 +93,11 @@ impl Misfortune {
                 let skew_ms = self.random.below(2 * SKEW_MS) as i64 - SKEW_MS as i64;
                 note(format!("the clock of {node} is {skew_ms} ms ahead"));
                 world.skew(node, skew_ms);
+            }
+            13 if is_up => {
+                note(format!("stop {node}"));
+                world.stop(node).await;
+                note(format!("{node} has stopped"));
             }
             _ => {
                 note("heal".to_owned());
@@ -111,7 +118,9 @@ impl Misfortune {
     fn start(&mut self, node: NodeId) {
         if self.disks_to_lose > 0 && self.random.one_in(10) {
             self.disks_to_lose -= 1;
-            self.world.journal.note(format_args!("{node} has a new disk"));
+            self.world
+                .journal
+                .note(format_args!("{node} has a new disk"));
             self.world.wipe(node);
         }
         self.world.journal.note(format_args!("start {node}"));

@@ -171,3 +171,62 @@ impl Journal {
         (violations, counts, std::mem::take(&mut written.lines))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(write: impl FnOnce(&Journal)) -> Vec<String> {
+        let journal = Journal::new();
+        write(&journal);
+        let violations = journal.end().0.into_iter();
+        violations.map(|violation| violation.rule).collect()
+    }
+
+    #[test]
+    fn each_breach_is_found() {
+        let group = GroupId(1);
+        let two_leaders = rules(|journal| {
+            journal.leads(group, 3, 1);
+            journal.leads(group, 3, 1);
+            journal.leads(GroupId(2), 3, 2);
+            journal.leads(group, 4, 2);
+            journal.leads(group, 3, 2);
+        });
+        assert_eq!(two_leaders, ["TwoLeaders"]);
+        let split = rules(|journal| {
+            journal.owns("g", 1, 0, "a");
+            journal.owns("g", 1, 0, "a");
+            journal.owns("g", 1, 1, "b");
+            journal.owns("g", 2, 0, "b");
+            journal.owns("g", 1, 0, "b");
+        });
+        assert_eq!(split, ["GroupSplit"]);
+        let twice = rules(|journal| [1, 2, 1].iter().for_each(|id| journal.producer_id(*id)));
+        assert_eq!(twice, ["ProducerIdTwice"]);
+        let lost = rules(|journal| {
+            let batch = ottla_tests::history::Sent {
+                producer: 1,
+                partition: 0,
+                first: 0,
+                count: 1,
+            };
+            let (base_offset, at) = (Some(0), 2);
+            journal.add(Event::Send { batch, at: 1 });
+            journal.add(Event::Ack {
+                batch,
+                base_offset,
+                at,
+            });
+            journal.add(Event::Complete(ottla_tests::history::Read {
+                asked_at: 3,
+                answered_at: 4,
+                high_watermark: 1,
+                ..Default::default()
+            }));
+        });
+        assert_eq!(lost, ["LostWrite"]);
+        let unread = rules(|journal| journal.commits(|c| c.acknowledge("g", 0, 5, 4)));
+        assert_eq!(unread, ["OffsetRegress"]);
+    }
+}

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use kafka_protocol::messages::fetch_response::PartitionData;
 use ottla_proto::ids::{GroupId, NodeId, PartitionId};
+use ottla_raft::Partition;
 use ottla_tests::history::{Event, Read};
 use ottla_tests::reader::decode;
-use ottla_raft::Partition;
 use tokio::time::Instant;
 
 use super::clients::{PARTITIONS, TOPIC};

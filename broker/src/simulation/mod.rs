@@ -31,6 +31,7 @@ mod process;
 mod tests;
 mod world;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,11 +123,15 @@ async fn simulate(seed: u64, broken: Broken) -> Outcome {
             Err(_) => stuck(&world, &name),
         }
     }
-    match timeout_at(deadline, operator).await {
-        Ok(made) => judge::find_topics(&world, &made.expect("the operator does not panic")),
-        Err(_) => stuck(&world, "the operator"),
-    }
+    let made = match timeout_at(deadline, operator).await {
+        Ok(made) => made.expect("the operator does not panic"),
+        Err(_) => {
+            stuck(&world, "the operator");
+            BTreeSet::new()
+        }
+    };
     finish(&world, deadline + SETTLE).await;
+    judge::find_topics(&world, &made);
     watching.abort();
     end(&world)
 }
@@ -140,7 +145,9 @@ async fn finish(world: &Arc<World>, deadline: Instant) {
     }
     for partition in 0..PARTITIONS {
         match clients::read_all(world, 160 + partition, partition, deadline).await {
-            Some(read) => world.journal.add(ottla_tests::history::Event::Complete(read)),
+            Some(read) => world
+                .journal
+                .add(ottla_tests::history::Event::Complete(read)),
             None => stuck(world, &format!("reading partition {partition}")),
         }
     }

@@ -108,6 +108,14 @@ impl Process {
         self.failed.get().map(String::as_str)
     }
 
+    /// Hands over what it leads, as a process that is asked to stop.
+    pub async fn leave(&self) {
+        let node = self.node.lock().expect("no holder panics").take();
+        if let Some(node) = node {
+            node.leave().await;
+        }
+    }
+
     /// Nothing of it runs any more.
     pub async fn end(&self) {
         self.tasks.end();

@@ -147,6 +147,15 @@ impl World {
         }
     }
 
+    /// The process stops as one that is asked to.
+    pub async fn stop(&self, node: NodeId) {
+        if let Some(process) = self.process(node) {
+            process.leave().await;
+            // What it has not synced by then waits for nobody.
+            self.crash(node, 1000).await;
+        }
+    }
+
     /// A node that does not run gets an empty disk.
     pub fn wipe(&self, node: NodeId) {
         let mut hosts = self.hosts();

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use ottla_tests::lies::Lie;
 use ottla_tests::checker::{Rule, Violation};
 use ottla_tests::cluster::NODES;
+use ottla_tests::lies::Lie;
 use ottla_tests::load::{Load, Stopped};
 use ottla_tests::random::Random;
 

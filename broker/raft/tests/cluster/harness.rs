@@ -13,7 +13,6 @@ use ottla_raft::{
 use ottla_simulation::{Disk, DiskStore};
 use tokio::time::Instant;
 
-
 pub const GROUP: GroupId = GroupId(1);
 pub const WAIT: Duration = Duration::from_secs(30);
 

@@ -239,7 +239,9 @@ impl Member {
             self.group, self.member_id, generation.id
         ));
         journal.commits(|commits| commits.sent(self.group, partition, offset));
-        let asked = self.client.ask(generation.coordinator, OFFSET_COMMIT, &request);
+        let asked = self
+            .client
+            .ask(generation.coordinator, OFFSET_COMMIT, &request);
         let answer = asked.await.ok_or(Over::Lost)?;
         let mut partitions = answer.topics.into_iter().flat_map(|t| t.partitions);
         match partitions.next().map_or(-1, |p| p.error_code) {

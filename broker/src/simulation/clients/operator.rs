@@ -26,7 +26,12 @@ const ELECT_LEADERS: i16 = 2;
 const PATIENCE: Duration = Duration::from_secs(12);
 
 /// Asks for a topic until it is there, or `until`.
-pub async fn create_topic(client: &mut Client, name: &str, partitions: i32, until: Instant) -> bool {
+pub async fn create_topic(
+    client: &mut Client,
+    name: &str,
+    partitions: i32,
+    until: Instant,
+) -> bool {
     while Instant::now() < until {
         let wanted = CreatableTopic::default()
             .with_name(topic(name))
@@ -37,9 +42,14 @@ pub async fn create_topic(client: &mut Client, name: &str, partitions: i32, unti
             .with_timeout_ms(10_000);
         let broker = client.any_broker();
         let asked = client.ask_patiently(broker, CREATE_TOPICS, &request, PATIENCE);
-        let answer = asked.await.and_then(|answer| answer.topics.into_iter().next());
+        let answer = asked
+            .await
+            .and_then(|answer| answer.topics.into_iter().next());
         let error = answer.map(|made| made.error_code);
-        client.world.journal.note(format_args!("topic {name}: {error:?}"));
+        client
+            .world
+            .journal
+            .note(format_args!("topic {name}: {error:?}"));
         if matches!(error, Some(0 | code::TOPIC_ALREADY_EXISTS)) {
             return true;
         }

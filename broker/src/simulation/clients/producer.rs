@@ -31,6 +31,9 @@ pub struct Producer {
     partition: i32,
     identity: Option<(i64, i16)>,
     next: u64,
+    /// The partition has records of it. Before that there is one batch in flight: a broker takes any sequence
+    /// number from a producer that it does not know, so a second batch could come before the first.
+    is_known: bool,
     window: VecDeque<Pending>,
 }
 
@@ -44,6 +47,7 @@ impl Producer {
             partition,
             identity: None,
             next: 0,
+            is_known: false,
             window: VecDeque::new(),
         }
     }
@@ -97,7 +101,8 @@ impl Producer {
                 }
             }
             let is_over = Instant::now() >= until;
-            let waits = self.window.len() == IN_FLIGHT || self.client.random.one_in(2);
+            let is_full = !self.is_known || self.window.len() == IN_FLIGHT;
+            let waits = is_full || self.client.random.one_in(2);
             if is_over || (waits && !self.window.is_empty()) {
                 match self.settle(leader).await? {
                     true => continue,
@@ -145,12 +150,16 @@ impl Producer {
             return Ok(false);
         };
         let (batch, asked) = (front.sent, front.asked.take().expect("it was sent"));
-        let answer = self.client.receive::<ProduceRequest>(leader, asked, PATIENCE);
+        let answer = self
+            .client
+            .receive::<ProduceRequest>(leader, asked, PATIENCE);
         let Some(answer) = answer.await else {
             return Ok(false);
         };
         let mut partitions = answer.responses.into_iter();
-        let partition = partitions.next().and_then(|topic| topic.partition_responses.into_iter().next());
+        let partition = partitions
+            .next()
+            .and_then(|topic| topic.partition_responses.into_iter().next());
         let partition = partition.expect("an answer for the partition that was asked for");
         let journal = &self.client.world.journal;
         let at = journal.now();
@@ -163,6 +172,7 @@ impl Producer {
                     at,
                 });
                 self.window.pop_front();
+                self.is_known = true;
                 Ok(true)
             }
             retriable if code::is_retriable(retriable) => Ok(false),

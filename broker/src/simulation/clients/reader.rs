@@ -101,7 +101,12 @@ impl Reader {
 }
 
 /// Reads a partition from its start to its end, through whoever leads it, until that works out.
-pub async fn read_all(world: &Arc<World>, id: NodeId, partition: i32, until: Instant) -> Option<Read> {
+pub async fn read_all(
+    world: &Arc<World>,
+    id: NodeId,
+    partition: i32,
+    until: Instant,
+) -> Option<Read> {
     let mut client = Client::new(world, id);
     let mut all: Option<Read> = None;
     while Instant::now() < until {
