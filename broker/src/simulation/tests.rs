@@ -13,10 +13,16 @@ const SEEDS: u64 = 1000;
 
 /// Seeds that failed once, each with what was wrong. As the code changes, a seed becomes another history: each
 /// also has a test of its own beside the code that was wrong.
-const FAILED_ONCE: &[(u64, &str)] = &[(
-    72,
-    "a leader waited for an answer of the follower that waited for its snapshot",
-)];
+const FAILED_ONCE: &[(u64, &str)] = &[
+    (
+        72,
+        "a leader waited for an answer of the follower that waited for its snapshot",
+    ),
+    (
+        1005,
+        "a founder that started late had been forgotten, and so had no log to be elected with",
+    ),
+];
 
 /// Names for what is broken, to ask a process for it.
 const BROKEN: &[(&str, Broken)] = &[
