@@ -92,8 +92,7 @@ impl Producer {
     /// Produces to this leader for as long as it takes what it is given.
     async fn produce(&mut self, leader: NodeId, until: Instant) -> Result<(), Broken> {
         loop {
-            let mut unsent = self.window.iter_mut().filter(|p| p.asked.is_none());
-            while let Some(pending) = unsent.next() {
+            for pending in self.window.iter_mut().filter(|p| p.asked.is_none()) {
                 let request = produce_request(TOPIC, self.partition, -1, pending.records.clone());
                 match self.client.send(leader, PRODUCE, &request).await {
                     Some(asked) => pending.asked = Some(asked),
