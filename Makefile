@@ -17,11 +17,14 @@ SOAK_POWER_LOSSES ?= 500
 SOAK_DAMAGES ?= 2000
 # Rounds of `make chaos`, half a minute each.
 ROUNDS ?= 30
+# Seeds of `make sim`, and one of them alone.
+SEEDS ?= 1000
+SEED ?=
 FUZZ_SECONDS ?= 600
 TOOLS := $(OTTLA_TEST_CACHE)/tools
 DEB := $(CARGO_TARGET_DIR)/debian/ottla.deb
 
-.PHONY: run cluster test test-deploy test-cluster unit clients deploy deb verify fix build setup setup-tests fuzz fuzz-short soak chaos bench
+.PHONY: run cluster test test-deploy test-cluster unit clients deploy deb verify fix build setup setup-tests fuzz fuzz-short soak chaos sim bench
 
 run: build ## builds, starts Ottla, shows its main job on real input, stays up
 	@deploy/demo $(OTTLA)
@@ -91,6 +94,9 @@ soak: setup-tests build ## kill -9, loss of power, damage, topic life, memory, f
 
 chaos: setup-tests build ## three brokers on hosts of their own, and faults drawn from a seed; needs root: make chaos ROUNDS=1000
 	OTTLA_BIN=$(OTTLA) OTTLA_CHAOS_ROUNDS=$(ROUNDS) cargo test $(CARGO_FLAGS) --test chaos rounds -- --nocapture
+
+sim: setup-tests ## replication and whole brokers, simulated: make sim SEEDS=10000, or make sim SEED=72 for one history
+	OTTLA_SIM_SEEDS=$(SEEDS) $(if $(SEED),OTTLA_SIM_SEED=$(SEED)) cargo test $(CARGO_FLAGS) --test cluster --bin ottla simulation:: -- --nocapture
 
 bench: setup-tests build ## real Apache Kafka and Ottla in one run; see docs/performance.md
 	$(CARGO_TARGET_DIR)/release/ottla-loadtest compare --ottla-bin $(OTTLA)

@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -19,6 +18,7 @@ use ottla_proto::peer::{
     ProducerIdBlock, Registered, Registration, TopicsToCreate, control_reply, control_request,
 };
 use ottla_raft::Groups;
+use tokio::time::Instant;
 
 use crate::api;
 use crate::metadata::Metadata;

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use ottla_controller::brokers::{Heartbeat, HeartbeatReply, RegisterBroker};
 use ottla_controller::elect_leaders::HandOver;
 use ottla_controller::leaders::LeaderReport;
-use ottla_peer::GrpcTransport;
 use ottla_proto::ids::{GroupId, NodeId};
 use ottla_proto::limits::{
     CONTROL_CALL_WAIT_MS, CONTROL_PAUSE_MS, LEADER_HANDOVER_WAIT_MS, METADATA_COMMIT_WAIT_MS,
@@ -17,13 +16,11 @@ use ottla_proto::peer::{
     self, BrokerHeartbeat, ControlRequest, ForwardedRequest, HandOvers, LeaderReports,
     ProducerIdBlock, ProducerIdsRequest, TopicsToCreate, control_reply, control_request,
 };
-use ottla_raft::ConnectError;
 use tokio::time::Instant;
 
+use crate::calls::{CallError, Calls};
 use crate::control::{self, ControlService};
 use crate::metadata::Metadata;
-
-type Client = peer::peer_client::PeerClient<tonic::transport::Channel>;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
@@ -46,10 +43,8 @@ pub struct Controllers {
     here: Arc<ControlService>,
     metadata: Arc<Metadata>,
     /// `None` where there are no other nodes.
-    transport: Option<Arc<GrpcTransport>>,
+    calls: Option<Arc<dyn Calls>>,
     voters: Vec<NodeId>,
-    /// The last controller that was called.
-    connection: tokio::sync::Mutex<Option<(NodeId, Client)>>,
 }
 
 impl Controllers {
@@ -57,7 +52,7 @@ impl Controllers {
         cluster_id: String,
         here: Arc<ControlService>,
         metadata: Arc<Metadata>,
-        transport: Option<Arc<GrpcTransport>>,
+        calls: Option<Arc<dyn Calls>>,
         voters: Vec<NodeId>,
     ) -> Controllers {
         Controllers {
@@ -65,9 +60,8 @@ impl Controllers {
             node_id: metadata.node_id(),
             here,
             metadata,
-            transport,
+            calls,
             voters,
-            connection: tokio::sync::Mutex::new(None),
         }
     }
 
@@ -186,18 +180,20 @@ impl Controllers {
             cluster_id: self.cluster_id.clone(),
             kind: Some(control_request::Kind::HandOvers(HandOvers { groups })),
         };
+        let wait = Duration::from_millis(LEADER_HANDOVER_WAIT_MS + CONTROL_PAUSE_MS);
+        let deadline = Instant::now() + wait;
         let answer = async {
             if leader == self.node_id {
                 return Ok(self.here.answer(leader, request).await.kind);
             }
-            let unreachable = |error: ConnectError| ControlError::Unknown(error.to_string());
-            let mut client = self.dial(leader).await.map_err(unreachable)?;
-            let answer = client.control(request).await;
-            let failed = |status: tonic::Status| ControlError::Unknown(status.to_string());
-            Ok(answer.map_err(failed)?.into_inner().kind)
+            let calls = self.calls.as_ref();
+            let calls =
+                calls.ok_or_else(|| ControlError::Unknown("this node runs alone".into()))?;
+            let failed = |error: CallError| ControlError::Unknown(error.to_string());
+            let answer = calls.call(leader, request, deadline).await;
+            Ok(answer.map_err(failed)?.kind)
         };
-        let wait = Duration::from_millis(LEADER_HANDOVER_WAIT_MS + CONTROL_PAUSE_MS);
-        let answer = tokio::time::timeout(wait, answer).await;
+        let answer = tokio::time::timeout_at(deadline, answer).await;
         let late = |_| ControlError::Unknown("no answer in time".into());
         match answer.map_err(late)?? {
             Some(control_reply::Kind::HandedOver(handed)) => {
@@ -258,35 +254,18 @@ impl Controllers {
         if node == self.node_id {
             return self.here.answer(node, request.clone()).await.kind;
         }
-        let connected = tokio::time::timeout_at(deadline, self.connect(node))
+        match self
+            .calls
+            .as_ref()?
+            .call(node, request.clone(), deadline)
             .await
-            .ok()?;
-        let mut client = match connected {
-            Ok(client) => client,
-            Err(error) => {
-                tracing::debug!(node, %error, "a controller is not reached");
-                return None;
-            }
-        };
-        let answer = tokio::time::timeout_at(deadline, client.control(request.clone())).await;
-        match answer {
-            Ok(Ok(reply)) => reply.into_inner().kind,
-            // It has not been taken.
-            Ok(Err(status)) if status.code() == tonic::Code::Unavailable && starting(&status) => {
+        {
+            Ok(reply) => reply.kind,
+            Err(CallError::NotTaken(why)) => {
+                tracing::debug!(node, why, "a controller is not reached");
                 None
             }
-            Ok(Err(status)) if never_left(&status) => {
-                *self.connection.lock().await = None;
-                None
-            }
-            Ok(Err(status)) => {
-                *self.connection.lock().await = None;
-                Some(control_reply::Kind::Failed(status.to_string()))
-            }
-            Err(_) => {
-                *self.connection.lock().await = None;
-                Some(control_reply::Kind::Failed("no answer in time".into()))
-            }
+            Err(CallError::Unknown(why)) => Some(control_reply::Kind::Failed(why)),
         }
     }
 
@@ -302,38 +281,6 @@ impl Controllers {
             .copied()
             .or(leader)
     }
-
-    async fn connect(&self, node: NodeId) -> Result<Client, ConnectError> {
-        let mut connection = self.connection.lock().await;
-        if let Some((_, client)) = connection.as_ref().filter(|(to, _)| *to == node) {
-            return Ok(client.clone());
-        }
-        let client = self.dial(node).await?;
-        *connection = Some((node, client.clone()));
-        Ok(client)
-    }
-
-    async fn dial(&self, node: NodeId) -> Result<Client, ConnectError> {
-        let alone = || ConnectError::Unreachable("this node runs alone".into());
-        let transport = self.transport.as_ref().ok_or_else(alone)?;
-        transport.call(node).await
-    }
-}
-
-/// The node has told so itself.
-fn starting(status: &tonic::Status) -> bool {
-    std::error::Error::source(status).is_none()
-}
-
-/// The connection had ended before the request was written to it, and is not made anew by itself.
-fn never_left(status: &tonic::Status) -> bool {
-    let first = std::error::Error::source(status);
-    let mut causes = std::iter::successors(first, |cause| cause.source());
-    let io_kind = |cause: &(dyn std::error::Error + 'static)| {
-        let error = cause.downcast_ref::<std::io::Error>()?;
-        Some(error.kind())
-    };
-    causes.any(|cause| io_kind(cause) == Some(std::io::ErrorKind::NotConnected))
 }
 
 fn unexpected(kind: &control_reply::Kind) -> ControlError {

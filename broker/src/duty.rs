@@ -3,10 +3,11 @@
 //! snapshots of the metadata.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ottla_controller::balance::Replacement;
 use ottla_controller::{AppendError, Controller, ControllerError};
+use tokio::time::Instant;
 
 use crate::metadata::Metadata;
 use crate::metadata_snapshot;

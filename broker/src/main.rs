@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod board;
+mod calls;
 mod cleaner;
 mod cli;
 mod control;
@@ -19,6 +20,7 @@ mod metadata;
 mod metadata_snapshot;
 mod net;
 mod newest;
+mod node;
 mod preferred;
 mod producer_ids;
 mod quantiles;
@@ -29,6 +31,8 @@ mod retention;
 mod room;
 mod server;
 mod services;
+#[cfg(test)]
+mod simulation;
 mod telemetry;
 mod topics;
 

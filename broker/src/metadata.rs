@@ -10,7 +10,7 @@ use ottla_proto::config::ServerConfig;
 use ottla_proto::ids::{METADATA_PARTITION, NodeId};
 use ottla_proto::limits::{FETCH_READ_BYTES, METADATA_COMMIT_WAIT_MS};
 use ottla_proto::metadata::{self, Content, Follower, Image, MetadataRecord};
-use ottla_raft::{Command, Group, GroupStatus, Outcome, Partition, Waiter, node_of};
+use ottla_raft::{Command, Group, GroupStatus, Outcome, Partition, Waiter, node_of, off_reactor};
 use ottla_wire::batch::{self, BatchBuilder, BatchHeader};
 use tokio::sync::watch;
 
@@ -166,12 +166,9 @@ impl Metadata {
         if !partition.needs_reclaim() {
             return;
         }
-        let reclaim = move || {
-            if let Err(error) = group.reclaim(&partition) {
-                tracing::error!(%error, "the space of old metadata was not freed");
-            }
-        };
-        let _ = tokio::task::spawn_blocking(reclaim).await;
+        if let Err(error) = off_reactor(move || group.reclaim(&partition)).await {
+            tracing::error!(%error, "the space of old metadata was not freed");
+        }
     }
 
     async fn replay_from(
@@ -183,9 +180,7 @@ impl Metadata {
         let unreadable = |offset, reason: String| Unreadable { offset, reason };
         let (group, partition) = (self.0.group.clone(), self.0.partition.clone());
         let read = move || group.read(&partition, next, end, FETCH_READ_BYTES);
-        let segments = tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|e| unreadable(next, e.to_string()))?;
+        let segments = off_reactor(read).await;
         let segments = segments.map_err(|e| unreadable(next, e.to_string()))?;
         let bytes = bytes::Bytes::from(segments.concat());
         let mut reached = next;

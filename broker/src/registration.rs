@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ottla_controller::brokers::{self, Heartbeat, HeartbeatReply, RegisterBroker};
 use ottla_proto::config::{SecurityProtocol, ServerConfig};
 use ottla_proto::metadata::{Listener, records};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::controllers::{ControlError, Controllers};

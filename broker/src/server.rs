@@ -7,42 +7,26 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use ottla_controller::Controller;
 use ottla_log::{RocksStore, StoreOptions};
 use ottla_peer::{Addresses, GrpcTransport, PeerServer};
 use ottla_proto::config::{HostPort, QuorumVoter, ServerConfig};
-use ottla_proto::ids::METADATA_GROUP;
 use ottla_proto::limits::{GROUP_START_WAIT_MS, OPEN_FILES, SHUTDOWN_WAIT_MS};
 use ottla_proto::memory::MemoryShares;
 use ottla_proto::peer::{IntroduceReply, IntroduceRequest, PeerInfo};
 use ottla_raft::{Groups, Tuning};
-use ottla_wire::guard::GuardLimits;
-use tokio::sync::{oneshot, watch};
 
 use crate::board::Board;
+use crate::calls::{Calls, GrpcCalls};
 use crate::cleaner::Cleaner;
-use crate::control::ControlService;
-use crate::controllers::{ControlError, Controllers, LateMetadata};
-use crate::coordinator::Coordinators;
-use crate::duty;
+use crate::controllers::{ControlError, LateMetadata};
 use crate::formation::{self, FormationError};
 use crate::identity::{Folder, Identity, IdentityError};
-use crate::leaderships::{self, Leaderships};
-use crate::membership::Membership;
 use crate::memory;
-use crate::metadata::Metadata;
 use crate::net::{Bound, Network};
-use crate::newest::Newest;
-use crate::preferred::Preferred;
-use crate::producer_ids::ProducerIds;
+use crate::node::{Node, Quorum, is_clustered};
 use crate::quorum;
-use crate::reconcile::Reconciler;
-use crate::registration::Registration;
 use crate::retention::Retention;
-use crate::room::{FetchRoom, RequestRoom};
-use crate::services::Services;
 use crate::telemetry::{self, Sources, Telemetry};
-use crate::topics::Topics;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -77,14 +61,12 @@ pub enum StartError {
 /// A running broker.
 pub struct Server {
     pub config: ServerConfig,
-    services: Arc<Services>,
-    registration: Arc<Registration>,
+    node: Node,
     groups: Arc<Groups>,
     store: Arc<RocksStore>,
     network: Network,
     telemetry: Arc<Telemetry>,
     cleaner: Cleaner,
-    stopping: watch::Sender<bool>,
 }
 
 struct Ports {
@@ -145,128 +127,34 @@ impl Server {
             tokio::spawn(telemetry.clone().serve(listener, sources));
         }
 
-        let metadata = start_metadata(config_now, &groups, &identity, clock.clone()).await?;
-        let first = late_metadata.set(metadata.clone());
+        let quorum = Quorum::start(config_now, &identity, &groups, clock).await?;
+        let first = late_metadata.set(quorum.metadata.clone());
         assert!(first.is_ok(), "metadata starts once");
-        let controller = Arc::new(Controller::new((*metadata).clone(), config.clone()));
-        let control = ControlService::new(
-            identity.cluster_id.clone(),
-            controller.clone(),
-            metadata.clone(),
-            groups.clone(),
-        );
-        let control = Arc::new(control);
-        peers.answer_with(control.clone());
-        let controllers = Arc::new(Controllers::new(
-            identity.cluster_id.clone(),
-            control.clone(),
-            metadata.clone(),
-            transport.clone(),
-            config.quorum_voters.iter().map(|voter| voter.id).collect(),
-        ));
-        tokio::spawn(duty::run(
-            controller.clone(),
-            metadata.clone(),
-            identity.cluster_id.clone(),
-        ));
-        if transport.is_some() {
-            let membership = Membership {
-                metadata: metadata.clone(),
-                groups: groups.clone(),
-                voters: config.quorum_voters.clone(),
-                busy: Default::default(),
-            };
-            tokio::spawn(membership.run());
-            let preferred = Preferred {
-                metadata: metadata.clone(),
-                groups: groups.clone(),
-            };
-            tokio::spawn(preferred.run());
-        }
-        let registration = Arc::new(Registration::new(&identity, &config));
-        let is_broker = config.roles.broker;
-        if is_broker {
-            registration.register(&controllers).await?;
-            peers.registered(registration.epoch());
-            metadata.wait_for_broker(registration.epoch()).await;
-        }
-
-        let topics = Arc::new(Topics::new(
-            groups.clone(),
-            clock.clone(),
-            memory.decompressed_bytes,
-        ));
+        peers.answer_with(quorum.control.clone());
+        let calls =
+            transport.map(|transport| -> Arc<dyn Calls> { Arc::new(GrpcCalls::new(transport)) });
+        let registered = |epoch| peers.registered(epoch);
+        let node = Node::start(quorum, &identity, calls, &memory, &registered).await?;
+        let services = node.services.clone();
+        let (topics, metadata) = (services.topics.clone(), services.metadata.clone());
         telemetry.set_board(Board {
             topics: topics.clone(),
             metadata: metadata.clone(),
         });
-        let coordinators = Coordinators::new(
-            topics.clone(),
-            metadata.clone(),
-            controllers.clone(),
-            clock,
-            memory.group_bytes,
-        );
-        if is_broker {
-            let reconciler = Reconciler {
-                metadata: metadata.clone(),
-                groups: groups.clone(),
-                topics: topics.clone(),
-                coordinators: coordinators.clone(),
-                replica: identity.replica_id(),
-            };
-            let (first, served) = oneshot::channel();
-            tokio::spawn(reconciler.run(first));
-            served.await.map_err(|_| StartError::Metadata)?;
-            let leaderships = Leaderships {
-                metadata: metadata.clone(),
-                controllers: controllers.clone(),
-                registration: registration.clone(),
-                groups: groups.clone(),
-                coordinators: coordinators.clone(),
-                reporting: Default::default(),
-            };
-            tokio::spawn(leaderships.run());
-            registration.ready(&controllers).await;
-            tokio::spawn(registration.clone().keep_alive(controllers.clone()));
-        }
-
-        let (stopping, stopped) = watch::channel(false);
-        let retention = Retention::new(store.clone(), topics.clone(), metadata.clone());
-        tokio::spawn(retention.run(stopped.clone()));
-        let cleaner = Cleaner::start(
-            store.clone(),
-            topics.clone(),
-            &config.cleaner,
-            memory.dedupe_bytes,
-        )
-        .map_err(StartError::Threads)?;
-        let services = Arc::new(Services {
-            producer_ids: ProducerIds::new(controllers.clone(), registration.clone()),
-            metadata,
-            controller,
-            controllers,
-            topics,
-            coordinators,
-            guard_limits: GuardLimits::default(),
-            newest: Newest::default(),
-            fetch_room: FetchRoom::new(memory.fetch_bytes),
-            request_room: request_room(&config, &memory),
-            stopping: stopped,
-        });
-        control.serve(&services);
-        network.serve_clients(services.clone());
+        let retention = Retention::new(store.clone(), topics.clone(), metadata);
+        tokio::spawn(retention.run(node.stopping.subscribe()));
+        let cleaner = Cleaner::start(store.clone(), topics, &config.cleaner, memory.dedupe_bytes)
+            .map_err(StartError::Threads)?;
+        network.serve_clients(services);
         telemetry.set_ready(true);
         Ok(Server {
             config,
-            services,
-            registration,
+            node,
             groups,
             store,
             network,
             telemetry,
             cleaner,
-            stopping,
         })
     }
 
@@ -274,16 +162,11 @@ impl Server {
     pub async fn stop(self) {
         self.telemetry.set_ready(false);
         if is_clustered(&self.config) && self.config.lifecycle.controlled_shutdown {
-            if self.config.roles.broker {
-                self.registration.leave(&self.services.controllers).await;
-            }
-            let config = self.services.metadata.config();
-            let max_lag = Duration::from_millis(config.replication.lag_time_max_ms);
-            leaderships::hand_over(self.groups.all(), max_lag, &|_| true).await;
+            self.node.leave().await;
         }
-        self.stopping.send_replace(true);
+        self.node.stopping.send_replace(true);
         self.store.stop_waiting();
-        self.services.coordinators.shutdown().await;
+        self.node.services.coordinators.shutdown().await;
         let drained = self.network.shutdown();
         if tokio::time::timeout(Duration::from_millis(SHUTDOWN_WAIT_MS), drained)
             .await
@@ -299,12 +182,6 @@ impl Server {
         }
         self.groups.shutdown().await;
     }
-}
-
-/// Whether there may be other nodes: voters, or the brokers of a controller that is none.
-fn is_clustered(config: &ServerConfig) -> bool {
-    let mut voters = config.quorum_voters.iter();
-    !config.roles.broker || voters.any(|voter| voter.id != config.node_id)
 }
 
 fn introduction(folder: &Folder) -> IntroduceReply {
@@ -446,63 +323,12 @@ async fn bind(config: &mut ServerConfig) -> Result<Ports, StartError> {
     Ok(Ports { listeners, metrics })
 }
 
-/// The metadata group, and an image that follows it.
-async fn start_metadata(
-    config: Arc<ServerConfig>,
-    groups: &Groups,
-    identity: &Identity,
-    clock: ottla_raft::Clock,
-) -> Result<Arc<Metadata>, StartError> {
-    let alone = !is_clustered(&config);
-    let replica = identity.replica_id();
-    let founders = match alone {
-        true => &[replica],
-        false => &*identity.founders,
-    };
-    let group = groups.start(METADATA_GROUP, replica, founders).await?;
-    if alone {
-        let wait = Duration::from_millis(GROUP_START_WAIT_MS);
-        let leads = group.wait_for_leadership(wait).await;
-        leads.ok_or(StartError::NoLeader)?;
-    }
-    let metadata = Arc::new(Metadata::new(group, config, clock));
-    let (caught_up, reached) = oneshot::channel();
-    let follower = metadata.clone();
-    tokio::spawn(async move {
-        if let Err(error) = follower.follow(caught_up).await {
-            // Going on with metadata that can't be read would be guessing.
-            tracing::error!(%error, "stopping: the metadata log is not readable by this release");
-            std::process::exit(1);
-        }
-    });
-    reached.await.map_err(|_| StartError::Metadata)?;
-    Ok(metadata)
-}
-
 fn own_host() -> String {
     let name = nix::unistd::gethostname()
         .ok()
         .and_then(|n| n.into_string().ok());
     name.filter(|n| !n.is_empty())
         .unwrap_or_else(|| "127.0.0.1".to_owned())
-}
-
-/// Room of `queued.max.request.bytes`, or a share of the memory.
-fn request_room(config: &ServerConfig, memory: &MemoryShares) -> RequestRoom {
-    let connections = &config.connections;
-    let set = connections.queued_max_request_bytes;
-    let total_bytes = set.map_or(memory.request_bytes, |bytes| bytes as usize);
-    let wanted = connections.request_max_bytes as usize;
-    let room = RequestRoom::new(total_bytes, wanted);
-    let largest_bytes = room.largest_bytes(true);
-    if largest_bytes < wanted {
-        tracing::warn!(
-            largest_bytes,
-            "socket.request.max.bytes is {wanted}, but the memory (ottla.memory.bytes, queued.max.request.bytes) \
-             has no room for such requests; larger ones than largest_bytes are refused"
-        );
-    }
-    room
 }
 
 /// Each connection takes a file: ask for what the system allows, up to `OPEN_FILES`.

@@ -12,7 +12,7 @@ use ottla_proto::limits::{
     BATCH_INSPECTIONS, INSPECTION_IN_PLACE_BYTES, SMALL_INSPECTION_BYTES, SMALL_INSPECTIONS,
 };
 use ottla_proto::metadata::{Image, Topic};
-use ottla_raft::{BatchMeta, Command, Group, Groups, Partition, ProducerMeta};
+use ottla_raft::{BatchMeta, Command, Group, Groups, Partition, ProducerMeta, off_reactor};
 use ottla_wire::batch::{self, BatchError, BatchHeader, Rules, TimestampType};
 use ottla_wire::compress::Codec;
 use tokio::sync::{Semaphore, watch};
@@ -78,9 +78,7 @@ impl Replica {
                 .group
                 .read(&replica.partition, offset, end_offset, max_bytes)
         };
-        tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|e| StoreError::Io(e.to_string().into()))?
+        off_reactor(read).await
     }
 }
 
@@ -376,7 +374,7 @@ async fn look_inside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
     let place = places.acquire().await;
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = off_reactor(move || Ok(work())).await;
     drop(place);
     done.expect("looking into a batch does not panic")
 }

@@ -1,13 +1,14 @@
 //! The controller in motion: takes requests one at a time, decides on the newest image, and answers
 //! once the decision is committed.
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ottla_proto::config::ServerConfig;
 use ottla_proto::ids::NodeId;
 use ottla_proto::limits::{METADATA_BATCH_BYTES, METADATA_RECORD_BYTES};
 use ottla_proto::metadata::{Image, MetadataRecord, encoded_len};
 use thiserror::Error;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::Decision;

@@ -1,10 +1,11 @@
 //! Which brokers are alive: when each was last heard of. Not replicated: a controller that takes over
 //! gives every unfenced broker a fresh session.
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ottla_proto::ids::NodeId;
 use ottla_proto::metadata::Image;
+use tokio::time::Instant;
 
 pub struct Sessions {
     timeout: Duration,

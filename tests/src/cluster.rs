@@ -119,6 +119,11 @@ impl Cluster {
         opened.expect("the node is up")
     }
 
+    /// What a node has logged since the cluster was prepared.
+    pub fn log(&self, id: i32) -> String {
+        self.nodes[id as usize - 1].log()
+    }
+
     pub fn spawn_all(&mut self) {
         self.nodes.iter_mut().for_each(Broker::spawn);
     }

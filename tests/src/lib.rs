@@ -12,6 +12,7 @@ pub mod damage;
 pub mod disk;
 pub mod history;
 pub mod http;
+pub mod lies;
 pub mod load;
 pub mod network;
 pub mod places;

@@ -204,7 +204,7 @@ impl Follower {
 }
 
 /// What a fetch showed, without the records before the offset asked for: a batch comes whole.
-fn decode(
+pub fn decode(
     reader: u32,
     data: PartitionData,
     (asked_at, answered_at): (Nanos, Nanos),

@@ -14,8 +14,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("broker/wire", &[]),
     ("broker/coordinator", &[]),
     ("broker/log", &["ottla-proto"]),
-    ("broker/raft", &["ottla-proto", "ottla-log"]),
+    (
+        "broker/raft",
+        &["ottla-proto", "ottla-log", "ottla-simulation"],
+    ),
     ("broker/peer", &["ottla-proto", "ottla-raft", "ottla-log"]),
+    // Of tests only: raft's own, and the broker's simulation.
+    ("broker/simulation", &["ottla-proto", "ottla-log"]),
     ("controller", &["ottla-proto"]),
     ("broker/connect", &["ottla-proto"]),
     ("broker/connect/worker", &["ottla-connect", "ottla-proto"]),
@@ -30,6 +35,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "ottla-coordinator",
             "ottla-wire",
             "ottla-connect-worker",
+            "ottla-simulation",
+            "ottla-tests",
         ],
     ),
     ("loadtest", &[]),

@@ -74,7 +74,7 @@ use ottla_log::StoreError;
 
 /// Runs what blocks on the disk where it holds nobody up. On a runtime of one thread (simulations, whose
 /// store does not block) it runs in place, so that the order of events depends on nothing else.
-async fn off_reactor<T: Send + 'static>(
+pub async fn off_reactor<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     use tokio::runtime::{Handle, RuntimeFlavor};

@@ -136,6 +136,41 @@ impl MemoryNetwork {
         self.state().lives.get(&node).map(|life| life.subscribe())
     }
 
+    /// Carries one message of another connection than this network makes itself; returns when it arrives, and
+    /// never where the way is cut. Who sends one after the other keeps their order.
+    ///
+    /// # Errors
+    /// The connection breaks.
+    pub async fn carry(&self, from: NodeId, to: NodeId) -> Result<(), ConnectError> {
+        let fate = self.fate(from, to, Channel::Replication);
+        let (delay, _) = fate.ok_or_else(|| ConnectError::Unreachable("it broke".to_owned()))?;
+        tokio::time::sleep(delay).await;
+        if self.is_cut(from, to) {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+
+    /// How long a frame takes, and how often it comes; `None`: the connection breaks.
+    fn fate(&self, from: NodeId, to: NodeId, channel: Channel) -> Option<(Duration, u32)> {
+        let mut state = self.state();
+        let faults = state.faults;
+        let spread = faults
+            .max_delay
+            .saturating_sub(faults.min_delay)
+            .as_micros() as u64;
+        let delay = faults.min_delay + Duration::from_micros(state.draw(spread + 1));
+        let set = state.delays.get(&(from, to));
+        let delay = set.copied().unwrap_or(delay);
+        let control = channel == Channel::Control;
+        if state.draw(1000) < faults.break_per_mille {
+            return None;
+        }
+        let drop = state.draw(1000) < faults.drop_per_mille && control;
+        let twice = state.draw(1000) < faults.duplicate_per_mille && control;
+        Some((delay, if drop { 0 } else { 1 + twice as u32 }))
+    }
+
     /// One direction of a connection.
     fn half(
         &self,
@@ -190,7 +225,7 @@ impl Relay {
         };
         let send = async {
             while let Some(frame) = sent.recv().await {
-                let (delay, times) = match self.fate() {
+                let (delay, times) = match self.network.fate(self.from, self.to, self.channel) {
                     Some(fate) => fate,
                     None => return,
                 };
@@ -211,26 +246,6 @@ impl Relay {
             () = travel => {}
             () = send => {}
         }
-    }
-
-    /// How long a frame takes, and how often it comes; `None`: the connection breaks.
-    fn fate(&self) -> Option<(Duration, u32)> {
-        let mut state = self.network.state();
-        let faults = state.faults;
-        let spread = faults
-            .max_delay
-            .saturating_sub(faults.min_delay)
-            .as_micros() as u64;
-        let delay = faults.min_delay + Duration::from_micros(state.draw(spread + 1));
-        let set = state.delays.get(&(self.from, self.to));
-        let delay = set.copied().unwrap_or(delay);
-        let control = self.channel == Channel::Control;
-        if state.draw(1000) < faults.break_per_mille {
-            return None;
-        }
-        let drop = state.draw(1000) < faults.drop_per_mille && control;
-        let twice = state.draw(1000) < faults.duplicate_per_mille && control;
-        Some((delay, if drop { 0 } else { 1 + twice as u32 }))
     }
 }
 

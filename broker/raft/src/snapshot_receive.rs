@@ -34,6 +34,13 @@ enum ReceiveError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Wire(#[from] wire::WireError),
+    /// Earlier leaders may have committed memberships that the leader has not applied. A replica that has nothing
+    /// waits for those of today, because it may have forgotten what it had. Others must not wait: the leader may
+    /// need their answers before it can apply anything.
+    #[error(
+        "the leader has applied nothing of its own term yet, and this replica has nothing at all"
+    )]
+    Early,
     #[error("{0}")]
     Refused(String),
 }
@@ -73,14 +80,20 @@ async fn transfer(
             "another transfer is going on".to_owned(),
         ));
     };
+    let vote = wire::vote(&begin.vote)?;
     let image = receive_states(receiver, &begin).await?;
+    let applied = image.checkpoint.applied;
+    let is_early = applied.is_none_or(|id| id.leader_id.term < vote.leader_id().term);
+    if is_early && group.log.is_empty() {
+        return Err(ReceiveError::Early);
+    }
     let ids = image.partitions.iter();
     let ids: Vec<_> = ids
         .map(|(id, state)| (*id, state.log_start_offset))
         .collect();
     send_haves(&group, &ids, sender).await?;
     receive_data(&group, receiver).await?;
-    install(&group, wire::vote(&begin.vote)?, image).await
+    install(&group, vote, image).await
 }
 
 async fn receive_states(

@@ -43,9 +43,6 @@ pub(crate) enum TransferError {
     Changed(PartitionId),
     #[error("the snapshot carries no data")]
     Empty,
-    /// Earlier leaders may have committed memberships that this one has not applied.
-    #[error("the leader has applied nothing of its own term yet")]
-    Early,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -113,10 +110,6 @@ pub(crate) async fn send(
     snapshot: SnapshotOf<TypeConfig, SnapshotData>,
 ) -> Result<Vote, TransferError> {
     let image = snapshot.snapshot.0.ok_or(TransferError::Empty)?;
-    let applied = image.checkpoint.applied;
-    if applied.is_none_or(|id| id.leader_id.term < vote.leader_id().term) {
-        return Err(TransferError::Early);
-    }
     let turn = client.peer.transfers.acquire().await;
     let _turn = turn.expect("the semaphore is never closed");
     let Connection {

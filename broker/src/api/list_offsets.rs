@@ -10,9 +10,8 @@ use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
-use ottla_log::StoreError;
 use ottla_proto::limits::FETCH_READ_BYTES;
-use ottla_raft::Bounds;
+use ottla_raft::{Bounds, off_reactor};
 use ottla_wire::batch;
 
 use super::RequestContext;
@@ -134,9 +133,7 @@ async fn first_at_or_after(
     let (group, id) = (replica.group.clone(), replica.partition.id);
     let seek =
         move || group.seek_timestamp(id, time, bounds.log_start_offset, bounds.high_watermark);
-    let from = tokio::task::spawn_blocking(seek)
-        .await
-        .map_err(|e| StoreError::Io(e.to_string().into()))??;
+    let from = off_reactor(seek).await?;
     scan(services, replica, bounds, from, time).await
 }
 

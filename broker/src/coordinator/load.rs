@@ -7,6 +7,7 @@ use bytes::Bytes;
 use ottla_coordinator::{GroupConfig, Shard};
 use ottla_log::StoreError;
 use ottla_proto::limits::{DECOMPRESSED_BATCH_BYTES, FETCH_READ_BYTES};
+use ottla_raft::off_reactor;
 use ottla_wire::batch::{self, BatchError, BatchHeader, ControlType};
 use tokio::sync::Semaphore;
 
@@ -55,7 +56,7 @@ pub async fn load(
                 (shard, loaded, replayed)
             };
             let replayed;
-            (shard, loaded, replayed) = tokio::task::spawn_blocking(work)
+            (shard, loaded, replayed) = off_reactor(move || Ok(work()))
                 .await
                 .expect("replaying does not panic");
             let after = replayed.map_err(|e| LoadError::Batch(next, e))?;

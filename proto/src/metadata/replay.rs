@@ -147,6 +147,7 @@ impl Image {
             let same = g.members.iter().all(|id| r.members.contains(id));
             same && g.members.len() == r.members.len()
         };
+        let moves = !r.former.is_empty() || !r.leaving.is_empty();
         let group = Group {
             id,
             members: r.members.as_slice().into(),
@@ -154,7 +155,9 @@ impl Image {
             leaving: r.leaving.as_slice().into(),
             founders: match known {
                 None => r.founders.as_slice().into(),
-                Some(g) if same_members(g) => g.founders.clone(),
+                // One that has not started yet has to begin as what it is in the others' logs, until its first move
+                // is done: those would wait for its answers, and it for a snapshot.
+                Some(g) if !g.is_moving() && (same_members(g) || moves) => g.founders.clone(),
                 Some(_) => [].into(),
             },
             leader: known.and_then(|g| g.leader).filter(is_replica),

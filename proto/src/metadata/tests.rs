@@ -130,7 +130,7 @@ fn removing_a_topic_leaves_only_the_counter() {
 }
 
 #[test]
-fn a_group_that_moves_keeps_its_leader_and_forgets_its_founders() {
+fn a_group_that_has_moved_keeps_its_leader_and_forgets_its_founders() {
     let moves = |members: &[i32], former: &[i32], leaving: &[i32]| {
         MetadataRecord::Group(pb::Group {
             group_id: 1,
@@ -159,10 +159,12 @@ fn a_group_that_moves_keeps_its_leader_and_forgets_its_founders() {
         "only another order"
     );
     history.push(moves(&[6, 7, 8], &[6, 5, 4], &[4, 5]));
-    assert_eq!(look(&history), (Some(5), 0, vec![7, 8], true));
+    assert_eq!(look(&history), (Some(5), 3, vec![7, 8], true));
     let mut back = history.clone();
     back.push(moves(&[6, 5, 4], &[], &[7, 8]));
     assert_eq!(look(&back), (Some(5), 0, vec![], true));
+    back.push(moves(&[6, 5, 4], &[], &[]));
+    assert_eq!(look(&back), (Some(5), 0, vec![], false));
     history.extend([leader(1, 7, 4), moves(&[6, 7, 8], &[], &[])]);
     assert_eq!(look(&history), (Some(7), 0, vec![], false));
 }

@@ -39,10 +39,10 @@ const CREATE_TOPICS: i16 = 7;
 const DELETE_TOPICS: i16 = 6;
 const INIT_PRODUCER_ID: i16 = 4;
 const OFFSET_COMMIT: i16 = 8;
-const OFFSET_FETCH: i16 = 8;
+pub const OFFSET_FETCH: i16 = 8;
 const FIND_COORDINATOR: i16 = 4;
 
-pub(crate) fn text(text: &str) -> StrBytes {
+pub fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 

@@ -4,7 +4,9 @@
 mod calls;
 mod connection;
 
-pub use calls::{FETCH, FetchAsk, PRODUCE, Topic, fetch_request, produce_request};
+pub use calls::{
+    FETCH, FetchAsk, OFFSET_FETCH, PRODUCE, Topic, fetch_request, produce_request, text,
+};
 pub use connection::{CALL_WAIT, ClientError, Connection, frame, frame_by};
 
 /// Kafka's error codes that tests speak of.

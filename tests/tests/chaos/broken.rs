@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use ottla_tests::checker::{Rule, Violation};
 use ottla_tests::cluster::NODES;
+use ottla_tests::lies::Lie;
 use ottla_tests::load::{Load, Stopped};
 use ottla_tests::random::Random;
 
 use crate::faults::Fault;
 use crate::hosts::Hosts;
-use crate::liar::{Liar, Lie};
+use crate::liar::Liar;
 use crate::{SHAPE, TOPIC, number, with_hosts};
 
 const BATCHES_PER_SECOND: usize = 160;

@@ -8,6 +8,7 @@ mod formation;
 mod lost;
 mod metadata;
 mod restarts;
+mod snapshots;
 
 use std::future::Future;
 

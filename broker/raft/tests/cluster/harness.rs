@@ -10,9 +10,8 @@ use ottla_raft::{
     BatchMeta, Clock, Command, Faults, Group, Groups, MemoryNetwork, Outcome, PartitionState,
     ProducerMeta, Tuning, replica_id,
 };
+use ottla_simulation::{Disk, DiskStore};
 use tokio::time::Instant;
-
-use crate::disk::{Disk, DiskStore};
 
 pub const GROUP: GroupId = GroupId(1);
 pub const WAIT: Duration = Duration::from_secs(30);

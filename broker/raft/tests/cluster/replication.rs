@@ -5,8 +5,8 @@ use std::time::Duration;
 use ottla_log::{Op, StateKey, Store, Tag};
 use ottla_proto::ids::PartitionId;
 use ottla_raft::{Command, Faults, Outcome};
+use ottla_simulation::DiskStore;
 
-use crate::disk::DiskStore;
 use crate::harness::{Cluster, GROUP, batch, read, replica, sequenced, sized_batch, values};
 
 async fn fill(cluster: &Cluster, partition: u64, from: u64, count: u64) {
@@ -96,6 +96,33 @@ async fn a_member_that_was_away_for_long_gets_a_snapshot_of_what_it_lacks() {
     cluster.agree().await;
     let outcomes = cluster.append(vec![batch(2, 1, 9, None)]).await;
     assert_eq!(outcomes, [Outcome::UnknownPartition]);
+    cluster.agree().await;
+}
+
+/// The new leader can apply nothing before the one that was away answers it, which needs a snapshot first.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_was_away_for_long_makes_up_the_majority() {
+    let mut cluster = Cluster::start(3, 3).await;
+    fill(&cluster, 1, 0, 5).await;
+    let leader = cluster.leader().await;
+    let others: Vec<_> = (1..=3).filter(|node| *node != leader).collect();
+    let (away, other) = (others[0], others[1]);
+    cluster.crash(away).await;
+    fill(&cluster, 1, 5, 300).await;
+    let first_row = |node| {
+        let rows = cluster.store(node).raft_rows(GROUP, 0, u64::MAX, 1 << 20);
+        rows.unwrap().first().map(|(index, _)| *index)
+    };
+    cluster
+        .until("the purge of what the member away lacks", || {
+            first_row(other) > Some(20)
+        })
+        .await;
+    cluster.crash(leader).await;
+    cluster.restart(away).await;
+    fill(&cluster, 1, 1000, 5).await;
+    cluster.agree().await;
+    cluster.restart(leader).await;
     cluster.agree().await;
 }
 

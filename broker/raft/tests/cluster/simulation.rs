@@ -5,7 +5,7 @@
 //! Members join, leave and are replaced; who left comes back as another replica that lost the end of its log.
 //!
 //! Each seed runs in a process of its own, in which nothing else is random: a seed is one history, down to
-//! the microsecond (see `child.rs`).
+//! the microsecond (see `broker/simulation/src/child.rs`).
 //!
 //! `OTTLA_SIM_SEEDS=N` runs N seeds; `OTTLA_SIM_SEED=S` runs one.
 
@@ -15,15 +15,25 @@ use std::time::Duration;
 
 use ottla_proto::ids::NodeId;
 use ottla_raft::{Faults, Group, Outcome, replica_id};
+use ottla_simulation::child;
 use tokio::time::Instant;
 
-use crate::child::{self, Answer};
 use crate::harness::{Cluster, WAIT, batch, read, replica, sequenced, values};
 
 const TEST: &str = "simulation::nothing_acknowledged_is_lost";
 const PARTITIONS: u64 = 3;
 const STEPS: u64 = 40;
 const SEEDS: u64 = 20;
+
+/// What a seed came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Answer {
+    /// Of everything that was seen from outside, with its time.
+    digest: u64,
+    acknowledged: u64,
+    /// Membership changes that were made.
+    changes: u64,
+}
 
 /// SplitMix64.
 struct Random(u64);
@@ -384,19 +394,36 @@ fn run(seed: u64) -> Answer {
     })
 }
 
+/// Runs a seed in a process of its own.
+fn run_apart(seed: u64) -> Answer {
+    let answer = child::run(TEST, &seed.to_string());
+    let answer = answer
+        .unwrap_or_else(|why| panic!("seed {seed} (OTTLA_SIM_SEED={seed} runs it alone): {why}"));
+    let mut numbers = answer
+        .split_whitespace()
+        .map(|n| n.parse().expect("a number"));
+    let mut next = || numbers.next().expect("three numbers");
+    Answer {
+        digest: next(),
+        acknowledged: next(),
+        changes: next(),
+    }
+}
+
 #[test]
 fn nothing_acknowledged_is_lost() {
-    if let Some(seed) = child::seed() {
-        return child::answer(&run(seed));
+    if let Some(asked) = child::asked() {
+        let done = run(asked.parse().expect("a seed"));
+        let (digest, acknowledged, changes) = (done.digest, done.acknowledged, done.changes);
+        return child::answer(&format!("{digest} {acknowledged} {changes}"));
     }
-    let from_env = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
-    if let Some(seed) = from_env("OTTLA_SIM_SEED") {
-        println!("seed {seed}: {:?}", child::run(TEST, seed));
+    if let Some(seed) = child::number("OTTLA_SIM_SEED") {
+        println!("seed {seed}: {:?}", run_apart(seed));
         return;
     }
     let (mut acknowledged, mut changes) = (0, 0);
-    for seed in 0..from_env("OTTLA_SIM_SEEDS").unwrap_or(SEEDS) {
-        let answer = child::run(TEST, seed);
+    for seed in 0..child::number("OTTLA_SIM_SEEDS").unwrap_or(SEEDS) {
+        let answer = run_apart(seed);
         acknowledged += answer.acknowledged;
         changes += answer.changes;
     }
@@ -406,7 +433,7 @@ fn nothing_acknowledged_is_lost() {
 
 #[test]
 fn a_seed_is_one_history() {
-    let histories: Vec<Answer> = [2, 3, 2, 3].map(|s| child::run(TEST, s)).into();
+    let histories: Vec<Answer> = [2, 3, 2, 3].map(run_apart).into();
     assert_eq!(histories[..2], histories[2..]);
     assert_ne!(histories[0].digest, histories[1].digest);
 }

@@ -8,6 +8,15 @@ use bytes::Bytes;
 use ottla_log::{Done, IndexRow, MemoryStore, Op, StateKey, Store, StoreError, Tag, Write};
 use ottla_proto::ids::{GroupId, PartitionId};
 
+/// How a broken disk deceives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lie {
+    #[default]
+    None,
+    /// What it calls synced is not: a crash forgets it, and keeps only what was there when the lie began.
+    NeverSyncs,
+}
+
 #[derive(Default)]
 struct Platter {
     /// Every write that survives, in order.
@@ -15,6 +24,7 @@ struct Platter {
     waiting: VecDeque<(Vec<Op>, Done)>,
     sync_delay: Duration,
     syncing: bool,
+    lie: Lie,
     /// Grows with each crash: what an earlier process submits goes nowhere.
     life: u64,
 }
@@ -29,6 +39,11 @@ impl Disk {
 
     pub fn set_sync_delay(&self, delay: Duration) {
         self.platter().sync_delay = delay;
+    }
+
+    /// The disk deceives from now on.
+    pub fn set_lie(&self, lie: Lie) {
+        self.platter().lie = lie;
     }
 
     /// The store of a process that starts now.
@@ -76,7 +91,9 @@ impl Disk {
             platter.syncing = false;
             let waiting = std::mem::take(&mut platter.waiting);
             let (ops, done): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
-            platter.synced.extend(ops);
+            if platter.lie == Lie::None {
+                platter.synced.extend(ops);
+            }
             done
         };
         done.into_iter().for_each(|done| done(Ok(())));
