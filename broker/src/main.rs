@@ -12,6 +12,7 @@ mod doctor;
 mod duty;
 mod formation;
 mod identity;
+mod lag;
 mod leaderships;
 mod membership;
 mod memory;
@@ -27,6 +28,7 @@ mod retention;
 mod room;
 mod server;
 mod services;
+mod skew;
 mod telemetry;
 mod topics;
 

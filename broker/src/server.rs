@@ -27,6 +27,7 @@ use crate::coordinator::Coordinators;
 use crate::duty;
 use crate::formation::{self, FormationError};
 use crate::identity::{Folder, Identity, IdentityError};
+use crate::lag::Lags;
 use crate::leaderships::{self, Leaderships};
 use crate::membership::Membership;
 use crate::memory;
@@ -192,9 +193,11 @@ impl Server {
             clock.clone(),
             memory.decompressed_bytes,
         ));
+        let lags = Arc::new(Lags::default());
         telemetry.set_board(Board {
             topics: topics.clone(),
             metadata: metadata.clone(),
+            lags: lags.clone(),
         });
         let coordinators = Coordinators::new(
             topics.clone(),
@@ -230,6 +233,7 @@ impl Server {
         let (stopping, stopped) = watch::channel(false);
         let retention = Retention::new(store.clone(), topics.clone(), metadata.clone());
         tokio::spawn(retention.run(stopped.clone()));
+        tokio::spawn(lags.run(coordinators.clone(), topics.clone(), stopped.clone()));
         let cleaner = Cleaner::start(
             store.clone(),
             topics.clone(),

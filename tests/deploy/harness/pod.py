@@ -48,11 +48,12 @@ def isolated():
 
 
 class Network:
-    """Networks and names outlive pods: a namespace with the cluster's DNS as /etc/hosts."""
+    """Networks and names outlive pods: a namespace with the cluster's DNS (a dict of names) as /etc/hosts."""
 
     def __init__(self, folder, names):
         hosts = folder / "hosts"
-        hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in ["localhost", *names]))
+        self.hosts = "".join(f"{address} {name}\n" for name, address in ({"localhost": "127.0.0.1"} | names).items())
+        hosts.write_text(self.hosts)
         script = f"mount --make-rprivate / && mount --bind {hosts} /etc/hosts && ip link set lo up && echo up && exec sleep infinity"
         command = ["unshare", "--mount", "--net", "sh", "-c", script]
         self.holder = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
@@ -71,7 +72,7 @@ class Network:
 class Pod:
     """Pod number `index` of a rendered StatefulSet."""
 
-    def __init__(self, objects, folder, *, name="ottla", index=0, zone=None, secrets=None):
+    def __init__(self, objects, folder, *, name="ottla", index=0, zone=None, secrets=None, network=None):
         self.stateful = objects["StatefulSet", name]["spec"]
         self.pod = self.stateful["template"]["spec"]
         self.container = self.pod["containers"][0]
@@ -85,10 +86,12 @@ class Pod:
         self.files = dict(objects["ConfigMap", name]["data"])
         self.ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
         self.data.mkdir(parents=True, exist_ok=True)
-        self.network = None
-        if isolated():
+        self.network = network
+        if network:
+            pass
+        elif isolated():
             names = re.findall(r"//([a-z0-9.-]+[a-z]):", "".join(self.files.values()))
-            self.network = Network(self.folder, names)
+            self.network = Network(self.folder, dict.fromkeys(names, "127.0.0.1"))
         else:
             self._use_this_machine()
 
@@ -101,6 +104,14 @@ class Pod:
             text = re.sub(r"//ottla-\d+\.[a-z.-]+:", "//127.0.0.1:", text)
             self.files[file] = text.replace("0.0.0.0", "127.0.0.1").replace("[::]", "127.0.0.1").replace(DATA, str(self.data))
         self.ports = real
+
+    def update(self, objects):
+        """What a new revision of the StatefulSet and its ConfigMap say, from the next start on."""
+        name = self.name.rsplit("-", 1)[0]
+        self.stateful = objects["StatefulSet", name]["spec"]
+        self.pod = self.stateful["template"]["spec"]
+        self.container = self.pod["containers"][0]
+        self.files = dict(objects["ConfigMap", name]["data"])
 
     def env(self):
         """What Kubernetes hands over: the downward API, and nothing of the machine's."""
@@ -150,7 +161,7 @@ class Pod:
         self.folder.chmod(0o755)
         root = self.folder / "root"
         root.mkdir(exist_ok=True)
-        hosts = f"127.0.0.1 localhost {self.name}\n"
+        hosts = f"127.0.0.1 {self.name}\n{self.network.hosts}"
         spec = {
             "root": str(root),
             "files": {"/etc/hosts": hosts, "/etc/nsswitch.conf": "hosts: files\n"},
