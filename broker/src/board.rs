@@ -11,6 +11,7 @@ use ottla_proto::ids::NodeId;
 use ottla_proto::metadata::Group;
 
 use crate::api::APIS;
+use crate::lag::Lags;
 use crate::metadata::Metadata;
 use crate::quantiles::Quantiles;
 use crate::topics::Topics;
@@ -96,6 +97,7 @@ impl TopicCounts {
 pub struct Board {
     pub topics: Arc<Topics>,
     pub metadata: Arc<Metadata>,
+    pub lags: Arc<Lags>,
 }
 
 impl Board {
@@ -104,6 +106,15 @@ impl Board {
         write_requests(text);
         self.write_traffic(text);
         self.write_partitions(text);
+        self.lags.write(text);
+    }
+
+    /// Groups in which this broker's replica is not in sync, as their leaders told the controller. A
+    /// replica that a move adds counts once the move is done.
+    pub fn replicas_behind(&self) -> usize {
+        let me = self.metadata.node_id();
+        let image = self.metadata.current();
+        image.groups().filter(|g| is_behind(g, me)).count()
     }
 
     fn write_traffic(&self, text: &mut String) {
@@ -184,6 +195,13 @@ impl Board {
     }
 }
 
+fn is_behind(group: &Group, me: NodeId) -> bool {
+    // A group that is new has no leader that could tell.
+    let is_told = !group.in_sync.is_empty();
+    let stays = group.members.contains(&me) && group.adding().all(|id| id != me);
+    is_told && stays && !group.in_sync.contains(&me)
+}
+
 fn begin(text: &mut String, name: &str, kind: &str) {
     let _ = writeln!(text, "# TYPE {name} {kind}");
 }
@@ -256,6 +274,8 @@ fn error_name(code: i16) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ottla_proto::ids::GroupId;
+
     use super::*;
 
     #[test]
@@ -263,6 +283,32 @@ mod tests {
         assert_eq!(error_name(6), "NOT_LEADER_OR_FOLLOWER");
         assert_eq!(error_name(-1), "UNKNOWN_SERVER_ERROR");
         assert_eq!(error_name(158), "158");
+    }
+
+    #[test]
+    fn who_is_behind() {
+        let group = |members: &[NodeId], former: &[NodeId], in_sync: &[NodeId]| Group {
+            id: GroupId(3),
+            members: members.into(),
+            former: former.into(),
+            leaving: [].into(),
+            founders: [].into(),
+            leader: in_sync.first().copied(),
+            leader_epoch: 1,
+            in_sync: in_sync.into(),
+            partitions: 1,
+            by_hand: false,
+        };
+        for (case, group, expected) in [
+            ("in sync", group(&[1, 2, 3], &[], &[1, 2, 3]), false),
+            ("left behind", group(&[1, 2, 3], &[], &[2, 3]), true),
+            ("no member", group(&[2, 3, 4], &[], &[2, 3]), false),
+            ("nobody has said yet", group(&[1, 2, 3], &[], &[]), false),
+            ("being added", group(&[1, 2, 3], &[2, 3, 4], &[2, 3]), false),
+            ("stays in a move", group(&[1, 2, 5], &[1, 2, 3], &[2]), true),
+        ] {
+            assert_eq!(is_behind(&group, 1), expected, "{case}");
+        }
     }
 
     #[test]

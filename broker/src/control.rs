@@ -125,6 +125,7 @@ impl ControlService {
                 Ok(control_reply::Kind::Heartbeat(BrokerHeartbeatReply {
                     is_fenced: reply.is_fenced,
                     should_shut_down: reply.should_shut_down,
+                    now_ms: self.metadata.now_ms(),
                 }))
             }
             Some(Kind::Leaders(reports)) => self.leaders(caller, reports).await,

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::calls::{CallError, Calls};
 use crate::control::{self, ControlService};
 use crate::metadata::Metadata;
+use crate::skew;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
@@ -84,11 +85,15 @@ impl Controllers {
             want_fence: beat.want_fence,
             want_shut_down: beat.want_shut_down,
         });
+        let asked = Instant::now();
         match self.ask(kind, wait.as_millis() as u64).await? {
-            control_reply::Kind::Heartbeat(reply) => Ok(HeartbeatReply {
-                is_fenced: reply.is_fenced,
-                should_shut_down: reply.should_shut_down,
-            }),
+            control_reply::Kind::Heartbeat(reply) => {
+                skew::note(self.metadata.now_ms(), reply.now_ms, asked.elapsed());
+                Ok(HeartbeatReply {
+                    is_fenced: reply.is_fenced,
+                    should_shut_down: reply.should_shut_down,
+                })
+            }
             other => Err(unexpected(&other)),
         }
     }

@@ -13,6 +13,7 @@ mod doctor;
 mod duty;
 mod formation;
 mod identity;
+mod lag;
 mod leaderships;
 mod membership;
 mod memory;
@@ -33,6 +34,7 @@ mod server;
 mod services;
 #[cfg(test)]
 mod simulation;
+mod skew;
 mod telemetry;
 mod topics;
 

@@ -21,6 +21,7 @@ use crate::cleaner::Cleaner;
 use crate::controllers::{ControlError, LateMetadata};
 use crate::formation::{self, FormationError};
 use crate::identity::{Folder, Identity, IdentityError};
+use crate::lag::Lags;
 use crate::memory;
 use crate::net::{Bound, Network};
 use crate::node::{Node, Quorum, is_clustered};
@@ -137,12 +138,16 @@ impl Server {
         let node = Node::start(quorum, &identity, calls, &memory, &registered).await?;
         let services = node.services.clone();
         let (topics, metadata) = (services.topics.clone(), services.metadata.clone());
+        let lags = Arc::new(Lags::default());
         telemetry.set_board(Board {
             topics: topics.clone(),
             metadata: metadata.clone(),
+            lags: lags.clone(),
         });
         let retention = Retention::new(store.clone(), topics.clone(), metadata);
         tokio::spawn(retention.run(node.stopping.subscribe()));
+        let coordinators = services.coordinators.clone();
+        tokio::spawn(lags.run(coordinators, topics.clone(), node.stopping.subscribe()));
         let cleaner = Cleaner::start(store.clone(), topics, &config.cleaner, memory.dedupe_bytes)
             .map_err(StartError::Threads)?;
         network.serve_clients(services);

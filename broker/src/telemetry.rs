@@ -72,6 +72,7 @@ const COUNTERS: &[&str] = &[
     "ottla_log_cleaner_read_bytes_total",
     "ottla_log_cleaner_rewritten_bytes_total",
     "ottla_log_cleaner_unreadable_batches_total",
+    "ottla_log_flush_micros_total",
     "ottla_log_flush_total",
     "ottla_log_reclaim_failed_passes_total",
     "ottla_log_reclaim_passes_total",
@@ -88,6 +89,7 @@ const GAUGES: &[&str] = &[
     "kafka_log_logcleanermanager_time_since_last_run_ms",
     "kafka_log_logcleanermanager_uncleanable_bytes",
     "kafka_log_logcleanermanager_uncleanable_partitions_count",
+    "ottla_clock_skew_ms",
     "ottla_disk_free_bytes",
     "ottla_disk_full",
 ];
@@ -179,7 +181,7 @@ impl Telemetry {
             }
             "/metrics" => (StatusCode::OK, self.render(sources)),
             "/health/live" => text(StatusCode::OK, "live\n"),
-            "/health/ready" if ready => readiness(sources.store.trouble()),
+            "/health/ready" if ready => readiness(sources.store.trouble(), self.replicas_behind()),
             "/health/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n"),
             _ => text(
                 StatusCode::NOT_FOUND,
@@ -195,6 +197,10 @@ impl Telemetry {
             headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
         response
+    }
+
+    fn replicas_behind(&self) -> usize {
+        self.board.get().map_or(0, Board::replicas_behind)
     }
 
     fn render(&self, sources: &Sources) -> String {
@@ -217,8 +223,13 @@ impl Telemetry {
 }
 
 /// A full disk is no reason to send clients elsewhere: all but new records is served.
-fn readiness(trouble: Option<Trouble>) -> (StatusCode, String) {
+/// A replica that has not caught up is: whoever stops brokers one after another waits for it.
+fn readiness(trouble: Option<Trouble>, replicas_behind: usize) -> (StatusCode, String) {
     match trouble {
+        None | Some(Trouble::DiskFull) if replicas_behind > 0 => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not in sync: replicas in {replicas_behind} groups have not caught up\n"),
+        ),
         None => (StatusCode::OK, "ready\n".to_owned()),
         Some(Trouble::DiskFull) => (
             StatusCode::OK,

@@ -295,6 +295,8 @@ pub const CONTROL_CALL_WAIT_MS: u64 = 10_000;
 /// How often a broker looks at which groups it leads, and how often a leader looks at who is in sync.
 pub const LEADERSHIP_LOOK_MS: u64 = 50;
 pub const IN_SYNC_LOOK_MS: u64 = 500;
+/// How often a coordinator looks how far its groups are behind, for `/metrics`.
+pub const GROUP_LAG_LOOK_MS: u64 = 5000;
 /// How often a group's leader compares its members with what the metadata says.
 pub const MEMBERSHIP_LOOK_MS: u64 = 500;
 /// How long one step of a change of members may take before it is looked at anew.

@@ -50,6 +50,19 @@ VALUES = {
         "spread": {"nodes": "none", "zones": "none"},
         "shutdown": {"sleepSeconds": 0},
     },
+    "connect": {
+        "connect": {
+            "enabled": True,
+            "replicas": 2,
+            "connectors": {"archive": {"connector.class": "S3SinkConnector", "topics": "payments", "flush.size": 1000}},
+            "connectorFiles": [{"name": "theirs", "key": "audit.json"}],
+            "secrets": ["s3"],
+            "secretVariables": {"S3_SECRET": {"name": "s3", "key": "secret"}},
+            "clients": [{"podSelector": {"matchLabels": {"app": "prometheus"}}}],
+            "logLevels": "debug",
+            "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/archive"}},
+        }
+    },
     "closed": {
         "networkPolicy": {
             "clients": [{"namespaceSelector": {"matchLabels": {"team": "payments"}}}],
@@ -84,7 +97,37 @@ def check(objects):
         if kind not in OPERATOR_KINDS:
             kubernetes_validate.validate(found, "1.37", strict=True)
         assert len(name) <= 63
-    check_fit(objects)
+    workers = {key: found for key, found in objects.items() if is_of_workers(found)}
+    check_fit({key: found for key, found in objects.items() if key not in workers})
+    if workers:
+        check_workers_fit(workers, objects)
+
+
+def is_of_workers(found):
+    return found["metadata"]["labels"]["app.kubernetes.io/name"].endswith("-connect")
+
+
+def check_workers_fit(workers, objects):
+    ((_, name),) = [key for key in workers if key[0] == "Deployment"]
+    template = workers["Deployment", name]["spec"]["template"]
+    labels, pod = template["metadata"]["labels"], template["spec"]
+    (container,) = pod["containers"]
+    selectors = [
+        found["spec"].get("podSelector", found["spec"].get("selector", {})) for found in workers.values() if "spec" in found
+    ]
+    for selector in selectors:
+        assert selector.get("matchLabels", selector).items() <= labels.items()
+    (brokers,) = [found["spec"]["selector"]["matchLabels"] for (kind, _), found in objects.items() if kind == "StatefulSet"]
+    assert not brokers.items() <= labels.items(), "no Service or budget of brokers takes a worker for one"
+    assert ("ServiceAccount", pod["serviceAccountName"]) in workers
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    folders = [mount["mountPath"] for mount in container["volumeMounts"]]
+    assert len(set(folders)) == len(folders)
+    files = set(workers["ConfigMap", name]["data"])
+    for word in container["args"][1:]:
+        folder, file = word.rsplit("/", 1)
+        assert word in folders or (folder in folders and file in files)
+    assert container["securityContext"]["readOnlyRootFilesystem"] and pod["automountServiceAccountToken"] is False
 
 
 def check_fit(objects):

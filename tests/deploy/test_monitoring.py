@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from harness import chart, tools
-from harness.prometheus import ALERTS, CLUSTER, Broker, Load, Prometheus
+from harness.prometheus import ALERTS, CLUSTER, Broker, Load, Prometheus, Worker, exported
 
 DASHBOARDS = sorted((chart.CHART / "files" / "dashboards").glob("*.json"))
 RUNBOOKS = tools.ROOT / "docs" / "runbooks"
@@ -44,8 +44,25 @@ def broker(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def prometheus(broker, tmp_path_factory):
-    prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{broker.metrics}")
+def worker(broker, tmp_path_factory):
+    worker = Worker(tmp_path_factory.mktemp("worker"), broker)
+    try:
+        worker.start()
+        yield worker
+    finally:
+        worker.stop()
+
+
+@pytest.fixture(scope="session")
+def known(broker, worker):
+    """Names of the metrics that broker and worker export."""
+    return lambda: exported(broker.metrics) | exported(worker.rest)
+
+
+@pytest.fixture(scope="session")
+def prometheus(broker, worker, tmp_path_factory):
+    jobs = {"ottla": broker.metrics, "ottla-connect": worker.rest}
+    prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"), jobs)
     try:
         prometheus.start()
         yield prometheus
@@ -62,16 +79,16 @@ def as_grafana_sends(expression):
 
 
 @pytest.mark.parametrize("title, expression", list(panels()))
-def test_panel(prometheus, broker, title, expression):
-    unknown = metrics_of(expression) - broker.exported()
+def test_panel(prometheus, known, title, expression):
+    unknown = metrics_of(expression) - known()
     assert not unknown or title in SILENT
     found = prometheus.query(as_grafana_sends(expression))
     assert found or title in SILENT
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_alert_asks_for_what_there_is(prometheus, broker, rule):
-    assert not metrics_of(rule["expr"]) - broker.exported()
+def test_alert_asks_for_what_there_is(prometheus, known, rule):
+    assert not metrics_of(rule["expr"]) - known()
     prometheus.query(rule["expr"])
 
 
@@ -118,11 +135,16 @@ def test_each_alert_has_a_runbook_and_each_runbook_an_alert():
 
 
 def test_pages_speak_of_metrics_that_exist():
-    """docs/metrics.md is held against the endpoint by tests/telemetry.rs."""
-    known = set(METRIC.findall((tools.ROOT / "docs" / "metrics.md").read_text()))
+    """docs/metrics.md is held against the endpoint by tests/telemetry.rs, the worker's in docs/connect.md here."""
+    known = {name for page in ("metrics.md", "connect.md") for name in METRIC.findall((tools.ROOT / "docs" / page).read_text())}
     for page in [*RUNBOOKS.glob("*.md"), tools.ROOT / "docs" / "operations.md"]:
         named = set(re.findall(r"`((?:ottla|kafka)_[a-z0-9_]+)", page.read_text())) - LABELS
         assert not named - known, page.name
+
+
+def test_a_workers_metrics_are_as_documented(prometheus, worker):
+    told = set(METRIC.findall((tools.ROOT / "docs" / "connect.md").read_text().split("## Metrics")[1].split("\n## ")[0]))
+    assert told == exported(worker.rest)
 
 
 def test_dashboards_are_what_grafana_expects():

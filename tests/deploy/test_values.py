@@ -37,7 +37,18 @@ WRONG = [
     ({"spread": {"nodes": "maybe"}}, "'/spread/nodes'"),
     ({"image": {"digest": "sha256:abc"}}, "'/image/digest'"),
     ({"shutdown": {"graceSeconds": 10}}, "'/shutdown/graceSeconds'"),
-    ({"connect": {"enabled": True}}, "'connect' not allowed"),
+    ({"connect": {"enabled": True}}, "connect.connectors: a worker without connectors does nothing"),
+    ({"connect": {"connectors": {"Archive": {}}}}, "invalid propertyName 'Archive'"),
+    ({"connect": {"connectors": {"archive": {"topics": ["a"]}}}}, "'/connect/connectors/archive/topics'"),
+    (
+        {"connect": {"enabled": True, "connectors": {"a": {"flush.size": 1 << 62}}}},
+        "connect.connectors.a.flush.size: put a number this large in quotes",
+    ),
+    (
+        {"connect": {"enabled": True, "connectors": {"a": {}}, "config": {"listeners": "x"}}},
+        "connect.config.listeners: the chart sets it, from connect.port",
+    ),
+    ({"connect": {"secretVariables": {"A-B": {"name": "s", "key": "k"}}}}, "invalid propertyName 'A-B'"),
 ]
 
 

@@ -142,10 +142,19 @@ async fn metrics_are_as_documented_and_move() {
         let (before, _) = scrape(metrics).await;
         produce_and_fetch(&mut connection, "orders").await;
         join(&mut connection).await;
+        let committed = connection.commit("behind-hunter2", "orders", 0, 1).await;
+        committed.expect("a commit of a group without members");
         let batch = Batch::filled(1, 10).encode();
         let refused = connection.produce("absent", 0, batch).await.unwrap();
         assert_eq!(refused.error_code, code::UNKNOWN_TOPIC_OR_PARTITION);
-        let (after, text) = scrape(metrics).await;
+        let lag = "ottla_group_lag_records";
+        let (after, text) = loop {
+            let (after, text) = scrape(metrics).await;
+            if after.value(lag, &[("topic", "orders")]) > 0.0 {
+                break (after, text);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        };
 
         let moved = |name: &str, labels: &[(&str, &str)]| {
             after.value(name, labels) - before.value(name, labels)
@@ -193,6 +202,7 @@ async fn metrics_are_as_documented_and_move() {
             "kafka_server_group_coordinator_metrics_group_completed_rebalance_total",
             "ottla_log_write_bytes_total",
             "ottla_log_flush_total",
+            "ottla_log_flush_micros_total",
         ] {
             assert!(moved(counter, &[]) >= 1.0, "{counter}");
         }
@@ -203,9 +213,11 @@ async fn metrics_are_as_documented_and_move() {
         assert_eq!((gauge(offline), after.has(offline)), (0.0, true));
         assert!(gauge("kafka_server_replicamanager_leadercount") >= 3.0);
         let groups = "kafka_coordinator_group_groupmetadatamanager_numgroups";
-        assert_eq!(gauge(groups), 1.0);
+        assert_eq!(gauge(groups), 2.0);
+        assert_eq!(gauge(lag), 2.0, "of three records one is committed");
+        assert_eq!(gauge("ottla_clock_skew_ms"), 0.0, "beside itself");
         let in_state = |state: &str| gauge(&format!("{groups}{state}"));
-        assert_eq!((in_state("stable"), in_state("empty")), (1.0, 0.0));
+        assert_eq!((in_state("stable"), in_state("empty")), (1.0, 1.0));
         let replicas = "kafka_server_replicamanager_underreplicatedpartitions";
         assert_eq!((gauge(replicas), after.has(replicas)), (0.0, true));
         assert!(gauge("kafka_server_socketservermetrics_connection_count") >= 1.0);

@@ -8,6 +8,7 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
 use ottla_proto::limits::{SYNC_BYTES, WRITE_BATCH_BYTES};
 use rocksdb::{WriteBatch, WriteOptions};
@@ -129,8 +130,15 @@ impl Writer {
             if let Some(failure) = self.health.failure() {
                 break Err(failure);
             }
+            let began = Instant::now();
             match self.db.inner.write_opt(&self.batch, &options) {
-                Ok(()) => break Ok(()),
+                Ok(()) => {
+                    if sync {
+                        let micros = began.elapsed().as_micros() as u64;
+                        metrics::counter!("ottla_log_flush_micros_total").increment(micros);
+                    }
+                    break Ok(());
+                }
                 Err(error) if is_no_space(error.as_ref()) => {
                     self.health.ran_out_of_space(error.as_ref());
                     if let Err(gave_up) = self.health.wait_for_space() {

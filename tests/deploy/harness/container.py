@@ -1,6 +1,6 @@
 """Becomes the program of a container: run by `unshare --mount`, as root, with a JSON file as argument.
 
-The file has: root (an empty folder), files ({path: text}), volumes ({path: folder}), writable (paths),
+The file has: root (an empty folder), files ({path: text}), volumes ({path: folder or file}), writable (paths),
 program (the host's path, put at argv[0]), argv, env, uid, gid, no_new_privileges, drop_all.
 The container sees the system's libraries, /proc, /dev, its files and volumes, and nothing else; all but the
 writable volumes is read-only, as with readOnlyRootFilesystem.
@@ -45,7 +45,11 @@ def fill(spec):
     program.touch()
     mount("--bind", spec["program"], str(program))
     for path, folder in spec["volumes"].items():
-        inside(path).mkdir(parents=True, exist_ok=True)
+        if os.path.isdir(folder):
+            inside(path).mkdir(parents=True, exist_ok=True)
+        else:
+            inside(path).parent.mkdir(parents=True, exist_ok=True)
+            inside(path).touch()
         mount("--bind", folder, str(inside(path)))
         if path not in spec["writable"]:
             mount("-o", "remount,bind,ro", str(inside(path)))

@@ -48,11 +48,12 @@ def isolated():
 
 
 class Network:
-    """Networks and names outlive pods: a namespace with the cluster's DNS as /etc/hosts."""
+    """Networks and names outlive pods: a namespace with the cluster's DNS (a dict of names) as /etc/hosts."""
 
     def __init__(self, folder, names):
         hosts = folder / "hosts"
-        hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in ["localhost", *names]))
+        self.hosts = "".join(f"{address} {name}\n" for name, address in ({"localhost": "127.0.0.1"} | names).items())
+        hosts.write_text(self.hosts)
         script = f"mount --make-rprivate / && mount --bind {hosts} /etc/hosts && ip link set lo up && echo up && exec sleep infinity"
         command = ["unshare", "--mount", "--net", "sh", "-c", script]
         self.holder = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
@@ -71,7 +72,7 @@ class Network:
 class Pod:
     """Pod number `index` of a rendered StatefulSet."""
 
-    def __init__(self, objects, folder, *, name="ottla", index=0, zone=None, secrets=None):
+    def __init__(self, objects, folder, *, name="ottla", index=0, zone=None, secrets=None, network=None):
         self.stateful = objects["StatefulSet", name]["spec"]
         self.pod = self.stateful["template"]["spec"]
         self.container = self.pod["containers"][0]
@@ -85,10 +86,13 @@ class Pod:
         self.files = dict(objects["ConfigMap", name]["data"])
         self.ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
         self.data.mkdir(parents=True, exist_ok=True)
-        self.network = None
-        if isolated():
+        self.network = network
+        if network:
+            pass
+        elif isolated():
             names = re.findall(r"//([a-z0-9.-]+[a-z]):", "".join(self.files.values()))
-            self.network = Network(self.folder, names)
+            service = f"{name}.{names[0].split('-headless.')[1]}"
+            self.network = Network(self.folder, dict.fromkeys([*names, service], "127.0.0.1"))
         else:
             self._use_this_machine()
 
@@ -102,11 +106,20 @@ class Pod:
             self.files[file] = text.replace("0.0.0.0", "127.0.0.1").replace("[::]", "127.0.0.1").replace(DATA, str(self.data))
         self.ports = real
 
+    def update(self, objects):
+        """What a new revision of the StatefulSet and its ConfigMap say, from the next start on."""
+        name = self.name.rsplit("-", 1)[0]
+        self.stateful = objects["StatefulSet", name]["spec"]
+        self.pod = self.stateful["template"]["spec"]
+        self.container = self.pod["containers"][0]
+        self.files = dict(objects["ConfigMap", name]["data"])
+
     def env(self):
         """What Kubernetes hands over: the downward API, and nothing of the machine's."""
         fields = {
             "metadata.name": self.name,
             "metadata.labels['topology.kubernetes.io/zone']": self.zone or "",
+            "status.podIP": "127.0.0.1",
         }
         found = {"PATH": "/usr/bin:/bin", "HOSTNAME": self.name}
         for variable in self.container["env"]:
@@ -126,21 +139,29 @@ class Pod:
 
     def start(self):
         mounts = {mount["mountPath"]: mount for mount in self.container["volumeMounts"]}
-        assert set(mounts) == {CONFIG, DATA}
-        config = self.folder / "config"
-        shutil.rmtree(config, ignore_errors=True)
-        config.mkdir()
-        for file, text in self.files.items():
-            (config / file).write_text(text)
+        volumes = self._volumes(mounts)
         with self.log.open("ab") as log:
             options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
             if isolated():
-                spec = self._container({CONFIG: str(config), DATA: str(self.data)}, mounts)
+                spec = self._container(volumes, mounts)
                 command = ["unshare", "--mount", sys.executable, "-B", str(CONTAINER), str(spec)]
                 self.process = subprocess.Popen(self.network.within(*command, mount=False), **options)
             else:
-                argv = [word.replace(CONFIG, str(config)) for word in self.argv()]
+                argv = [word.replace(CONFIG, volumes[CONFIG]) for word in self.argv()]
                 self.process = subprocess.Popen(argv, executable=tools.ottla(), env=self.env(), **options)
+
+    def _volumes(self, mounts):
+        """What each mount shows: files of ConfigMaps, or the volume that outlives the pod."""
+        assert set(mounts) == {CONFIG, DATA}
+        return {CONFIG: self._files("config", self.files), DATA: str(self.data)}
+
+    def _files(self, name, texts):
+        folder = self.folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for file, text in texts.items():
+            (folder / file).write_text(text)
+        return str(folder)
 
     def _container(self, volumes, mounts):
         security = self.pod["securityContext"] | self.container["securityContext"]
@@ -150,7 +171,7 @@ class Pod:
         self.folder.chmod(0o755)
         root = self.folder / "root"
         root.mkdir(exist_ok=True)
-        hosts = f"127.0.0.1 localhost {self.name}\n"
+        hosts = f"127.0.0.1 {self.name}\n{self.network.hosts}"
         spec = {
             "root": str(root),
             "files": {"/etc/hosts": hosts, "/etc/nsswitch.conf": "hosts: files\n"},
@@ -235,3 +256,40 @@ class Pod:
         if done.returncode:
             raise PodError(done.stderr)
         return done.stdout
+
+
+class Worker(Pod):
+    """A pod of the rendered Deployment of connectors, beside a broker's pod: their Services lead to this host."""
+
+    def __init__(self, objects, folder, broker, *, secrets, config_maps):
+        name = "ottla-connect"
+        self.pod = objects["Deployment", name]["spec"]["template"]["spec"]
+        self.container = self.pod["containers"][0]
+        self.name, self.zone, self.secrets, self.process = f"{name}-x", None, secrets, None
+        self.config_maps = config_maps | {name: objects["ConfigMap", name]["data"]}
+        self.folder = pathlib.Path(folder)
+        self.data = self.folder / "data"
+        self.log = self.folder / "log"
+        self.data.mkdir(parents=True)
+        self.ports = {port["name"]: port["containerPort"] for port in self.container["ports"]}
+        self.network = broker.network
+
+    def _volumes(self, mounts):
+        found = {}
+        volumes = {volume["name"]: volume for volume in self.pod["volumes"]}
+        for path, mount in mounts.items():
+            volume = volumes[mount["name"]]
+            if "emptyDir" in volume:
+                found[path] = str(self.data)
+                continue
+            if source := volume.get("configMap"):
+                texts = self.config_maps[source["name"]]
+                texts = {item["path"]: texts[item["key"]] for item in source["items"]} if "items" in source else texts
+            else:
+                texts = {key: text for (name, key), text in self.secrets.items() if name == volume["secret"]["secretName"]}
+            folder = self._files(mount["name"], texts)
+            found[path] = f"{folder}/{mount['subPath']}" if "subPath" in mount else folder
+        return found
+
+    def close(self):
+        self.kill()

@@ -46,10 +46,6 @@ class Broker:
         except OSError:
             return False
 
-    def exported(self):
-        text = urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics", timeout=5).read().decode()
-        return {line.split("{")[0].split(" ")[0] for line in text.splitlines() if line and not line.startswith("#")}
-
     def kcat(self, *arguments, data=None):
         command = ["kcat", "-b", f"127.0.0.1:{self.kafka}", *arguments]
         subprocess.run(command, input=data, text=True, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60)
@@ -57,6 +53,59 @@ class Broker:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
+
+
+class Worker:
+    """`ottla connect-standalone` beside a broker, with a connector that has nothing to put yet."""
+
+    def __init__(self, folder, broker):
+        self.folder, self.broker = folder, broker
+        (self.rest,) = free_ports(1)
+
+    def start(self):
+        bytes_ = "org.apache.kafka.connect.converters.ByteArrayConverter"
+        files = {
+            "worker": {
+                "bootstrap.servers": f"127.0.0.1:{self.broker.kafka}",
+                "key.converter": bytes_,
+                "value.converter": bytes_,
+                "listeners": f"http://127.0.0.1:{self.rest}",
+                "offset.storage.file.filename": str(self.folder / "offsets"),
+                "ottla.connect.spool.dir": str(self.folder / "spool"),
+            },
+            "archive": {
+                "name": "archive",
+                "connector.class": "io.confluent.connect.s3.S3SinkConnector",
+                "topics": "payments",
+                "s3.bucket.name": "archive",
+                "store.url": "http://127.0.0.1:1",
+                "format.class": "io.confluent.connect.s3.format.bytearray.ByteArrayFormat",
+                "flush.size": "1000000000",
+                "aws.access.key.id": "x",
+                "aws.secret.access.key": "x",
+            },
+        }
+        for name, keys in files.items():
+            (self.folder / f"{name}.properties").write_text("".join(f"{key}={value}\n" for key, value in keys.items()))
+        paths = [self.folder / f"{name}.properties" for name in files]
+        log = (self.folder / "worker.log").open("wb")
+        self.process = subprocess.Popen([tools.ottla(), "connect-standalone", *paths], stdout=log, stderr=log)
+        wait_for("a worker", lambda: exported(self.rest, quietly=True))
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+
+def exported(port, quietly=False):
+    """Names of the metrics on a port."""
+    try:
+        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
+    except OSError:
+        if quietly:
+            return set()
+        raise
+    return {line.split("{")[0].split(" ")[0] for line in text.splitlines() if line and not line.startswith("#")}
 
 
 class Load:
@@ -88,7 +137,9 @@ class Load:
 
 
 class Prometheus:
-    def __init__(self, folder, target):
+    """It scrapes by job: a dict of ports."""
+
+    def __init__(self, folder, jobs):
         self.folder = folder
         (self.port,) = free_ports(1)
         config = {
@@ -96,9 +147,10 @@ class Prometheus:
             "rule_files": [str(ALERTS)],
             "scrape_configs": [
                 {
-                    "job_name": "ottla",
-                    "static_configs": [{"targets": [target], "labels": {"ottla_cluster": CLUSTER}}],
+                    "job_name": job,
+                    "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": {"ottla_cluster": CLUSTER}}],
                 }
+                for job, port in jobs.items()
             ],
         }
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))

@@ -10,6 +10,7 @@
 //! | `s3`, `opensearch` | the sinks |
 //! | `net` | which hosts a connector may talk to |
 //! | `rest` | Kafka Connect's REST API |
+//! | `metrics` | what `/metrics` tells |
 //! | [`cli`] | `ottla connect-standalone`, `ottla connector` |
 //!
 //! The runtime knows sinks by [`ottla_connect::sink::SinkTask`] alone. Plans, names, formats of records and
@@ -19,6 +20,7 @@ pub mod cli;
 mod dead_letters;
 mod groups;
 mod kafka;
+mod metrics;
 mod net;
 mod opensearch;
 mod plugins;

@@ -15,6 +15,7 @@ use ottla_connect::transform::{PREDICATES, TRANSFORMS};
 use serde_json::{Value, json};
 
 use crate::groups;
+use crate::metrics;
 use crate::worker::{Info, Target, Worker, WorkerError};
 
 /// Longest body of a request.
@@ -81,6 +82,7 @@ pub fn router(worker: Arc<Worker>, id: &str) -> Router {
     Router::new()
         .route("/", get(root))
         .route("/health", get(health))
+        .route("/metrics", get(exposition))
         .route("/connectors", get(list).post(create))
         .route("/connectors/{name}", get(one).delete(remove))
         .route(
@@ -158,6 +160,15 @@ async fn root(Held(api): Held<Api>) -> Answer {
 async fn health() -> Answer {
     let body = json!({"status": "healthy", "message": "Worker has completed startup and is ready to handle requests."});
     Ok(Json(body).into_response())
+}
+
+async fn exposition(Held(api): Held<Api>) -> Answer {
+    let names = api.worker.names().into_iter();
+    // One that is removed meanwhile is left out.
+    let connectors = names.filter_map(|name| api.worker.info(&name).ok());
+    let text = metrics::text(&connectors.collect::<Vec<_>>());
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
 async fn list(

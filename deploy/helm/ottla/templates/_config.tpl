@@ -17,16 +17,22 @@ ottla.metrics.listener: listenAddress and ports.metrics
 ottla.memory.bytes: resources.limits.memory and memory.budgetPercent
 {{- end -}}
 
-{{/* A value as server.properties writes it. Whole numbers of YAML files arrive as floats. */}}
-{{- define "ottla.property" -}}
+{{/* A value as text; .name is for errors. Whole numbers of YAML files arrive as floats. */}}
+{{- define "ottla.text" -}}
 {{- $text := toString .value -}}
 {{- if kindIs "float64" .value -}}
 {{- if or (gt .value 9007199254740992.0) (lt .value -9007199254740992.0) -}}
-{{- fail (printf "config.%s: put a number this large in quotes, otherwise YAML rounds it" .key) -}}
+{{- fail (printf "%s: put a number this large in quotes, otherwise YAML rounds it" .name) -}}
 {{- end -}}
 {{- if eq .value (floor .value) }}{{ $text = printf "%.0f" .value }}{{ end -}}
 {{- end -}}
-{{- if regexMatch "[\r\n]" $text }}{{ fail (printf "config.%s: a value is one line" .key) }}{{ end -}}
+{{- $text -}}
+{{- end -}}
+
+{{/* A value as .properties files write it. */}}
+{{- define "ottla.property" -}}
+{{- $text := include "ottla.text" . -}}
+{{- if regexMatch "[\r\n]" $text }}{{ fail (printf "%s: a value is one line" .name) }}{{ end -}}
 {{- $text | replace "\\" "\\\\" -}}
 {{- end -}}
 
@@ -67,7 +73,7 @@ log.dirs=/var/lib/ottla
 ottla.metrics.listener={{ $values.listenAddress }}:{{ int $values.ports.metrics }}
 ottla.memory.bytes={{ include "ottla.budget" $root }}
 {{- range $key, $value := $config }}
-{{ $key }}={{ include "ottla.property" (dict "key" $key "value" $value) }}
+{{ $key }}={{ include "ottla.property" (dict "name" (printf "config.%s" $key) "value" $value) }}
 {{- end }}
 {{ end -}}
 

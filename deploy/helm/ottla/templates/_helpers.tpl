@@ -33,6 +33,28 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{- define "ottla.connect.fullname" -}}{{ include "ottla.fullname" . }}-connect{{- end -}}
+
+{{- define "ottla.connect.selector" -}}
+app.kubernetes.io/name: {{ include "ottla.name" . }}-connect
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "ottla.connect.labels" -}}
+{{ include "ottla.connect.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "ottla.connect.serviceAccount" -}}
+{{- if .Values.connect.serviceAccount.create -}}
+{{- default (include "ottla.connect.fullname" .) .Values.connect.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.connect.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "ottla.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
