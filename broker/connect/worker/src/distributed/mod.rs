@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use ottla_connect::cluster::Unit;
 use ottla_connect::cluster::configs::{
-    self, TASKS_MAX, Target, connector_entry, restart_entry, target_entry,
+    self, TASKS_MAX, Target, connector_entry, restart_entry, target_entry, task_entries,
 };
 use ottla_connect::config::files::InitialState;
 use ottla_connect::config::tables::DISTRIBUTED;
@@ -342,15 +342,18 @@ impl Herder for Distributed {
             if !new && !replace {
                 return Err(WorkerError::Exists(name.to_owned()));
             }
-            let target = match state {
+            let given = match state {
                 Some(InitialState::Paused) => Some(Target::Paused),
                 Some(InitialState::Stopped) => Some(Target::Stopped),
                 Some(InitialState::Running) | None => new.then_some(Target::Running),
             };
-            let mut entries: Vec<_> = target.map(|t| target_entry(name, t)).into_iter().collect();
-            entries.push(connector_entry(name, &shown));
+            let mut connector = self.found(name).unwrap_or_default();
+            connector.target = given.unwrap_or(connector.target);
+            connector.config = shown;
+            let mut entries: Vec<_> = given.map(|t| target_entry(name, t)).into_iter().collect();
+            entries.push(connector_entry(name, &connector.config));
+            entries.extend(task_entries(name, &connector.wanted_tasks()));
             self.store.write(&entries).await?;
-            self.store.write_tasks(name).await?;
             Ok(new)
         })
     }
@@ -366,11 +369,15 @@ impl Herder for Distributed {
     }
 
     fn set_target(&self, name: &str, target: Target) -> Result<(), WorkerError> {
-        self.found(name)?;
         self.runtime.block_on(async {
             let _turn = self.store.turn().await;
-            self.store.write(&[target_entry(name, target)]).await?;
-            self.store.write_tasks(name).await
+            let mut connector = self.found(name)?;
+            connector.target = target;
+            let mut entries = vec![target_entry(name, target)];
+            if connector.is_behind() {
+                entries.extend(task_entries(name, &connector.wanted_tasks()));
+            }
+            self.store.write(&entries).await
         })
     }
 

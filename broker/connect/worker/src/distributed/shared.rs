@@ -21,9 +21,10 @@ pub struct View {
 }
 
 impl View {
-    /// Whether this worker may write as the leader.
+    /// Whether this worker may write as the leader. A round under way leaves it the leader until it hears
+    /// of another.
     pub fn leads(&self, now: Instant) -> bool {
-        self.is_leader && self.leader_url.is_some() && self.valid_until.is_some_and(|v| now < v)
+        self.is_leader && self.valid_until.is_some_and(|v| now < v)
     }
 }
 

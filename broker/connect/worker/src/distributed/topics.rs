@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use ottla_connect::cluster::Entry;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
@@ -155,6 +155,19 @@ fn is_passing(code: RDKafkaErrorCode) -> bool {
     .contains(&code)
 }
 
+/// The end of a partition is no error to log.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::warn!("Kafka client: {error}: {reason}");
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
 /// Reads a topic from its beginning, in a thread of its own, until told to stop.
 ///
 /// `each` gets offset, key and value; `caught_up` is called once, when all that was there has been read.
@@ -174,7 +187,7 @@ pub fn follow(
         .set("enable.partition.eof", "true")
         .set("isolation.level", "read_committed");
     let wrong = |e: KafkaError| format!("{topic}: {e}");
-    let consumer: BaseConsumer = config.create().map_err(wrong)?;
+    let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(wrong)?;
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions {
         let added = list.add_partition_offset(topic, partition, Offset::Beginning);
