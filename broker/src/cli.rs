@@ -61,6 +61,13 @@ enum Command {
         /// Connectors: .properties, or JSON as Kafka Connect or MSK Connect take it.
         connectors: Vec<PathBuf>,
     },
+    /// Run connectors together with other workers: Kafka Connect's distributed mode, without a JVM.
+    ///
+    /// Workers with the same `group.id` share the connectors that are made by REST, and keep them in topics.
+    ConnectDistributed {
+        /// Kafka Connect's worker.properties.
+        worker: PathBuf,
+    },
     /// Check connectors' files, and look after running connectors.
     Connector {
         #[command(subcommand)]
@@ -81,6 +88,10 @@ pub fn run() -> ExitCode {
         Command::ConnectStandalone { worker, connectors } => {
             telemetry::start_logs(LogFormat::Auto);
             ottla_connect_worker::cli::standalone(&worker, &connectors)
+        }
+        Command::ConnectDistributed { worker } => {
+            telemetry::start_logs(LogFormat::Auto);
+            ottla_connect_worker::cli::distributed(&worker)
         }
         Command::Connector { command } => ottla_connect_worker::cli::connector(command),
     }

@@ -11,12 +11,14 @@
 //! | [`rotate`] | when objects are closed, and the plans that make them exactly once |
 //! | [`sink`] | what the runtime asks of a sink |
 //! | [`audit`] | manifests that prove delivery |
+//! | [`cluster`] | workers that share connectors: protocol, assignment, their topics |
 //! | [`time`] | date patterns and time zones |
 //!
 //! What is absent: sockets, async, clocks, files, the environment, a Kafka client, and any sink. They are
 //! built on this. Nothing that comes from a record or a file makes it panic.
 
 pub mod audit;
+pub mod cluster;
 pub mod config;
 pub mod converter;
 pub mod data;

@@ -15,6 +15,7 @@ const START_WAIT: Duration = Duration::from_secs(30);
 
 pub struct Worker {
     folder: tempfile::TempDir,
+    command: &'static str,
     arguments: Vec<PathBuf>,
     pub rest: SocketAddr,
     child: Option<Child>,
@@ -23,15 +24,37 @@ pub struct Worker {
 impl Worker {
     /// With these connector files. A worker key of `more` overrides the test's own.
     pub fn prepare(broker: SocketAddr, more: &[(&str, &str)], connectors: &[String]) -> Worker {
+        let own = "offset.storage.file.filename=/tmp/unused\nconsumer.session.timeout.ms=6000\n";
+        Worker::of("connect-standalone", broker, own, more, connectors)
+    }
+
+    /// One of those that share `connect-*` topics.
+    pub fn distributed(broker: SocketAddr, more: &[(&str, &str)]) -> Worker {
+        let mut own = "group.id=workers\nsession.timeout.ms=6000\nheartbeat.interval.ms=500\n\
+                       scheduled.rebalance.max.delay.ms=0\n"
+            .to_owned();
+        for topic in ["config", "offset", "status"] {
+            own += &format!(
+                "{topic}.storage.topic=connect-{topic}\n{topic}.storage.replication.factor=1\n"
+            );
+        }
+        Worker::of("connect-distributed", broker, &own, more, &[])
+    }
+
+    fn of(
+        command: &'static str,
+        broker: SocketAddr,
+        own: &str,
+        more: &[(&str, &str)],
+        connectors: &[String],
+    ) -> Worker {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let rest = free_address();
         let converter = "org.apache.kafka.connect.json.JsonConverter";
         let mut text = format!(
             "bootstrap.servers={broker}\nkey.converter=org.apache.kafka.connect.storage.StringConverter\n\
              value.converter={converter}\nvalue.converter.schemas.enable=false\n\
-             offset.storage.file.filename=/tmp/unused\noffset.flush.interval.ms=500\n\
-             listeners=http://{rest}\nconsumer.session.timeout.ms=6000\n\
-             ottla.connect.spool.dir={}\n",
+             offset.flush.interval.ms=500\nlisteners=http://{rest}\n{own}ottla.connect.spool.dir={}\n",
             folder.path().join("spool").display()
         );
         for (key, value) in more {
@@ -46,6 +69,7 @@ impl Worker {
         }
         Worker {
             folder,
+            command,
             arguments,
             rest,
             child: None,
@@ -59,7 +83,7 @@ impl Worker {
             .open(self.folder.path().join("log"));
         let log = log.expect("a log");
         let child = Command::new(binary())
-            .arg("connect-standalone")
+            .arg(self.command)
             .args(&self.arguments)
             .env("TEST_SECRET_KEY", super::seaweed::SECRET_KEY)
             .stdin(Stdio::null())
@@ -78,6 +102,18 @@ impl Worker {
         child.wait().expect("our own child can be waited for");
     }
 
+    pub fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("the worker runs");
+        kill(Pid::from_raw(child.id() as i32), signal).expect("our own child takes signals");
+    }
+
+    /// Its exit code, when it ends by itself.
+    pub fn wait(&mut self) -> i32 {
+        let mut child = self.child.take().expect("the worker runs");
+        let status = child.wait().expect("our own child can be waited for");
+        status.code().unwrap_or(-1)
+    }
+
     /// SIGTERM once it listens, and its exit code.
     pub fn stop(&mut self) -> i32 {
         let began = Instant::now();
@@ -89,11 +125,8 @@ impl Worker {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
-        let mut child = self.child.take().expect("the worker runs");
-        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM)
-            .expect("our own child takes signals");
-        let status = child.wait().expect("our own child can be waited for");
-        status.code().unwrap_or(-1)
+        self.signal(Signal::SIGTERM);
+        self.wait()
     }
 
     pub fn log(&self) -> String {

@@ -1,4 +1,4 @@
-//! `ottla connect-standalone` and `ottla connector`.
+//! `ottla connect-standalone`, `ottla connect-distributed` and `ottla connector`.
 
 mod remote;
 
@@ -7,14 +7,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use ottla_connect::config::Props;
-use ottla_connect::config::files;
+use ottla_connect::config::{ConfigValue, Props, files};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::distributed::Distributed;
+use crate::herder::Herder;
 use crate::rest;
+use crate::standalone::Standalone;
 use crate::system::read_text;
-use crate::worker::{Worker, WorkerError};
+use crate::worker::{Mode, Worker, WorkerError};
 
 /// What `ottla connector` does.
 #[derive(Subcommand)]
@@ -67,6 +69,11 @@ pub fn standalone(worker: &Path, connectors: &[PathBuf]) -> ExitCode {
     finish(run_standalone(worker, connectors))
 }
 
+/// Runs one worker of many until SIGTERM or SIGINT.
+pub fn distributed(worker: &Path) -> ExitCode {
+    finish(run_distributed(worker))
+}
+
 pub fn connector(command: ConnectorCommand) -> ExitCode {
     finish(match command {
         ConnectorCommand::Validate { file } => validate(&file),
@@ -103,9 +110,61 @@ fn runtime() -> Result<Runtime, String> {
     built.map_err(|e| format!("no threads: {e}"))
 }
 
-fn run_standalone(worker: &Path, connectors: &[PathBuf]) -> Outcome {
-    let (name, text) = named_text(worker)?;
+/// What every worker begins with. From here on a signal stops it in order.
+struct Begun {
+    name: String,
+    runtime: Runtime,
+    signals: Signals,
+    worker: Arc<Worker>,
+    listening: Vec<(String, tokio::net::TcpListener)>,
+    /// `host:port` under which others reach the REST API.
+    id: String,
+}
+
+fn begin(mode: Mode, file: &Path) -> Result<Begun, String> {
+    let (name, text) = named_text(file)?;
     let props = files::parse_properties(&name, &text).map_err(|e| e.to_string())?;
+    let runtime = runtime()?;
+    let signals = runtime.block_on(async { Signals::listen() })?;
+    let worker = Worker::new(mode, props, runtime.handle().clone());
+    let worker = Arc::new(worker.map_err(|e| format!("{name}:\n{e}"))?);
+    let mut listening = Vec::new();
+    for address in listeners(&worker)? {
+        let bound = runtime.block_on(tokio::net::TcpListener::bind(&address));
+        let bound = bound.map_err(|e| format!("listeners: {address}: {e}"))?;
+        listening.push((address, bound));
+    }
+    let id = advertised(
+        &worker,
+        listening.first().map_or("", |(address, _)| address),
+    );
+    Ok(Begun {
+        name,
+        runtime,
+        signals,
+        worker,
+        listening,
+        id,
+    })
+}
+
+impl Begun {
+    /// Serves the REST API until a signal, then stops.
+    fn serve(self, herder: Arc<dyn Herder>) -> Outcome {
+        for (address, listener) in self.listening {
+            tracing::info!("REST API at {address}");
+            let router = rest::router(herder.clone());
+            self.runtime
+                .spawn(async move { axum::serve(listener, router).await });
+        }
+        self.runtime.block_on(self.signals.told_to_stop());
+        tracing::info!("stopping");
+        herder.stop();
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn run_standalone(worker: &Path, connectors: &[PathBuf]) -> Outcome {
     let texts: Vec<_> = connectors
         .iter()
         .map(|p| named_text(p))
@@ -115,34 +174,25 @@ fn run_standalone(worker: &Path, connectors: &[PathBuf]) -> Outcome {
         .map(|(n, t)| (n.as_str(), t.as_str()))
         .collect();
     let connectors = files::parse_all(&pairs).map_err(|e| e.to_string())?;
-    let runtime = runtime()?;
-    // From here on a signal stops it in order, also while connectors are being started.
-    let signals = runtime.block_on(async { Signals::listen() })?;
-    let worker = Worker::standalone(props, runtime.handle().clone());
-    let worker = Arc::new(worker.map_err(|e| format!("{name}:\n{e}"))?);
-    let addresses = listeners(&worker)?;
-    let mut listening = Vec::new();
-    for address in &addresses {
-        let bound = runtime.block_on(tokio::net::TcpListener::bind(address));
-        listening.push(bound.map_err(|e| format!("listeners: {address}: {e}"))?);
-    }
+    let begun = begin(Mode::Standalone, worker)?;
+    let herder = Arc::new(Standalone::new(begun.worker.clone(), begun.id.clone()));
     for connector in connectors {
         for key in &connector.without_effect {
             tracing::info!("connector {}: {key} has no effect here", connector.name);
         }
         let state = Some(connector.initial_state);
-        let put = worker.put(&connector.name, connector.config, state, false);
+        let put = herder.put(&connector.name, connector.config, state, false);
         put.map_err(|e| format!("connector {}:\n{e}", connector.name))?;
     }
-    for (listener, address) in listening.into_iter().zip(&addresses) {
-        tracing::info!("REST API at {address}");
-        let router = rest::router(worker.clone(), &advertised(&worker, address));
-        runtime.spawn(async move { axum::serve(listener, router).await });
-    }
-    runtime.block_on(signals.told_to_stop());
-    tracing::info!("stopping");
-    worker.stop();
-    Ok(ExitCode::SUCCESS)
+    begun.serve(herder)
+}
+
+fn run_distributed(worker: &Path) -> Outcome {
+    let begun = begin(Mode::Distributed, worker)?;
+    let runtime = begun.runtime.handle().clone();
+    let herder = Distributed::start(begun.worker.clone(), begun.id.clone(), runtime);
+    let herder = herder.map_err(|e| format!("{}:\n{e}", begun.name))?;
+    begun.serve(Arc::new(herder))
 }
 
 /// Addresses to listen on; `http://:8083` is all of this machine's.
@@ -159,14 +209,24 @@ fn listeners(worker: &Worker) -> Result<Vec<String>, String> {
     listeners.collect()
 }
 
-/// How statuses name this worker.
+/// How statuses name this worker, and others reach it.
 fn advertised(worker: &Worker, address: &str) -> String {
     let (host, port) = address.rsplit_once(':').unwrap_or((address, "8083"));
-    let host = worker
-        .settings()
-        .text("rest.advertised.host.name")
-        .unwrap_or(host);
-    format!("{host}:{port}")
+    let settings = worker.settings();
+    let host = match settings.text("rest.advertised.host.name") {
+        Some(host) => host.to_owned(),
+        // Nobody can connect to all addresses.
+        None if ["0.0.0.0", "[::]"].contains(&host) => {
+            let name = nix::unistd::gethostname().ok();
+            let name = name.and_then(|n| n.into_string().ok());
+            name.unwrap_or_else(|| "localhost".into())
+        }
+        None => host.to_owned(),
+    };
+    match settings.get("rest.advertised.port") {
+        ConfigValue::Long(port) => format!("{host}:{port}"),
+        _ => format!("{host}:{port}"),
+    }
 }
 
 struct Signals {
@@ -209,7 +269,7 @@ fn validate(file: &Path) -> Outcome {
     let (name, text) = named_text(file)?;
     let connector = files::parse(&name, &text).map_err(|e| e.to_string())?;
     let runtime = runtime()?;
-    let worker = Worker::standalone(any_worker(), runtime.handle().clone());
+    let worker = Worker::new(Mode::Standalone, any_worker(), runtime.handle().clone());
     let infos = worker.and_then(|w| w.validate(&connector.config));
     let infos = match infos {
         Ok(infos) => infos,

@@ -2,7 +2,10 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`worker`] | connectors of one process: configured, started, paused, restarted |
+//! | [`worker`] | keys of a worker, checks of connectors', what makes a task |
+//! | `herder` | what the REST API asks of a worker |
+//! | `standalone` | connectors of a worker that is alone |
+//! | `distributed` | connectors that workers share |
 //! | `task` | one thread with a consumer and a sink: reads, converts, puts, commits |
 //! | `kafka` | clients of the brokers, from Kafka's keys |
 //! | `dead_letters` | the producer of dead letters |
@@ -11,14 +14,16 @@
 //! | `net` | which hosts a connector may talk to |
 //! | `rest` | Kafka Connect's REST API |
 //! | `metrics` | what `/metrics` tells |
-//! | [`cli`] | `ottla connect-standalone`, `ottla connector` |
+//! | [`cli`] | `ottla connect-standalone`, `ottla connect-distributed`, `ottla connector` |
 //!
 //! The runtime knows sinks by [`ottla_connect::sink::SinkTask`] alone. Plans, names, formats of records and
 //! what an error means are decided in `ottla_connect`, which does no input or output.
 
 pub mod cli;
 mod dead_letters;
+mod distributed;
 mod groups;
+mod herder;
 mod kafka;
 mod metrics;
 mod net;
@@ -26,6 +31,7 @@ mod opensearch;
 mod plugins;
 mod rest;
 mod s3;
+mod standalone;
 mod system;
 mod task;
 pub mod worker;

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::herder::Info;
 use crate::task::{Counts, State};
-use crate::worker::Info;
 
 const STATES: [State; 4] = [
     State::Unassigned,
@@ -29,9 +29,10 @@ pub fn text(connectors: &[Info]) -> String {
     begin(&mut text, name, "gauge");
     for connector in connectors {
         let label = label(&connector.name);
-        for state in STATES {
-            let tasks = connector.tasks.iter().filter(|t| t.state == state).count();
-            let state = state.name().to_lowercase();
+        for state in STATES.map(State::name) {
+            let here = connector.tasks.iter().filter(|t| t.counts.is_some());
+            let tasks = here.filter(|task| task.state == state).count();
+            let state = state.to_lowercase();
             let _ = writeln!(
                 text,
                 "{name}{{connector=\"{label}\",state=\"{state}\"}} {tasks}"
@@ -43,11 +44,12 @@ pub fn text(connectors: &[Info]) -> String {
         begin(&mut text, &name, "counter");
         for connector in connectors {
             let label = label(&connector.name);
-            for (task, status) in connector.tasks.iter().enumerate() {
-                let value = count(&status.counts);
+            for task in &connector.tasks {
+                let Some(counts) = &task.counts else { continue };
+                let (id, value) = (task.id, count(counts));
                 let _ = writeln!(
                     text,
-                    "{name}{{connector=\"{label}\",task=\"{task}\"}} {value}"
+                    "{name}{{connector=\"{label}\",task=\"{id}\"}} {value}"
                 );
             }
         }
@@ -78,24 +80,31 @@ mod tests {
     use ottla_connect::config::Props;
 
     use super::*;
-    use crate::task::Status;
-    use crate::worker::Target;
+    use crate::herder::TaskInfo;
 
     #[test]
     fn states_and_counts_of_each_connector() {
-        let task = |state, records| Status {
-            state,
+        let task = |id, state: State, records: Option<u64>| TaskInfo {
+            id,
+            state: state.name().into(),
             trace: None,
-            counts: Counts {
+            worker_id: "w:1".into(),
+            counts: records.map(|records| Counts {
                 records,
                 ..Counts::default()
-            },
+            }),
         };
         let connector = Info {
             name: "a \"b\"\n\\".into(),
             config: Props::new(),
-            target: Target::Running,
-            tasks: vec![task(State::Failed, 7), task(State::Running, 9)],
+            state: State::Running.name().into(),
+            worker_id: "w:1".into(),
+            tasks: vec![
+                task(0, State::Failed, Some(7)),
+                task(1, State::Running, Some(9)),
+                // Another worker's.
+                task(2, State::Running, None),
+            ],
         };
         let text = text(&[connector]);
         let label = r#"connector="a \"b\"\n\\""#;
@@ -103,6 +112,7 @@ mod tests {
             "ottla_connect_connectors 1".to_owned(),
             format!("ottla_connect_tasks{{{label},state=\"failed\"}} 1"),
             format!("ottla_connect_tasks{{{label},state=\"paused\"}} 0"),
+            format!("ottla_connect_tasks{{{label},state=\"running\"}} 1"),
             format!("ottla_connect_task_records_total{{{label},task=\"1\"}} 9"),
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

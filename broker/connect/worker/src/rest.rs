@@ -1,5 +1,7 @@
 //! Kafka Connect's REST API: its paths, answers and statuses.
 
+mod forward;
+
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, Request, State as Held};
@@ -8,6 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use ottla_connect::cluster::configs::Target;
 use ottla_connect::config::classes::{CONNECTORS, PluginKind, SinkKind};
 use ottla_connect::config::files::{self, InitialState};
 use ottla_connect::config::{Props, tables::connector};
@@ -15,8 +18,9 @@ use ottla_connect::transform::{PREDICATES, TRANSFORMS};
 use serde_json::{Value, json};
 
 use crate::groups;
+use crate::herder::{Herder, Info, Restart, TaskInfo};
 use crate::metrics;
-use crate::worker::{Info, Target, Worker, WorkerError};
+use crate::worker::WorkerError;
 
 /// Longest body of a request.
 const BODY_BYTES_MAX: usize = files::MAX_FILE_BYTES;
@@ -31,11 +35,15 @@ pub struct RestError {
 }
 
 impl RestError {
-    fn bad(message: impl Into<String>) -> RestError {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> RestError {
         RestError {
-            status: StatusCode::BAD_REQUEST,
+            status,
             message: message.into(),
         }
+    }
+
+    fn bad(message: impl Into<String>) -> RestError {
+        RestError::new(StatusCode::BAD_REQUEST, message)
     }
 }
 
@@ -50,7 +58,7 @@ impl From<WorkerError> for RestError {
     fn from(error: WorkerError) -> RestError {
         let status = match &error {
             WorkerError::NotFound(_) | WorkerError::NoTask(..) => StatusCode::NOT_FOUND,
-            WorkerError::Exists(_) => StatusCode::CONFLICT,
+            WorkerError::Exists(_) | WorkerError::Rebalancing(_) => StatusCode::CONFLICT,
             WorkerError::Config(_) | WorkerError::NotStopped(_) => StatusCode::BAD_REQUEST,
             WorkerError::Client(_) | WorkerError::Other(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -69,16 +77,11 @@ impl From<WorkerError> for RestError {
 
 #[derive(Clone)]
 pub struct Api {
-    worker: Arc<Worker>,
-    /// `host:port` of this worker, as statuses name it.
-    id: Arc<str>,
+    pub(super) herder: Arc<dyn Herder>,
 }
 
-pub fn router(worker: Arc<Worker>, id: &str) -> Router {
-    let api = Api {
-        worker,
-        id: id.into(),
-    };
+pub fn router(herder: Arc<dyn Herder>) -> Router {
+    let api = Api { herder };
     Router::new()
         .route("/", get(root))
         .route("/health", get(health))
@@ -115,6 +118,10 @@ pub fn router(worker: Arc<Worker>, id: &str) -> Router {
                 message: "HTTP 404 Not Found".into(),
             }
         })
+        .layer(middleware::from_fn_with_state(
+            api.clone(),
+            forward::to_whom_it_concerns,
+        ))
         .layer(middleware::from_fn(same_origin))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(api)
@@ -148,7 +155,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 async fn root(Held(api): Held<Api>) -> Answer {
-    let cluster = blocking(move || Ok(groups::cluster_id(api.worker.props()))).await?;
+    let cluster = blocking(move || Ok(groups::cluster_id(api.herder.worker().props()))).await?;
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "commit": "unknown",
@@ -163,10 +170,13 @@ async fn health() -> Answer {
 }
 
 async fn exposition(Held(api): Held<Api>) -> Answer {
-    let names = api.worker.names().into_iter();
-    // One that is removed meanwhile is left out.
-    let connectors = names.filter_map(|name| api.worker.info(&name).ok());
-    let text = metrics::text(&connectors.collect::<Vec<_>>());
+    let text = blocking(move || {
+        let names = api.herder.names().into_iter();
+        // One that is removed meanwhile is left out.
+        let connectors = names.filter_map(|name| api.herder.info(&name).ok());
+        Ok(metrics::text(&connectors.collect::<Vec<_>>()))
+    });
+    let text = text.await?;
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
@@ -176,7 +186,7 @@ async fn list(
     Query(query): Arguments,
     raw: axum::extract::RawQuery,
 ) -> Answer {
-    let names = api.worker.names();
+    let names = api.herder.names();
     if !query.contains_key("expand") {
         return Ok(Json(names).into_response());
     }
@@ -185,7 +195,7 @@ async fn list(
     let wants = |what: &str| raw.split('&').any(|p| p == format!("expand={what}"));
     let mut all = serde_json::Map::new();
     for name in names {
-        let Ok(info) = api.worker.info(&name) else {
+        let Ok(info) = api.herder.info(&name) else {
             continue;
         };
         let mut entry = serde_json::Map::new();
@@ -193,7 +203,7 @@ async fn list(
             entry.insert("info".into(), info_json(&info));
         }
         if wants("status") {
-            entry.insert("status".into(), status_json(&info, &api.id));
+            entry.insert("status".into(), status_json(&info));
         }
         all.insert(name, entry.into());
     }
@@ -208,7 +218,8 @@ fn config_json(config: &Props) -> Value {
 }
 
 fn info_json(info: &Info) -> Value {
-    let tasks = (0..info.tasks.len()).map(|i| json!({"connector": info.name, "task": i}));
+    let tasks = info.tasks.iter();
+    let tasks = tasks.map(|task| json!({"connector": info.name, "task": task.id}));
     json!({
         "name": info.name,
         "config": config_json(&info.config),
@@ -217,25 +228,27 @@ fn info_json(info: &Info) -> Value {
     })
 }
 
-fn status_json(info: &Info, id: &str) -> Value {
-    let tasks = (0..info.tasks.len()).map(|i| task_json(info, i, id));
+fn status_json(info: &Info) -> Value {
     json!({
         "name": info.name,
-        "connector": {"state": info.target.name(), "worker_id": id, "version": env!("CARGO_PKG_VERSION")},
-        "tasks": tasks.collect::<Vec<_>>(),
+        "connector": {
+            "state": info.state,
+            "worker_id": info.worker_id,
+            "version": env!("CARGO_PKG_VERSION"),
+        },
+        "tasks": info.tasks.iter().map(task_json).collect::<Vec<_>>(),
         "type": "sink",
     })
 }
 
-fn task_json(info: &Info, task: usize, id: &str) -> Value {
-    let status = &info.tasks[task];
+fn task_json(task: &TaskInfo) -> Value {
     let mut body = json!({
-        "id": task,
-        "state": status.state.name(),
-        "worker_id": id,
+        "id": task.id,
+        "state": task.state,
+        "worker_id": task.worker_id,
         "version": env!("CARGO_PKG_VERSION"),
     });
-    if let Some(trace) = &status.trace {
+    if let Some(trace) = &task.trace {
         body["trace"] = json!(trace);
     }
     body
@@ -250,8 +263,8 @@ async fn create(Held(api): Held<Api>, body: axum::body::Bytes) -> Answer {
         let text = String::from_utf8_lossy(&body);
         let file = files::parse("request", &text).map_err(|e| RestError::bad(e.to_string()))?;
         let (name, state) = (file.name.clone(), Some(file.initial_state));
-        api.worker.put(&name, file.config, state, false)?;
-        let info = api.worker.info(&name)?;
+        api.herder.put(&name, file.config, state, false)?;
+        let info = api.herder.info(&name)?;
         let place = [(header::LOCATION, format!("/connectors/{name}"))];
         Ok((StatusCode::CREATED, place, Json(info_json(&info))).into_response())
     })
@@ -281,14 +294,14 @@ async fn put_config(
 ) -> Answer {
     blocking(move || {
         let new = api
-            .worker
+            .herder
             .put(&name, props(&name, &body)?, None::<InitialState>, true)?;
         let status = if new {
             StatusCode::CREATED
         } else {
             StatusCode::OK
         };
-        Ok((status, Json(info_json(&api.worker.info(&name)?))).into_response())
+        Ok((status, Json(info_json(&api.herder.info(&name)?))).into_response())
     })
     .await
 }
@@ -300,7 +313,7 @@ async fn patch_config(
     body: axum::body::Bytes,
 ) -> Answer {
     blocking(move || {
-        let mut config = api.worker.info(&name)?.config;
+        let mut config = api.herder.info(&name)?.config;
         let Value::Object(map) = flat(&body)? else {
             return Err(RestError::bad("the body must be an object"));
         };
@@ -311,47 +324,46 @@ async fn patch_config(
         }
         let patch = props(&name, &body)?;
         config.extend(patch);
-        api.worker.put(&name, config, None, true)?;
-        Ok(Json(info_json(&api.worker.info(&name)?)).into_response())
+        api.herder.put(&name, config, None, true)?;
+        Ok(Json(info_json(&api.herder.info(&name)?)).into_response())
     })
     .await
 }
 
 async fn one(Held(api): Held<Api>, Path(name): Path<String>) -> Answer {
-    Ok(Json(info_json(&api.worker.info(&name)?)).into_response())
+    Ok(Json(info_json(&api.herder.info(&name)?)).into_response())
 }
 
 async fn config(Held(api): Held<Api>, Path(name): Path<String>) -> Answer {
-    Ok(Json(config_json(&api.worker.info(&name)?.config)).into_response())
+    Ok(Json(config_json(&api.herder.info(&name)?.config)).into_response())
 }
 
 async fn remove(Held(api): Held<Api>, Path(name): Path<String>) -> Answer {
-    blocking(move || Ok(api.worker.remove(&name)?)).await?;
+    blocking(move || Ok(api.herder.remove(&name)?)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn status(Held(api): Held<Api>, Path(name): Path<String>) -> Answer {
-    Ok(Json(status_json(&api.worker.info(&name)?, &api.id)).into_response())
+    Ok(Json(status_json(&api.herder.info(&name)?)).into_response())
 }
 
 async fn tasks(Held(api): Held<Api>, Path(name): Path<String>) -> Answer {
-    let info = api.worker.info(&name)?;
-    let tasks = (0..info.tasks.len()).map(
-        |i| json!({"id": {"connector": name, "task": i}, "config": config_json(&info.config)}),
-    );
+    let info = api.herder.info(&name)?;
+    let tasks = info.tasks.iter().map(|task| {
+        json!({"id": {"connector": name, "task": task.id}, "config": config_json(&info.config)})
+    });
     Ok(Json(tasks.collect::<Vec<_>>()).into_response())
 }
 
 async fn task_status(Held(api): Held<Api>, Path((name, task)): Path<(String, u32)>) -> Answer {
-    let info = api.worker.info(&name)?;
-    if task as usize >= info.tasks.len() {
-        return Err(WorkerError::NoTask(name, task).into());
-    }
-    Ok(Json(task_json(&info, task as usize, &api.id)).into_response())
+    let info = api.herder.info(&name)?;
+    let found = info.tasks.iter().find(|t| t.id == task);
+    let found = found.ok_or(WorkerError::NoTask(name, task))?;
+    Ok(Json(task_json(found)).into_response())
 }
 
 async fn restart_task(Held(api): Held<Api>, Path((name, task)): Path<(String, u32)>) -> Answer {
-    blocking(move || Ok(api.worker.restart(&name, Some(task), false)?)).await?;
+    blocking(move || Ok(api.herder.restart(&name, Restart::Task(task))?)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -363,22 +375,23 @@ async fn restart(
 ) -> Answer {
     let flag = |key: &str| query.get(key).is_some_and(|v| v == "true");
     let (tasks, failed) = (flag("includeTasks"), flag("onlyFailed"));
-    let id = api.id.clone();
     let info = blocking(move || {
-        if tasks {
-            api.worker.restart(&name, None, failed)?;
-        }
-        Ok(api.worker.info(&name)?)
+        let what = Restart::Connector {
+            include_tasks: tasks,
+            only_failed: failed,
+        };
+        api.herder.restart(&name, what)?;
+        Ok(api.herder.info(&name)?)
     })
     .await?;
     if tasks || failed {
-        return Ok((StatusCode::ACCEPTED, Json(status_json(&info, &id))).into_response());
+        return Ok((StatusCode::ACCEPTED, Json(status_json(&info))).into_response());
     }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn set(api: Api, name: String, target: Target, status: StatusCode) -> Answer {
-    blocking(move || Ok(api.worker.set_target(&name, target)?)).await?;
+    blocking(move || Ok(api.herder.set_target(&name, target)?)).await?;
     Ok(status.into_response())
 }
 
@@ -396,8 +409,8 @@ async fn stop(Held(api): Held<Api>, Path(name): Path<String>) -> Answer {
 
 async fn offsets(Held(api): Held<Api>, Path(name): Path<String>) -> Answer {
     blocking(move || {
-        let info = api.worker.info(&name)?;
-        let lags = groups::lags(api.worker.props(), &info.config);
+        let info = api.herder.info(&name)?;
+        let lags = groups::lags(api.herder.worker().props(), &info.config);
         let lags = lags.map_err(|e| RestError::from(WorkerError::Client(e)))?;
         let offsets = lags.iter().map(|lag| {
             json!({
@@ -413,8 +426,8 @@ async fn offsets(Held(api): Held<Api>, Path(name): Path<String>) -> Answer {
 /// Not Kafka Connect's: what is committed beside the end of each topic-partition.
 async fn lag(Held(api): Held<Api>, Path(name): Path<String>) -> Answer {
     blocking(move || {
-        let info = api.worker.info(&name)?;
-        let lags = groups::lags(api.worker.props(), &info.config);
+        let info = api.herder.info(&name)?;
+        let lags = groups::lags(api.herder.worker().props(), &info.config);
         let lags = lags.map_err(|e| RestError::from(WorkerError::Client(e)))?;
         let lags = lags.iter().map(|l| {
             json!({"topic": l.topic, "partition": l.partition, "committed": l.committed, "end": l.end})
@@ -426,8 +439,8 @@ async fn lag(Held(api): Held<Api>, Path(name): Path<String>) -> Answer {
 
 async fn topics(Held(api): Held<Api>, Path(name): Path<String>) -> Answer {
     blocking(move || {
-        let info = api.worker.info(&name)?;
-        let topics = groups::topics(api.worker.props(), &info.config);
+        let info = api.herder.info(&name)?;
+        let topics = groups::topics(api.herder.worker().props(), &info.config);
         let topics = topics.map_err(|e| RestError::from(WorkerError::Client(e)))?;
         Ok(Json(json!({ name: {"topics": topics} })).into_response())
     })
@@ -480,7 +493,7 @@ async fn validate(
                 "Included connector type {given} does not match request type {class}"
             )));
         }
-        Ok(Json(api.worker.validate(&props)?).into_response())
+        Ok(Json(api.herder.worker().validate(&props)?).into_response())
     })
     .await
 }

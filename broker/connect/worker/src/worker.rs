@@ -1,15 +1,13 @@
-//! The connectors of one process.
+//! What a worker has, whether it is alone or one of many.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard};
 
-use ottla_connect::config::files::InitialState;
 use ottla_connect::config::providers::{Providers, Resolved};
-use ottla_connect::config::tables::{STANDALONE, WORKER};
+use ottla_connect::config::tables::{DISTRIBUTED, STANDALONE, WORKER};
 use ottla_connect::config::validate::ConfigInfos;
-use ottla_connect::config::{Problem, Props, Settings, with_prefix};
+use ottla_connect::config::{Definition, Problem, Props, Settings, with_prefix};
 use ottla_connect::converter::{self, Converters};
 use ottla_connect::error::ConnectError;
 use ottla_connect::errors::{ErrorHandler, ErrorPolicy, Pipeline};
@@ -21,7 +19,7 @@ use crate::kafka::{Role, client_config, client_keys};
 use crate::net::Guard;
 use crate::plugins::{self, Surroundings};
 use crate::system::System;
-use crate::task::{Control, Spec, State, Status, Task};
+use crate::task::Spec;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WorkerError {
@@ -37,6 +35,9 @@ pub enum WorkerError {
     NoTask(String, u32),
     #[error("Connector {0} must be in the STOPPED state before its offsets can be changed")]
     NotStopped(String),
+    /// The group of workers is not ready, or has changed under the request.
+    #[error("{0}")]
+    Rebalancing(String),
     #[error("{0}")]
     Other(String),
 }
@@ -47,58 +48,50 @@ impl From<ConnectError> for WorkerError {
     }
 }
 
-/// What a connector is meant to do.
+/// What kind of worker it is: which keys it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    Running,
-    Paused,
-    Stopped,
+pub enum Mode {
+    Standalone,
+    Distributed,
 }
 
-impl Target {
-    pub fn name(self) -> &'static str {
+impl Mode {
+    fn table(self) -> &'static [Definition] {
         match self {
-            Target::Running => "RUNNING",
-            Target::Paused => "PAUSED",
-            Target::Stopped => "STOPPED",
+            Mode::Standalone => STANDALONE,
+            Mode::Distributed => DISTRIBUTED,
         }
     }
 }
 
-struct Connector {
-    /// As it was given, with references to secrets.
-    shown: Props,
-    target: Target,
-    tasks: Vec<Task>,
-}
-
-/// What is said about a connector.
-#[derive(Clone, Debug)]
-pub struct Info {
-    pub name: String,
-    pub config: Props,
-    pub target: Target,
-    pub tasks: Vec<Status>,
-}
-
+/// What every kind of worker does: it knows its keys, checks connectors', and makes tasks of them.
 pub struct Worker {
     props: Props,
     settings: Settings,
     providers: Providers,
     around: Surroundings,
-    connectors: Mutex<BTreeMap<String, Connector>>,
+    /// The group's `session.timeout.ms`, if there is a group: for the tasks' consumers too, so that a dead
+    /// worker's topic-partitions are given away as soon as its tasks.
+    session_timeout_ms: Option<i64>,
 }
 
 impl Worker {
     /// From the text of `worker.properties`.
-    pub fn standalone(props: Props, runtime: Handle) -> Result<Worker, WorkerError> {
+    pub fn new(mode: Mode, props: Props, runtime: Handle) -> Result<Worker, WorkerError> {
         let providers = Providers::of_worker(&props)?;
         let resolved = providers
             .resolve(&props, &System)
             .map_err(WorkerError::Config)?;
         let props = resolved.reveal().clone();
-        check_worker(&props)?;
+        check_worker(mode, &props)?;
         let settings = Settings::parse(WORKER, &props).map_err(WorkerError::Config)?;
+        let session_timeout_ms = match mode {
+            Mode::Standalone => None,
+            Mode::Distributed => {
+                let own = Settings::parse(DISTRIBUTED, &props).map_err(WorkerError::Config)?;
+                Some(own.long("session.timeout.ms"))
+            }
+        };
         let spool = settings.text("ottla.connect.spool.dir").map(PathBuf::from);
         let spool = spool.unwrap_or_else(|| std::env::temp_dir().join("ottla-connect"));
         std::fs::create_dir_all(&spool)
@@ -120,7 +113,7 @@ impl Worker {
             settings,
             providers,
             around,
-            connectors: Mutex::new(BTreeMap::new()),
+            session_timeout_ms,
         })
     }
 
@@ -131,10 +124,6 @@ impl Worker {
     /// The worker's keys, with secrets: for its clients.
     pub(crate) fn props(&self) -> &Props {
         &self.props
-    }
-
-    fn connectors(&self) -> MutexGuard<'_, BTreeMap<String, Connector>> {
-        self.connectors.lock().expect("no panic while it is held")
     }
 
     fn resolve(&self, shown: &Props) -> Result<Resolved, WorkerError> {
@@ -163,59 +152,21 @@ impl Worker {
         Ok(infos)
     }
 
-    /// Starts a connector, or starts it anew with another configuration. Whether it is new.
-    pub fn put(
-        &self,
-        name: &str,
-        shown: Props,
-        state: Option<InitialState>,
-        replace: bool,
-    ) -> Result<bool, WorkerError> {
-        if !replace && self.connectors().contains_key(name) {
-            return Err(WorkerError::Exists(name.to_owned()));
+    /// Whether a connector may be started so.
+    pub(crate) fn accept(&self, shown: &Props) -> Result<(), WorkerError> {
+        let infos = self.validate(shown)?;
+        if infos.error_count == 0 {
+            return Ok(());
         }
-        let infos = self.validate(&shown)?;
-        if infos.error_count > 0 {
-            let problems = infos.errors().map(|(key, message)| Problem {
-                key: key.to_owned(),
-                message: message.to_owned(),
-            });
-            return Err(WorkerError::Config(problems.collect()));
-        }
-        let old = self.connectors().remove(name);
-        let target = match (state, &old) {
-            (Some(InitialState::Paused), _) => Target::Paused,
-            (Some(InitialState::Stopped), _) => Target::Stopped,
-            (None, Some(old)) => old.target,
-            _ => Target::Running,
-        };
-        let new = old.is_none();
-        drop(old);
-        let tasks = self.tasks(name, &shown, target)?;
-        let connector = Connector {
-            shown,
-            target,
-            tasks,
-        };
-        self.connectors().insert(name.to_owned(), connector);
-        tracing::info!("connector {name} is {}", target.name());
-        Ok(new)
+        let problems = infos.errors().map(|(key, message)| Problem {
+            key: key.to_owned(),
+            message: message.to_owned(),
+        });
+        Err(WorkerError::Config(problems.collect()))
     }
 
-    fn tasks(&self, name: &str, shown: &Props, target: Target) -> Result<Vec<Task>, WorkerError> {
-        if target == Target::Stopped {
-            return Ok(Vec::new());
-        }
-        let max: u32 = shown
-            .get("tasks.max")
-            .and_then(|t| t.trim().parse().ok())
-            .unwrap_or(1);
-        let specs = (0..max).map(|i| self.spec(name, i, shown, target == Target::Paused));
-        let specs: Vec<Spec> = specs.collect::<Result<_, _>>()?;
-        Ok(specs.into_iter().map(Task::start).collect())
-    }
-
-    fn spec(
+    /// What makes one task of a connector.
+    pub(crate) fn spec(
         &self,
         name: &str,
         index: u32,
@@ -233,6 +184,11 @@ impl Worker {
             if client.get("client.id").is_none() {
                 client.set("client.id", format!("connector-{kind}-{name}-{index}"));
             }
+        }
+        if let Some(ms) = self.session_timeout_ms
+            && consumer.get("session.timeout.ms").is_none()
+        {
+            consumer.set("session.timeout.ms", ms.to_string());
         }
         let common = Settings::parse(ottla_connect::config::tables::CONNECTOR, &props);
         let policy = ErrorPolicy::of(&common.map_err(WorkerError::Config)?);
@@ -265,96 +221,6 @@ impl Worker {
             }),
         })
     }
-
-    pub fn names(&self) -> Vec<String> {
-        self.connectors().keys().cloned().collect()
-    }
-
-    pub fn info(&self, name: &str) -> Result<Info, WorkerError> {
-        let connectors = self.connectors();
-        let found = connectors.get(name);
-        let found = found.ok_or_else(|| WorkerError::NotFound(name.to_owned()))?;
-        Ok(Info {
-            name: name.to_owned(),
-            config: found.shown.clone(),
-            target: found.target,
-            tasks: found.tasks.iter().map(Task::status).collect(),
-        })
-    }
-
-    pub fn remove(&self, name: &str) -> Result<(), WorkerError> {
-        let removed = self.connectors().remove(name);
-        removed
-            .map(drop)
-            .ok_or_else(|| WorkerError::NotFound(name.to_owned()))
-    }
-
-    pub fn set_target(&self, name: &str, target: Target) -> Result<(), WorkerError> {
-        let info = self.info(name)?;
-        if info.target == target {
-            return Ok(());
-        }
-        // Threads are started and waited for outside of the lock.
-        let new = if info.target == Target::Stopped {
-            Some(self.tasks(name, &info.config, target)?)
-        } else {
-            None
-        };
-        let mut old = Vec::new();
-        let mut connectors = self.connectors();
-        let Some(connector) = connectors.get_mut(name) else {
-            return Err(WorkerError::NotFound(name.to_owned()));
-        };
-        connector.target = target;
-        match (target, new) {
-            (_, Some(tasks)) => connector.tasks = tasks,
-            (Target::Stopped, None) => old = std::mem::take(&mut connector.tasks),
-            (Target::Paused, None) => connector.tasks.iter().for_each(|t| t.tell(Control::Pause)),
-            (Target::Running, None) => connector.tasks.iter().for_each(|t| t.tell(Control::Resume)),
-        }
-        drop(connectors);
-        drop(old);
-        Ok(())
-    }
-
-    /// Starts tasks anew: one, or all, or those that have failed. How many.
-    pub fn restart(
-        &self,
-        name: &str,
-        task: Option<u32>,
-        only_failed: bool,
-    ) -> Result<usize, WorkerError> {
-        let info = self.info(name)?;
-        let wanted = |i: usize| {
-            let failed = info.tasks[i].state == State::Failed;
-            task.is_none_or(|t| t as usize == i) && (!only_failed || failed)
-        };
-        if let Some(task) = task
-            && task as usize >= info.tasks.len()
-        {
-            return Err(WorkerError::NoTask(name.to_owned(), task));
-        }
-        let chosen: Vec<usize> = (0..info.tasks.len()).filter(|i| wanted(*i)).collect();
-        for i in &chosen {
-            let spec = self.spec(name, *i as u32, &info.config, info.target == Target::Paused)?;
-            let new = Task::start(spec);
-            let mut connectors = self.connectors();
-            let place = connectors.get_mut(name).and_then(|c| c.tasks.get_mut(*i));
-            let old = place.map(|place| std::mem::replace(place, new));
-            drop(connectors);
-            drop(old);
-        }
-        Ok(chosen.len())
-    }
-
-    /// Stops all tasks, each after it has finished what it can.
-    pub fn stop(&self) {
-        let connectors = std::mem::take(&mut *self.connectors());
-        let tasks = connectors.into_values().flat_map(|c| c.tasks);
-        let tasks: Vec<Task> = tasks.collect();
-        tasks.iter().for_each(|t| t.tell(Control::Stop));
-        drop(tasks);
-    }
 }
 
 /// Spool files of processes that are gone.
@@ -371,15 +237,15 @@ fn remove_orphans(dir: &std::path::Path) {
     }
 }
 
-fn check_worker(props: &Props) -> Result<(), WorkerError> {
+fn check_worker(mode: Mode, props: &Props) -> Result<(), WorkerError> {
     use ottla_connect::config::tables::worker::{CLIENT_PREFIXES, OTHER_PREFIXES};
     let mut problems = Vec::new();
-    for table in [WORKER, STANDALONE] {
+    for table in [WORKER, mode.table()] {
         if let Err(wrong) = Settings::parse(table, props) {
             problems.extend(wrong);
         }
     }
-    let known = || WORKER.iter().chain(STANDALONE).map(|d| d.name);
+    let known = || WORKER.iter().chain(mode.table()).map(|d| d.name);
     for key in props.keys() {
         let prefixes = CLIENT_PREFIXES.iter().chain(OTHER_PREFIXES);
         if known().any(|k| k == key) || prefixes.into_iter().any(|p| key.starts_with(p)) {
