@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(not isolated(), reason="hosts of their own need 
 
 BEFORE = {"config": {"num.partitions": 6}}
 AFTER = {"config": {"num.partitions": 5, "log.retention.hours": 24}}
+COPIED_KB = 16_000
 
 
 @pytest.fixture
@@ -67,9 +68,13 @@ def test_an_upgrade_shows_no_error_and_loses_nothing(cluster, load):
 def test_a_lost_volume_comes_back_before_its_pod_is_ready(cluster, load):
     """A node dies with its disk: the pod gets an empty volume, and is ready once it has all of it again."""
     cluster.start()
-    cluster.kcat("-L", "-t", "payments")
+    for topic in ("payments", "refunds"):
+        cluster.kcat("-L", "-t", topic)
     wait_for("three replicas in sync", lambda: is_whole(cluster))
-    clients = load("payments")
+    # So much, and so slow a copy, that a broker which does not wait for it is ready long before.
+    cluster.kcat("-P", "-t", "payments", "-X", "compression.type=none", data=f"{'x' * 999}\n" * COPIED_KB)
+    cluster.set_on_brokers("leader.replication.throttled.rate", COPIED_KB * 1000 // 8)
+    clients = load("refunds")
     lost = cluster.pods[2]
     lost.kill()
     shutil.rmtree(lost.data)

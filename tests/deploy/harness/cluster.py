@@ -20,8 +20,21 @@ ADDRESS = "198.19.0.{}"
 CLIENTS = 254
 
 
+SET = """
+import sys
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+bootstrap, broker, key, value = sys.argv[1:]
+entry = ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+resource = ConfigResource(ConfigResource.Type.BROKER, broker, incremental_configs=[entry])
+admin = AdminClient({"bootstrap.servers": bootstrap})
+for done in admin.incremental_alter_configs([resource]).values():
+    done.result(60)
+"""
+
+
 def run(*command):
-    subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True)
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 class Cluster:
@@ -92,6 +105,11 @@ class Cluster:
         done = subprocess.run(command, input=data, text=True, capture_output=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def set_on_brokers(self, key, value):
+        """A dynamic config of each broker."""
+        for index in range(len(self.pods)):
+            run(*self.clients.within(sys.executable, "-c", SET, self.bootstrap, index, key, value))
 
     def partitions(self, topic=None, *, asked=0):
         """What one broker says of the partitions of a topic, or of all."""
