@@ -240,6 +240,8 @@ async fn topics_of_kafka_connect_are_taken_over() {
         .await;
         // As Kafka Connect 3.9 has written them.
         let task = json!({"properties": {"task.class": "io.confluent.connect.s3.S3SinkTask"}});
+        let mut written = config(&seaweed.endpoint());
+        written["name"] = json!("shared");
         let records = [
             (
                 "session-key",
@@ -249,10 +251,7 @@ async fn topics_of_kafka_connect_are_taken_over() {
                 "target-state-shared",
                 json!({"state": "STARTED", "state.v2": "STARTED"}),
             ),
-            (
-                "connector-shared",
-                json!({"properties": config(&seaweed.endpoint())}),
-            ),
+            ("connector-shared", json!({"properties": written})),
             ("task-shared-0", task),
             ("commit-shared", json!({"tasks": 1})),
         ];
