@@ -299,6 +299,12 @@ async fn vote(
     if !request.leadership_transfer && Instant::now() < group.votes_from {
         return Err("this replica has just started, and may have promised not to vote".to_owned());
     }
+    // It may have had a log and have acknowledged what the candidate lacks: who leaves a group deletes its rows.
+    if group.log.is_empty() {
+        return Err(
+            "this replica has nothing, and may have had more than the candidate".to_owned(),
+        );
+    }
     let reply = match pre_vote {
         true => group.raft.pre_vote(request).await,
         false => group.raft.vote(request).await,

@@ -22,6 +22,10 @@ const FAILED_ONCE: &[(u64, &str)] = &[
         1005,
         "a founder that started late had been forgotten, and so had no log to be elected with",
     ),
+    (
+        2121,
+        "a replica that had left and come back with nothing elected one that lacked what was acknowledged",
+    ),
 ];
 
 /// Names for what is broken, to ask a process for it.

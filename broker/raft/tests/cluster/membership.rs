@@ -232,3 +232,35 @@ async fn who_leaves_and_comes_back_begins_with_a_snapshot() {
         })
         .await;
 }
+
+/// In the membership that a member which was away knows, that vote would make a majority.
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_with_nothing_votes_for_nobody() {
+    let mut cluster = Cluster::start(6, 3).await;
+    let leader = cluster.leader().await;
+    let others: Vec<_> = (1..=3).filter(|node| *node != leader).collect();
+    let (left, away) = (others[0], others[1]);
+    cluster.append(vec![batch(1, 1, 0, None)]).await;
+    cluster.crash(away).await;
+    let group = cluster.group(leader);
+    let alone = BTreeSet::from([replica(leader)]);
+    group.change_membership(alone, WAIT).await.expect("changed");
+    cluster
+        .until("the news", || cluster.group(left).is_removed())
+        .await;
+    let deleted = cluster.groups(left).remove(GROUP).await;
+    deleted.expect("its rows are deleted");
+    cluster.append(vec![batch(1, 1, 1, None)]).await;
+    cluster.crash(left).await;
+    cluster.crash(leader).await;
+    cluster.run(left, replica(left), &[]).await;
+    cluster.restart(away).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_ne!(cluster.group(away).leader(), Some(replica(away)));
+    cluster.restart(leader).await;
+    cluster
+        .until("the leader", || cluster.leading() == Some(leader))
+        .await;
+    let found = values(&read(&cluster.group(leader), 1, 0));
+    assert_eq!(found.len(), 2, "{found:?}");
+}
