@@ -415,7 +415,8 @@ fn parts_of_snapshots_are_told_by_their_key() {
     });
     let value = encode(&record);
     let key = snapshot_key(5);
-    let part = |records: Vec<(Option<&[u8]>, Option<&[u8]>)>| content(records);
+    type Row<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+    let part = |records: Vec<Row>| content(records);
     let changes = part(vec![(None, Some(&value))]).unwrap();
     assert_eq!(changes, Content::Changes(vec![record.clone()]));
     let last = part(vec![(Some(&key), Some(&value)), (Some(&key), None)]).unwrap();

@@ -125,7 +125,7 @@ mod tests {
         let text = String::from_utf8(written.value.unwrap()).unwrap();
         assert!(text.starts_with(r#"{"state":"FAILED","trace":"java.lang.X","worker_id":"10.0.0.1:8083","generation":7,"#), "{text}");
         assert!(image.replay("status-task-a-b-3", Some(b"{}")).is_err());
-        assert_eq!(image.of("a-b"), [unit.clone()]);
+        assert_eq!(image.of("a-b"), std::slice::from_ref(&unit));
         let gone = removal(&unit);
         image.replay(&gone.key, gone.value.as_deref()).unwrap();
         assert!(image.of("a-b").is_empty());
