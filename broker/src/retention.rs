@@ -38,14 +38,14 @@ struct Oldest {
     log_start_offset: i64,
     /// [Compactions](ottla_raft::Partition::compactions) before the look: another one may have taken
     /// what was young.
-    compactions: u64,
+    compactions: (u64, u64),
     /// Highest timestamp of the first index interval: nothing is to be deleted by time before it is.
     timestamp_ms: i64,
 }
 
 impl Oldest {
     /// Whether it still holds.
-    fn is_of(&self, log_start_offset: i64, compactions: u64) -> bool {
+    fn is_of(&self, log_start_offset: i64, compactions: (u64, u64)) -> bool {
         (self.log_start_offset, self.compactions) == (log_start_offset, compactions)
     }
 }

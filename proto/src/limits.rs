@@ -217,8 +217,10 @@ pub const CLEANER_RANGE_BATCHES: usize = 16;
 pub const CLEANER_REST_FACTOR: u32 = 3;
 /// Stretches of a partition for which it is noted when they were compacted.
 pub const CLEANER_MARKS: usize = 64;
-/// A partition that could not be compacted is tried again after this long.
-pub const CLEANER_RETRY_MS: i64 = 600_000;
+/// A partition that could not be compacted is tried again after this long, and where it was for damage after
+/// this long.
+pub const CLEANER_RETRY_MS: u64 = 15_000;
+pub const CLEANER_DAMAGE_RETRY_MS: u64 = 600_000;
 /// How often free disk space is measured.
 pub const SPACE_CHECK_MS: u64 = 100;
 /// Least and most of the volume that `ottla.disk.reserve.bytes` keeps free by default, and its share.

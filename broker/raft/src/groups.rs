@@ -363,21 +363,28 @@ impl Groups {
 
     /// Stops one group here, after a last checkpoint. Its rows stay.
     pub async fn stop(&self, id: GroupId) {
+        self.stopped(id).await;
+    }
+
+    async fn stopped(&self, id: GroupId) -> Option<Arc<Group>> {
         let group = self
             .directory
             .0
             .write()
             .expect("never poisoned")
-            .remove(&id);
-        if let Some(group) = group {
-            group.shutdown().await;
-        }
+            .remove(&id)?;
+        group.shutdown().await;
+        Some(group)
     }
 
     /// Stops a group that this node is no member of any more, and deletes its rows and all of its
     /// partitions' data. Its vote stays: if it comes back, an old leader must not find it without memory.
     pub async fn remove(&self, id: GroupId) -> Result<(), StoreError> {
-        self.stop(id).await;
+        if let Some(group) = self.stopped(id).await {
+            // A pass of compaction that is under way writes nothing any more.
+            let partitions = group.log.partitions();
+            partitions.iter().for_each(|p| p.begin_life());
+        }
         let store = self.store.clone();
         off_reactor(move || store.write(cut::leave(id, &*store)?)).await
     }

@@ -2,7 +2,7 @@
 //! Hot path: every produce passes [`Partition::stage`] and `commit`, every fetch `read_cached`.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -76,8 +76,13 @@ pub struct Partition {
     high_watermark: AtomicI64,
     inner: Mutex<Inner>,
     producers: Arc<ProducerMemory>,
-    /// How often a snapshot has replaced the partition's data, instead of adding to it.
-    replaced: Mutex<u64>,
+    /// The number of its data's life, which no other data of this process has.
+    life: Mutex<u64>,
+}
+
+fn next_life() -> u64 {
+    static LIVES: AtomicU64 = AtomicU64::new(0);
+    LIVES.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Drop for Partition {
@@ -105,7 +110,7 @@ impl Partition {
                 applied: state,
                 ..Default::default()
             }),
-            replaced: Mutex::new(0),
+            life: Mutex::new(next_life()),
             producers,
         }
     }
@@ -116,22 +121,22 @@ impl Partition {
             .expect("no code panics while it holds a partition")
     }
 
-    fn replaced(&self) -> MutexGuard<'_, u64> {
-        self.replaced
+    fn current_life(&self) -> MutexGuard<'_, u64> {
+        self.life
             .lock()
             .expect("no code panics while it holds a partition's life")
     }
 
-    /// Counts how often the partition's data was replaced. Who reads it and writes what follows from that
-    /// asks first, and writes by [`Partition::unless_replaced`].
+    /// Another number once the data was replaced by a snapshot, or has left this node. Who reads it and
+    /// writes what follows from that asks first, and writes by [`Partition::unless_replaced`].
     pub fn life(&self) -> u64 {
-        *self.replaced()
+        *self.current_life()
     }
 
     /// Runs what hands a write to the store, unless the data was replaced since `life`; false then.
     /// A snapshot that replaces it waits, and is written after.
     pub fn unless_replaced(&self, life: u64, submit: impl FnOnce()) -> bool {
-        let now = self.replaced();
+        let now = self.current_life();
         let same = *now == life;
         if same {
             submit();
@@ -141,7 +146,7 @@ impl Partition {
 
     /// Whoever has read the data before must not write any more.
     pub(crate) fn begin_life(&self) {
-        *self.replaced() += 1;
+        *self.current_life() = next_life();
     }
 
     pub fn bounds(&self) -> Bounds {
@@ -313,8 +318,8 @@ impl Partition {
 
     /// Goes up whenever a pass begins and ends, and with data that is replaced: what was read of the disk
     /// before may have gone.
-    pub fn compactions(&self) -> u64 {
-        self.inner().compacted.changes()
+    pub fn compactions(&self) -> (u64, u64) {
+        (self.life(), self.inner().compacted.changes())
     }
 
     /// What compaction has left, as far as it is known.

@@ -29,8 +29,7 @@ impl Group {
         end: i64,
     ) -> Result<i64, StoreError> {
         let store = &**self.log.store();
-        let max_ms = self.max_timestamp_ms(partition);
-        let row = last_row_before(store, partition, start..end, timestamp_ms, max_ms)?;
+        let row = last_row_before(store, partition, start..end, timestamp_ms)?;
         Ok(row.map_or(start, |row| row.base_offset))
     }
 
@@ -63,14 +62,8 @@ impl Group {
         start: i64,
         end: i64,
     ) -> Result<Option<i64>, StoreError> {
-        let max_ms = self.max_timestamp_ms(partition);
-        let first = first_interval(&**self.log.store(), partition, start..end, max_ms)?;
+        let first = first_interval(&**self.log.store(), partition, start..end, i64::MIN)?;
         Ok(first.map(|(_, highest)| highest))
-    }
-
-    fn max_timestamp_ms(&self, partition: PartitionId) -> i64 {
-        let partition = self.log.partition(partition);
-        partition.with_state(|s| s.max_timestamp_ms())
     }
 
     /// Frees the disk space of records before the log start offset. Does nothing where that was done.
@@ -129,20 +122,19 @@ impl Group {
 /// `timestamp_ms`.
 ///
 /// The highest timestamps so far are searched by halving. Where they do not say enough, because the record
-/// that had one is gone, the rows are taken one by one. Of the first interval only a part may be left: if it
-/// has a timestamp above `max_timestamp_ms`, the highest that is left, its batches are looked at.
+/// that had one is gone, the rows are taken one by one. Of the first interval only a part may be left: if its
+/// row does not say enough, its batches are looked at.
 pub fn last_row_before(
     store: &dyn Store,
     partition: PartitionId,
     offsets: Range<i64>,
     timestamp_ms: i64,
-    max_timestamp_ms: i64,
 ) -> Result<Option<IndexRow>, StoreError> {
     let mut found = last_row_where(store, partition, offsets.clone(), |row| {
         row.max_timestamp_ms < timestamp_ms
     })?;
     if found.is_none() {
-        let first = first_interval(store, partition, offsets.clone(), max_timestamp_ms)?;
+        let first = first_interval(store, partition, offsets.clone(), timestamp_ms)?;
         found = first
             .filter(|(_, highest)| *highest < timestamp_ms)
             .map(|(row, _)| row);
@@ -165,12 +157,12 @@ pub fn last_row_before(
 }
 
 /// The first row behind the start of `offsets`, and the highest timestamp from there up to and with its
-/// batch, or a little more.
+/// batch; where that is below `timestamp_ms`, perhaps a higher one that is below it, too.
 fn first_interval(
     store: &dyn Store,
     partition: PartitionId,
     offsets: Range<i64>,
-    max_timestamp_ms: i64,
+    timestamp_ms: i64,
 ) -> Result<Option<(IndexRow, i64)>, StoreError> {
     let start = offsets.start;
     let rows = store.index_rows(partition, start + 1, 1)?;
@@ -178,12 +170,13 @@ fn first_interval(
         return Ok(None);
     };
     // It tells of what came after the row before it, and that row of its own batch, which may hold the start.
+    // Both tell of batches before the start as well.
     let before = store.index_at(partition, start)?;
     let before_ms = before.map_or(-1, |r| r.interval_timestamp_ms);
     let told = row.interval_timestamp_ms.max(before_ms);
-    let highest = match told > max_timestamp_ms {
-        true => highest(store, partition, start..row.base_offset + 1)?,
-        false => told,
+    let highest = match told < timestamp_ms {
+        true => told,
+        false => highest(store, partition, start..row.base_offset + 1)?,
     };
     Ok(Some((*row, highest)))
 }

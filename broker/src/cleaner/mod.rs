@@ -30,6 +30,7 @@ mod survey;
 mod tests;
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -37,11 +38,11 @@ use std::time::{Duration, Instant};
 use ottla_log::{StateKey, Store, StoreError};
 use ottla_proto::config::{Cleaner as Settings, Compaction};
 use ottla_proto::ids::PartitionId;
-use ottla_proto::limits::CLEANER_RETRY_MS;
+use ottla_proto::limits::{CLEANER_DAMAGE_RETRY_MS, CLEANER_RETRY_MS};
 
 use crate::topics::{Replica, Topics};
 use pace::{Pacer, Stop};
-use pass::{Log, Report, Task};
+use pass::{Log, PassError, Report, Task};
 use recall::Row;
 pub use recall::learn_sizes;
 pub use state::CleanerState;
@@ -92,7 +93,7 @@ struct Known {
 
 #[derive(Clone, Copy)]
 struct Failed {
-    at_ms: i64,
+    again_at: Instant,
     bytes: u64,
 }
 
@@ -304,7 +305,7 @@ impl Shared {
     /// where there is nothing.
     fn look(&self, job: Job) -> Option<(Ready, Found)> {
         let now_ms = self.topics.now_ms();
-        match self.look_closely(&job, now_ms) {
+        match surviving(|| self.look_closely(&job, now_ms)) {
             Ok(Some((life, state, first_dirty, found))) => {
                 let ready = Ready {
                     job,
@@ -317,7 +318,7 @@ impl Shared {
             }
             Ok(None) => None,
             Err(error) => {
-                self.failed(&job, now_ms, &error);
+                self.failed(&job, &error);
                 None
             }
         }
@@ -338,8 +339,7 @@ impl Shared {
             let known = work.known.get(&id).filter(|known| known.life == life);
             (work.failed.get(&id).copied(), known.cloned())
         };
-        let waits = |failed: Failed| now_ms.saturating_sub(failed.at_ms) < CLEANER_RETRY_MS;
-        if failed.is_some_and(waits) {
+        if failed.is_some_and(|failed| Instant::now() < failed.again_at) {
             return Ok(None);
         }
         let mut known = match known {
@@ -446,7 +446,7 @@ impl Shared {
         };
         let share = self.settings.io_max_bytes_per_second / f64::from(self.settings.threads.max(1));
         replica.partition.compaction_begins();
-        let done = pass::run(&task, &mut Pacer::new(&self.stop, share));
+        let done = surviving(|| pass::run(&task, &mut Pacer::new(&self.stop, share)));
         match done {
             Ok(Some(report)) => self.done(&ready, report, began.elapsed()),
             Ok(None) => {
@@ -454,7 +454,7 @@ impl Shared {
             }
             Err(error) => {
                 self.cut_short(&ready);
-                self.failed(&ready.job, clock(), &error);
+                self.failed(&ready.job, &error);
             }
         }
         self.release(replica.partition.id);
@@ -504,17 +504,28 @@ impl Shared {
     }
 
     /// The partition stays as it is, and is left alone for a while.
-    fn failed(&self, job: &Job, now_ms: i64, error: &dyn std::fmt::Display) {
+    fn failed(&self, job: &Job, error: &PassError) {
+        let retry_ms = match error.is_damage() {
+            true => CLEANER_DAMAGE_RETRY_MS,
+            false => CLEANER_RETRY_MS,
+        };
         tracing::error!(
-            %error, topic = %job.topic, partition = job.index, retry_ms = CLEANER_RETRY_MS,
-            "not compacted; nothing was deleted"
+            %error, topic = %job.topic, partition = job.index, retry_ms,
+            "not compacted; nothing that counts was deleted"
         );
-        let bytes = job.replica.partition.size_bytes();
         let failed = Failed {
-            at_ms: now_ms,
-            bytes,
+            again_at: Instant::now() + Duration::from_millis(retry_ms),
+            bytes: job.replica.partition.size_bytes(),
         };
         self.work().failed.insert(job.replica.partition.id, failed);
+    }
+}
+
+/// A panic is a failure like others: the thread goes on with other partitions.
+fn surviving<T, E: Into<PassError>>(work: impl FnOnce() -> Result<T, E>) -> Result<T, PassError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(Into::into),
+        Err(_) => Err(PassError::Panic),
     }
 }
 

@@ -25,6 +25,28 @@ pub enum PassError {
     Batch(i64, BatchError),
     #[error("writing: {0}")]
     Write(StoreError),
+    #[error("looking: {0}")]
+    Look(#[from] StoreError),
+    #[error("a panic, which was told before")]
+    Panic,
+}
+
+impl PassError {
+    /// Whether what lies on the disk is damaged, which no second try makes whole.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            PassError::Batch(..) => true,
+            PassError::Read(_, error) | PassError::Write(error) | PassError::Look(error) => {
+                match error {
+                    StoreError::Damaged { .. } => true,
+                    // As RocksDB says it.
+                    StoreError::Io(text) => text.starts_with("Corruption"),
+                    _ => false,
+                }
+            }
+            PassError::Panic => false,
+        }
+    }
 }
 
 /// The partition while the pass goes on.

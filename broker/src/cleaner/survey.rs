@@ -251,13 +251,7 @@ impl Look<'_> {
         if self.log.max_timestamp_ms < cutoff_ms {
             return Ok(self.log.end);
         }
-        let row = last_row_before(
-            self.store,
-            self.partition,
-            self.offsets(),
-            cutoff_ms,
-            self.log.max_timestamp_ms,
-        )?;
+        let row = last_row_before(self.store, self.partition, self.offsets(), cutoff_ms)?;
         let mut place = row.map_or(self.from, place);
         // The next row is not early any more, so this reads about one interval of the index.
         loop {

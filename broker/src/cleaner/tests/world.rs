@@ -545,13 +545,7 @@ impl World {
         assert!(rows.is_sorted_by(|a, b| a.position_bytes < b.position_bytes));
         assert!(rows.len() <= self.batches().len() + 1, "{rows:?}");
         for target_ms in read.iter().map(|r| r.timestamp_ms) {
-            let row = last_row_before(
-                store,
-                PARTITION,
-                start..end,
-                target_ms,
-                self.state.max_timestamp_ms(),
-            );
+            let row = last_row_before(store, PARTITION, start..end, target_ms);
             let from = row.expect("read").map_or(start, |row| row.base_offset);
             let first = read.iter().find(|r| r.timestamp_ms >= target_ms);
             assert!(

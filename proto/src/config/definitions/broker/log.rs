@@ -193,7 +193,7 @@ pub(super) static DEFS: &[ConfigDef] = &[
         "log.cleaner.dedupe.buffer.size",
         "134217728",
         "Memory in which compaction finds duplicate keys, over all threads: 24 bytes per key. Not more \
-         than a sixteenth of `ottla.memory.bytes`.",
+         than a 32nd of `ottla.memory.bytes`.",
     ),
     double(
         "log.cleaner.io.buffer.load.factor",
