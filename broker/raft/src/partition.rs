@@ -525,7 +525,7 @@ mod tests {
         p.compaction_begins();
         assert_eq!(p.cut_before_last(60), None, "it changes");
         assert_eq!(p.size_bytes(), 140);
-        p.compaction_ended(0, Some(Sizes::default()));
+        p.compaction_ended(p.life(), Some(Sizes::default()));
         assert_eq!(p.cut_before_last(300), Some(Cut::PositionBytes(700)));
     }
 
