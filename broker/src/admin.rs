@@ -15,10 +15,10 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use kafka_protocol::messages::{
-    ApiKey, IncrementalAlterConfigsRequest, MetadataRequest, MetadataResponse, RequestHeader,
+    IncrementalAlterConfigsRequest, MetadataRequest, MetadataResponse, RequestHeader,
     ResponseHeader,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use ottla_proto::ids::NodeId;
 use ottla_proto::limits::{ADMIN_ANSWER_BYTES, ADMIN_CALL_WAIT_MS, ADMIN_LOOK_MS};
 
@@ -210,14 +210,13 @@ fn set_drained(to: &To, broker: NodeId, drained: bool) -> Result<(), AdminError>
 /// One request to the first broker that takes a connection.
 fn call<R: Request>(to: &To, version: i16, request: &R) -> Result<R::Response, AdminError> {
     let (address, mut stream) = connect(to)?;
-    let key = ApiKey::try_from(R::KEY).expect("a request of the crate has a key of the crate");
     let header = RequestHeader::default()
         .with_request_api_key(R::KEY)
         .with_request_api_version(version)
         .with_client_id(Some(StrBytes::from_static_str("ottla")));
     let mut body = BytesMut::new();
     header
-        .encode(&mut body, key.request_header_version(version))
+        .encode(&mut body, R::header_version(version))
         .and_then(|()| request.encode(&mut body, version))
         .map_err(|error| AdminError::Refused(error.to_string()))?;
     let answer = exchange(&mut stream, &body);
@@ -225,7 +224,7 @@ fn call<R: Request>(to: &To, version: i16, request: &R) -> Result<R::Response, A
         address: address.clone(),
         error,
     })?;
-    let decoded = ResponseHeader::decode(&mut answer, key.response_header_version(version))
+    let decoded = ResponseHeader::decode(&mut answer, R::Response::header_version(version))
         .and_then(|_| R::Response::decode(&mut answer, version));
     decoded.map_err(|_| AdminError::Malformed(address))
 }

@@ -202,7 +202,8 @@ fn is_behind(group: &Group, me: NodeId) -> bool {
     is_told && stays && !group.in_sync.contains(&me)
 }
 
-fn begin(text: &mut String, name: &str, kind: &str) {
+/// Says of what kind the values that follow are.
+pub(crate) fn begin(text: &mut String, name: &str, kind: &str) {
     let _ = writeln!(text, "# TYPE {name} {kind}");
 }
 

@@ -83,10 +83,7 @@ pub async fn form(
     for round in 0.. {
         let others = voters.iter().filter(|voter| voter.id != me.0);
         let asked = others.map(|voter| {
-            let address = HostPort {
-                host: voter.host.clone(),
-                port: voter.port,
-            };
+            let address = voter.address();
             async move { Some((voter.id, ask_within(ask, &address).await?)) }
         });
         let answers = join_all(asked).await.into_iter().flatten().collect();

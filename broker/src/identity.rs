@@ -143,7 +143,8 @@ fn write(
     })
 }
 
-fn list<T: ToString>(items: &[T]) -> String {
+/// As a configuration writes it: comma separated.
+pub fn list<T: ToString>(items: &[T]) -> String {
     let items: Vec<String> = items.iter().map(T::to_string).collect();
     items.join(",")
 }

@@ -10,6 +10,7 @@ use ottla_coordinator::{Command, FetchGroup, FetchOffsets, Response, TopicOffset
 use ottla_proto::limits::GROUP_LAG_LOOK_MS;
 use tokio::sync::watch;
 
+use crate::board::begin;
 use crate::coordinator::Coordinators;
 use crate::topics::Topics;
 
@@ -72,7 +73,8 @@ impl Lags {
     pub fn write(&self, text: &mut String) {
         let lags = self.0.lock().expect("never poisoned");
         let furthest = lags.values().max().copied().unwrap_or(0);
-        let _ = writeln!(text, "# TYPE {NAME} gauge\n{NAME} {furthest}");
+        begin(text, NAME, "gauge");
+        let _ = writeln!(text, "{NAME} {furthest}");
         for (topic, lag) in lags.iter() {
             let _ = writeln!(text, "{NAME}{{topic=\"{topic}\"}} {lag}");
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ottla_proto::config::{HostPort, QuorumVoter};
+use ottla_proto::config::QuorumVoter;
 use ottla_proto::ids::{GroupId, METADATA_GROUP, NodeId};
 use ottla_proto::limits::{
     FORMATION_CALL_WAIT_MS, GROUP_MEMBERS, LEADER_HANDOVER_WAIT_MS, MEMBERSHIP_LOOK_MS,
@@ -172,10 +172,7 @@ impl Membership {
                 continue;
             }
             // A controller that is no broker, and was no founder, says itself who it is.
-            let address = HostPort {
-                host: voter.host.clone(),
-                port: voter.port,
-            };
+            let address = voter.address();
             let asked = ottla_peer::introduce(&address, IntroduceRequest { node_id: -1 });
             let wait = Duration::from_millis(FORMATION_CALL_WAIT_MS);
             if let Ok(Ok(reply)) = tokio::time::timeout(wait, asked).await

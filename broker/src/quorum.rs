@@ -17,6 +17,7 @@ use ottla_proto::limits::FORMATION_PAUSE_MS;
 use ottla_proto::peer::IntroduceReply;
 
 use crate::formation::{Ask, FormationError, ROUNDS_PER_LINE, ask_within};
+use crate::identity::list;
 
 /// Whether a node has to find its quorum. A process that is broker and controller and names no address
 /// but one is its own.
@@ -89,8 +90,11 @@ fn decide(
         };
         let id: NodeId = answer.node_id;
         if let Some(other) = voters.iter().find(|voter| voter.id == id) {
-            let other = format!("{}:{}", other.host, other.port);
-            return Err(FormationError::SameNode(other, text(address), id));
+            return Err(FormationError::SameNode(
+                text(&other.address()),
+                text(address),
+                id,
+            ));
         }
         voters.push(QuorumVoter {
             id,
@@ -121,11 +125,6 @@ fn same_addresses(voters: &[QuorumVoter], addresses: &[HostPort]) -> bool {
 
 fn text(address: &HostPort) -> String {
     format!("{}:{}", address.host, address.port)
-}
-
-fn list(voters: &[QuorumVoter]) -> String {
-    let voters: Vec<String> = voters.iter().map(QuorumVoter::to_string).collect();
-    voters.join(",")
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::client::Connection;
+use crate::last_lines;
 
 /// A broker that does not answer by then has failed to start.
 const START_WAIT: Duration = Duration::from_secs(60);
@@ -382,9 +383,7 @@ impl Broker {
     }
 
     pub fn log_tail(&self) -> String {
-        let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
+        last_lines(&self.log(), 40)
     }
 }
 

@@ -24,6 +24,12 @@ pub mod reader;
 use std::future::Future;
 use std::time::Duration;
 
+/// The end of a log.
+pub fn last_lines(log: &str, count: usize) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
 /// Runs a test with a bound on its whole time, so that a hang is a failure with a name.
 pub async fn within<T>(seconds: u64, what: &str, test: impl Future<Output = T>) -> T {
     match tokio::time::timeout(Duration::from_secs(seconds), test).await {

@@ -9,7 +9,7 @@ use kafka_protocol::messages::fetch_response::PartitionData;
 use tokio::sync::watch;
 
 use crate::batch::read_all;
-use crate::client::{ClientError, Connection, FETCH, FetchAsk, code, fetch_request};
+use crate::client::{ClientError, Connection, FETCH, FetchAsk, checked, code, fetch_request};
 use crate::history::{Event, Nanos, Read, Recorder, Seen, name_of};
 use crate::places::{Places, passes};
 
@@ -244,13 +244,7 @@ async fn offset_at(
     place: i64,
 ) -> Result<i64, ClientError> {
     let answer = connection.list_offset(topic, partition, place).await?;
-    match answer.error_code {
-        0 => Ok(answer.offset),
-        code => Err(ClientError::Kafka {
-            what: "ListOffsets",
-            code,
-        }),
-    }
+    checked("ListOffsets", answer.error_code, answer.offset)
 }
 
 /// Reads a partition from its first offset to its high watermark, while nobody writes. `node` serves it; 0:
@@ -279,12 +273,7 @@ pub async fn read_complete(
         let data = connection
             .fetch(FetchAsk::of(topic, partition, offset))
             .await?;
-        if data.error_code != 0 {
-            return Err(ClientError::Kafka {
-                what: "Fetch",
-                code: data.error_code,
-            });
-        }
+        checked("Fetch", data.error_code, ())?;
         let read = decode(node, data, (asked_at, asked_at), offset)?;
         if read.records.is_empty() {
             let error = format!("no record at {offset}, below the end at {end}");

@@ -84,6 +84,20 @@ impl Default for Tuning {
     }
 }
 
+impl Tuning {
+    /// For simulations: nothing is left to chance but what follows from `seed`, and checkpoints, purges and
+    /// snapshots happen within seconds.
+    pub fn simulated(seed: u64) -> Tuning {
+        Tuning {
+            seed,
+            checkpoint_entries: 20,
+            keep_row_bytes: 4 << 10,
+            purge_entries: 16,
+            ..Tuning::default()
+        }
+    }
+}
+
 /// The groups that run here, by id.
 #[derive(Default)]
 pub(crate) struct Directory(RwLock<HashMap<GroupId, Arc<Group>>>);

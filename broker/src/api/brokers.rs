@@ -21,7 +21,7 @@ use crate::services::Services;
 use crate::topics::Replica;
 
 /// Kafka's number for "nobody", where a leader or a controller is named.
-const NOBODY: NodeId = -1;
+pub(super) const NOBODY: NodeId = -1;
 /// Authorized operations where nobody asked for them.
 pub(super) const NOT_ASKED: i32 = i32::MIN;
 /// The bits of read, write, create, delete, alter, describe, describe_configs and alter_configs

@@ -8,12 +8,10 @@ use kafka_protocol::protocol::StrBytes;
 use ottla_proto::config::QuorumVoter;
 
 use super::RequestContext;
-use super::brokers::{self, Endpoint};
+use super::brokers::{self, Endpoint, NOBODY};
 use super::errors::{NONE, Refusal};
 use crate::services::Services;
 
-/// Kafka's number for "nobody".
-const NOBODY: i32 = -1;
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 

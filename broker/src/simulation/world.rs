@@ -124,7 +124,7 @@ impl World {
             clock.clone(),
             &MemoryShares::of(MIN_MEMORY_BYTES),
             self.network.transport(node),
-            tuning(self.seed),
+            Tuning::simulated(self.seed),
         ));
         self.network.listen(node, &groups);
         host.process = Some(Process::start(self, config(node), identity, groups, clock));
@@ -200,17 +200,6 @@ fn identity(node: NodeId, folder: u32) -> Identity {
         directory_id: directory_id(node, folder),
         founders: founders.filter(|_| is_founder).collect(),
         voters: Vec::new(),
-    }
-}
-
-fn tuning(seed: u64) -> Tuning {
-    Tuning {
-        seed,
-        // Small, so that checkpoints, purges and snapshots happen within seconds.
-        checkpoint_entries: 20,
-        keep_row_bytes: 4 << 10,
-        purge_entries: 16,
-        ..Tuning::default()
     }
 }
 

@@ -122,7 +122,8 @@ pub fn produce_request(topic: &str, partition: i32, acks: i16, records: Bytes) -
         .with_topic_data(vec![topic])
 }
 
-fn checked<T>(what: &'static str, code: i16, value: T) -> Result<T, ClientError> {
+/// The value, unless the answer has an error code.
+pub fn checked<T>(what: &'static str, code: i16, value: T) -> Result<T, ClientError> {
     match code {
         0 => Ok(value),
         code => Err(ClientError::Kafka { what, code }),

@@ -5,7 +5,7 @@ mod calls;
 mod connection;
 
 pub use calls::{
-    FETCH, FetchAsk, OFFSET_FETCH, PRODUCE, Topic, fetch_request, produce_request, text,
+    FETCH, FetchAsk, OFFSET_FETCH, PRODUCE, Topic, checked, fetch_request, produce_request, text,
 };
 pub use connection::{CALL_WAIT, ClientError, Connection, frame, frame_by};
 

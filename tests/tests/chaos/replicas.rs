@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, BrokerId, ElectLeadersRequest,
     ListPartitionReassignmentsRequest, MetadataRequest,
 };
-use ottla_tests::client::{ClientError, Connection, code};
+use ottla_tests::client::{ClientError, Connection, checked, code};
 use ottla_tests::cluster::{NODES, wait_for};
 use ottla_tests::load::Stopped;
 
@@ -50,7 +50,7 @@ async fn lead(hosts: &Hosts, id: i32) -> Result<(), ClientError> {
         .with_topic_partitions(None::<Vec<TopicPartitions>>)
         .with_timeout_ms(TIMEOUT_MS);
     let answer = connection.call(ELECT, &request).await?;
-    kafka("ElectLeaders", answer.error_code)
+    checked("ElectLeaders", answer.error_code, ())
 }
 
 /// Partitions that have the same replicas go to the same new ones; which, the plan says.
@@ -74,11 +74,11 @@ pub async fn reassign(
         .with_timeout_ms(TIMEOUT_MS)
         .with_topics(topics.collect());
     let answer = connection.call(REASSIGN, &request).await?;
-    kafka("AlterPartitionReassignments", answer.error_code)?;
+    checked("AlterPartitionReassignments", answer.error_code, ())?;
     let mut partitions = answer.responses.iter().flat_map(|topic| &topic.partitions);
     let refused = partitions.find(|partition| partition.error_code != 0);
     refused.map_or(Ok(()), |partition| {
-        kafka("AlterPartitionReassignments", partition.error_code)
+        checked("AlterPartitionReassignments", partition.error_code, ())
     })
 }
 
@@ -93,7 +93,7 @@ pub async fn restore(hosts: &Hosts) -> Result<(), ClientError> {
     }
     reassign(&mut connection, |now| first_of_all(now[0])).await?;
     let again = code::REASSIGNMENT_IN_PROGRESS;
-    kafka("it has only begun", again)
+    checked("it has only begun", again, ())
 }
 
 /// Whether a move that was asked for is not done yet.
@@ -102,7 +102,7 @@ async fn is_moving(connection: &mut Connection) -> Result<bool, ClientError> {
         .with_timeout_ms(TIMEOUT_MS)
         .with_topics(None);
     let answer = connection.call(LIST_MOVES, &request).await?;
-    kafka("ListPartitionReassignments", answer.error_code)?;
+    checked("ListPartitionReassignments", answer.error_code, ())?;
     Ok(!answer.topics.is_empty())
 }
 
@@ -119,11 +119,4 @@ fn replicas(partition: &MetadataResponsePartition) -> Vec<i32> {
 async fn topics(connection: &mut Connection) -> Result<Vec<MetadataResponseTopic>, ClientError> {
     let ask = MetadataRequest::default().with_topics(None);
     Ok(connection.call(METADATA, &ask).await?.topics)
-}
-
-fn kafka(what: &'static str, code: i16) -> Result<(), ClientError> {
-    match code {
-        0 => Ok(()),
-        code => Err(ClientError::Kafka { what, code }),
-    }
 }

@@ -2,7 +2,7 @@
 
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use ottla_tests::batch::read_all;
-use ottla_tests::client::{ClientError, FetchAsk, Topic, code};
+use ottla_tests::client::{ClientError, FetchAsk, Topic, checked, code};
 use ottla_tests::cluster::{Cluster, NODES, wait_for};
 use ottla_tests::history;
 use ottla_tests::load::Load;
@@ -57,14 +57,14 @@ async fn append_and_read(places: &Places, partition: i32) {
             let mut leader = places.leader(TOPIC, partition).await?;
             let record = history::batch(number, partition, 100);
             let answer = leader.produce(TOPIC, partition, record).await?;
-            kafka("Produce", answer.error_code)
+            checked("Produce", answer.error_code, ())
         })
         .await;
     }
     let read = settled("records are read", async || {
         let mut leader = places.leader(TOPIC, partition).await?;
         let data = leader.fetch(FetchAsk::of(TOPIC, partition, 0)).await?;
-        kafka("Fetch", data.error_code)?;
+        checked("Fetch", data.error_code, ())?;
         Ok(data.records.unwrap_or_default())
     })
     .await;
@@ -86,13 +86,6 @@ async fn append_and_read(places: &Places, partition: i32) {
         true
     });
     assert_eq!(next, RECORDS, "partition {partition}");
-}
-
-fn kafka(what: &'static str, code: i16) -> Result<(), ClientError> {
-    match code {
-        0 => Ok(()),
-        code => Err(ClientError::Kafka { what, code }),
-    }
 }
 
 /// Makes a topic by way of this node, however long there is no controller.

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ottla_tests::broker::free_address;
+use ottla_tests::last_lines;
 use serde_json::Value;
 
 use crate::seaweed::{cache, http, run};
@@ -240,12 +241,7 @@ impl Drop for OpenSearch {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
-            eprintln!(
-                "--- OpenSearch's log\n{}",
-                lines[lines.len().saturating_sub(30)..].join("\n")
-            );
+            eprintln!("--- OpenSearch's log\n{}", last_lines(&self.log(), 30));
         }
     }
 }

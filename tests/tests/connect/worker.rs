@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ottla_tests::broker::binary;
 use ottla_tests::broker::free_address;
+use ottla_tests::last_lines;
 
 const START_WAIT: Duration = Duration::from_secs(30);
 
@@ -141,12 +142,7 @@ impl Drop for Worker {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
-            eprintln!(
-                "--- the worker's log\n{}",
-                lines[lines.len().saturating_sub(60)..].join("\n")
-            );
+            eprintln!("--- the worker's log\n{}", last_lines(&self.log(), 60));
         }
     }
 }

@@ -9,7 +9,7 @@ use kafka_protocol::messages::{DeleteRecordsRequest, DescribeLogDirsRequest, Top
 use kafka_protocol::protocol::StrBytes;
 use ottla_tests::batch::read_all;
 use ottla_tests::broker::{Broker, free_address};
-use ottla_tests::client::{ClientError, Connection, FetchAsk, code};
+use ottla_tests::client::{ClientError, Connection, FetchAsk, checked, code};
 use ottla_tests::disk::Disk;
 pub use ottla_tests::history::batch;
 use ottla_tests::history::name_of;
@@ -138,13 +138,7 @@ pub async fn delete_records(
         .with_timeout_ms(30_000);
     let answer = connection.call(2, &request).await?;
     let result = &answer.topics[0].partitions[0];
-    match result.error_code {
-        0 => Ok(result.low_watermark),
-        code => Err(ClientError::Kafka {
-            what: "DeleteRecords",
-            code,
-        }),
-    }
+    checked("DeleteRecords", result.error_code, result.low_watermark)
 }
 
 /// The error code of the log directory.

@@ -13,7 +13,7 @@ use crate::data::{Header, RawRecord, SchemaAndValue, SchemaRef, SinkRecord, Valu
 use crate::error::{ConnectError, ErrorKind};
 use std::sync::Arc;
 
-pub use json::{DecimalFormat, JsonConverter, JsonOptions, write_json};
+pub use json::{DecimalFormat, JsonConverter, JsonOptions, pieces as json_pieces, write_json};
 pub use simple_header::parse_string;
 
 /// Reads and writes keys, values or headers. A converter remembers schemas, hence `&mut`.

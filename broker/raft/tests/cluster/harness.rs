@@ -20,17 +20,6 @@ pub fn replica(node: NodeId) -> u64 {
     replica_id(node, 1)
 }
 
-pub fn tuning(seed: u64) -> Tuning {
-    Tuning {
-        // A run depends on nothing but its seed.
-        seed,
-        checkpoint_entries: 20,
-        keep_row_bytes: 4 << 10,
-        purge_entries: 16,
-        ..Tuning::default()
-    }
-}
-
 pub struct Node {
     pub disk: Disk,
     pub running: Option<Running>,
@@ -105,7 +94,7 @@ impl Cluster {
             clock,
             &MemoryShares::of(MIN_MEMORY_BYTES),
             transport,
-            tuning(self.seed),
+            Tuning::simulated(self.seed),
         ));
         self.network.listen(node, &groups);
         let group = groups

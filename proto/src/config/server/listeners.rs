@@ -71,6 +71,15 @@ pub struct QuorumVoter {
     pub port: u16,
 }
 
+impl QuorumVoter {
+    pub fn address(&self) -> HostPort {
+        HostPort {
+            host: self.host.clone(),
+            port: self.port,
+        }
+    }
+}
+
 /// As `controller.quorum.voters` writes it: `id@host:port`.
 impl FromStr for QuorumVoter {
     type Err = ();

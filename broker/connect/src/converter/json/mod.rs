@@ -7,6 +7,7 @@
 //! records without a schema.
 
 mod de;
+pub mod pieces;
 mod schema;
 mod ser;
 

@@ -4,7 +4,8 @@ use serde::de::DeserializeSeed;
 use serde_json::Value as Json;
 
 use super::de::Seed;
-use super::ser::{JsonOptions, text, write_json};
+use super::pieces::text;
+use super::ser::{JsonOptions, write_json};
 use crate::data::{Schema, Type};
 use crate::error::ConnectError;
 

@@ -1,10 +1,6 @@
 //! Writes Connect's data as JSON. Hot path: everything goes straight into the one buffer.
 
-use std::io::Write;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
+use super::pieces::{base64, number, sequence, text};
 use crate::data::{SchemaRef, Value, java_f32, java_f64};
 use crate::error::ConnectError;
 
@@ -102,27 +98,6 @@ fn null(
     }
 }
 
-fn sequence<T>(
-    brackets: &[u8; 2],
-    items: impl Iterator<Item = T>,
-    out: &mut Vec<u8>,
-    mut write: impl FnMut(T, &mut Vec<u8>) -> Result<(), ConnectError>,
-) -> Result<(), ConnectError> {
-    out.push(brackets[0]);
-    for (i, item) in items.enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        write(item, out)?;
-    }
-    out.push(brackets[1]);
-    Ok(())
-}
-
-fn number(value: impl std::fmt::Display, out: &mut Vec<u8>) {
-    write!(out, "{value}").expect("a Vec takes all");
-}
-
 /// What is no number in JSON is text, as Jackson writes it.
 fn float(finite: bool, written: &str, out: &mut Vec<u8>) {
     if finite {
@@ -130,17 +105,4 @@ fn float(finite: bool, written: &str, out: &mut Vec<u8>) {
     } else {
         text(written, out);
     }
-}
-
-pub(super) fn text(value: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, value).expect("text into a Vec");
-}
-
-fn base64(bytes: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
-    let start = out.len();
-    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    let written = STANDARD.encode_slice(bytes, &mut out[start..]);
-    assert_eq!(written, Ok(out.len() - start), "base64 is a third longer");
-    out.push(b'"');
 }

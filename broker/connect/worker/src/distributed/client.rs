@@ -22,21 +22,6 @@ use tokio::time::timeout;
 /// Largest answer: that of JoinGroup to the leader names what every worker runs.
 const ANSWER_BYTES_MAX: usize = 32 << 20;
 
-/// Error codes that are looked at.
-pub mod code {
-    pub const NONE: i16 = 0;
-    pub const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
-    pub const COORDINATOR_NOT_AVAILABLE: i16 = 15;
-    pub const NOT_COORDINATOR: i16 = 16;
-    pub const ILLEGAL_GENERATION: i16 = 22;
-    pub const INCONSISTENT_GROUP_PROTOCOL: i16 = 23;
-    pub const UNKNOWN_MEMBER_ID: i16 = 25;
-    pub const INVALID_SESSION_TIMEOUT: i16 = 26;
-    pub const REBALANCE_IN_PROGRESS: i16 = 27;
-    pub const GROUP_AUTHORIZATION_FAILED: i16 = 30;
-    pub const MEMBER_ID_REQUIRED: i16 = 79;
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
     #[error("{0}")]
@@ -217,7 +202,7 @@ impl Coordinator {
 
 pub fn check(what: &'static str, code: i16) -> Result<(), GroupError> {
     match code {
-        code::NONE => Ok(()),
+        0 => Ok(()),
         code => Err(GroupError::Code { what, code }),
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::JoinGroupResponse;
 use ottla_connect::cluster::Unit;
 use ottla_connect::cluster::assign::Leader;
 use ottla_connect::cluster::protocol::{Assignment, CONFIG_MISMATCH, Subscription};
 use tokio::sync::{oneshot, watch};
 
-use super::client::{Coordinator, GroupError, check, code};
+use super::client::{Coordinator, GroupError, check};
 use super::runner::Order;
 use super::shared::Shared;
 use super::store::Store;
@@ -145,19 +146,23 @@ impl Member {
                 return;
             }
         };
-        match code {
-            code::COORDINATOR_LOAD_IN_PROGRESS => {}
-            code::UNKNOWN_MEMBER_ID | code::ILLEGAL_GENERATION => self.lose().await,
-            code::COORDINATOR_NOT_AVAILABLE | code::NOT_COORDINATOR => self.coordinator = None,
-            code::INCONSISTENT_GROUP_PROTOCOL => tracing::error!(
+        match ResponseError::try_from_code(code) {
+            Some(ResponseError::CoordinatorLoadInProgress) => {}
+            Some(ResponseError::UnknownMemberId) | Some(ResponseError::IllegalGeneration) => {
+                self.lose().await
+            }
+            Some(ResponseError::CoordinatorNotAvailable) | Some(ResponseError::NotCoordinator) => {
+                self.coordinator = None
+            }
+            Some(ResponseError::InconsistentGroupProtocol) => tracing::error!(
                 "group {} has members that are no workers of Ottla: a group of Kafka Connect's workers is \
                  stopped first",
                 self.keys.group
             ),
-            code::INVALID_SESSION_TIMEOUT => tracing::error!(
+            Some(ResponseError::InvalidSessionTimeout) => tracing::error!(
                 "session.timeout.ms is out of what the brokers allow (group.min.session.timeout.ms)"
             ),
-            code::GROUP_AUTHORIZATION_FAILED => {
+            Some(ResponseError::GroupAuthorizationFailed) => {
                 tracing::error!("the worker may not use group {}", self.keys.group);
             }
             _ => self.coordinator = None,
@@ -227,7 +232,7 @@ impl Member {
                     return Ok(None);
                 }
             };
-            if answer.error_code != code::MEMBER_ID_REQUIRED {
+            if answer.error_code != ResponseError::MemberIdRequired.code() {
                 break answer;
             }
             self.id = answer.member_id.to_string();
@@ -256,7 +261,7 @@ impl Member {
         let answer = coordinator
             .sync(&self.id, self.generation, assignments, wait)
             .await?;
-        if answer.error_code == code::REBALANCE_IN_PROGRESS {
+        if answer.error_code == ResponseError::RebalanceInProgress.code() {
             return Ok(None);
         }
         check("SyncGroup", answer.error_code)?;
@@ -397,11 +402,11 @@ impl Member {
         let code = coordinator
             .heartbeat(&self.id, self.generation, wait)
             .await?;
-        if code != code::REBALANCE_IN_PROGRESS {
+        if code != ResponseError::RebalanceInProgress.code() {
             check("Heartbeat", code)?;
         }
         self.heard(sent);
-        Ok(code == code::REBALANCE_IN_PROGRESS)
+        Ok(code == ResponseError::RebalanceInProgress.code())
     }
 }
 

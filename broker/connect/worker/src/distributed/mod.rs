@@ -5,6 +5,7 @@
 //! | `client.rs` | the group's requests, by which the client library speaks for consumers only |
 //! | `member.rs` | joins the group, is told what to run, stops when it hears nothing; as the leader decides |
 //! | `runner.rs` | the thread that starts and stops what is this worker's, and says how it goes |
+//! | `states.rs` | what this worker has said of its units |
 //! | `topics.rs` | the three topics: made, checked, read, written |
 //! | `store.rs` | changes of connectors, written by the leader alone |
 //! | `shared.rs` | what those know together: images of the topics, the place in the group |

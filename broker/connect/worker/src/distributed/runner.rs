@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::shared::Shared;
 use super::states::States;
-use crate::task::{Control, State, Task};
+use crate::task::{self, Control, Counts, State, Task};
 use crate::worker::Worker;
 
 /// Between two looks at what tasks say of themselves.
@@ -48,13 +48,14 @@ struct Running {
 }
 
 impl Running {
-    fn state(&self) -> (State, Option<String>) {
+    fn status(&self) -> task::Status {
         match &self.task {
-            Ok(task) => {
-                let status = task.status();
-                (status.state, status.trace)
-            }
-            Err(why) => (State::Failed, Some(why.clone())),
+            Ok(task) => task.status(),
+            Err(why) => task::Status {
+                state: State::Failed,
+                trace: Some(why.clone()),
+                counts: Counts::default(),
+            },
         }
     }
 
@@ -244,24 +245,28 @@ impl Runner {
     /// Writes states that have changed.
     fn say(&mut self) {
         self.states.look();
-        let tasks = self.running.iter();
-        let counts = tasks
-            .filter_map(|(unit, r)| Some((unit.clone(), r.task.as_ref().ok()?.status().counts)));
-        *self.shared.counts() = counts.collect();
+        let mut counts = BTreeMap::new();
         for unit in self.mine() {
             let (state, trace) = match &unit {
                 Unit::Connector(name) => match self.shared.configs().get(name) {
                     Some(connector) => (connector.target.name(), None),
                     None => continue,
                 },
-                Unit::Task(..) => match self.running.get(&unit).map(Running::state) {
-                    Some((State::Unassigned, _)) | None => continue,
-                    Some((state, trace)) => (state.name(), trace),
-                },
+                Unit::Task(..) => {
+                    let Some(status) = self.running.get(&unit).map(Running::status) else {
+                        continue;
+                    };
+                    counts.insert(unit.clone(), status.counts);
+                    if status.state == State::Unassigned {
+                        continue;
+                    }
+                    (status.state.name(), status.trace)
+                }
             };
             let status = self.status(state, trace);
             self.states.say(&unit, &status);
         }
+        *self.shared.counts() = counts;
         let gone = {
             let there = self.shared.configs().units();
             let said = self.states.said();
@@ -278,7 +283,7 @@ impl Runner {
         let chosen = self.running.iter().filter(|(unit, running)| {
             unit.connector() == restart.connector
                 && restart.include_tasks
-                && (!restart.only_failed || running.state().0 == State::Failed)
+                && (!restart.only_failed || running.status().state == State::Failed)
         });
         let chosen: BTreeSet<Unit> = chosen.map(|(unit, _)| unit.clone()).collect();
         self.stop(&chosen);

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
+use ottla_connect::converter::json_pieces;
 use ottla_connect::data::{SchemaRef, SinkRecord, Value};
 use ottla_connect::error::ConnectError;
 use ottla_connect::partition::IndexName;
@@ -167,10 +168,10 @@ impl Documents {
             _ => "index",
         };
         write!(out, "{{\"{kind}\":{{\"_index\":").expect("a Vec takes all");
-        json::text(&index, out);
+        json_pieces::text(&index, out);
         if let Some(id) = &id {
             out.extend_from_slice(b",\"_id\":");
-            json::text(id, out);
+            json_pieces::text(id, out);
         }
         if let Some(version) = version {
             write!(out, ",\"version\":{version},\"version_type\":\"external\"")
@@ -253,7 +254,7 @@ impl Documents {
             }
         };
         let mut stamp = Vec::from(&b"{"[..]);
-        json::text(time.field(), &mut stamp);
+        json_pieces::text(time.field(), &mut stamp);
         stamp.push(b':');
         match (taken, record.timestamp) {
             (Some(value), _) => json::write(value, true, &mut stamp)?,

@@ -1,10 +1,7 @@
 //! Values as JSON that OpenSearch takes. Hot path: everything goes straight into the one buffer.
 
-use std::io::Write;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use ottla_connect::data::{Map, Value, java_f32, java_f64};
+use ottla_connect::converter::json_pieces::{base64, number, sequence, text};
+use ottla_connect::data::{Value, java_f32, java_f64};
 use ottla_connect::error::ConnectError;
 
 /// How deep values may lie in each other; the server's own bound is 1000 tokens.
@@ -40,17 +37,16 @@ fn nested(
         Value::Decimal(v) => number(v, out),
         Value::Date(days) => text(&ottla_connect::time::iso_date(*days), out),
         Value::String(v) => text(v, out),
-        Value::Bytes(v) => {
-            out.push(b'"');
-            let encoded = STANDARD.encode(v);
-            out.extend_from_slice(encoded.as_bytes());
-            out.push(b'"');
-        }
-        Value::Array(items) => list(items.iter(), out, |item, out| {
+        Value::Bytes(v) => base64(v, out),
+        Value::Array(items) => sequence(b"[]", items.iter(), out, |item, out| {
             nested(item, compact, depth, out)
         })?,
-        Value::Map(map) if compact => object(map, depth, out)?,
-        Value::Map(map) => list(map.iter(), out, |(key, item), out| {
+        Value::Map(map) if compact => sequence(b"{}", map.iter(), out, |(key, item), out| {
+            text(key, out);
+            out.push(b':');
+            nested(item, true, depth, out)
+        })?,
+        Value::Map(map) => sequence(b"[]", map.iter(), out, |(key, item), out| {
             out.extend_from_slice(b"{\"key\":");
             text(key, out);
             out.extend_from_slice(b",\"value\":");
@@ -58,7 +54,7 @@ fn nested(
             out.push(b'}');
             Ok(())
         })?,
-        Value::Pairs(pairs) => list(pairs.iter(), out, |(key, item), out| {
+        Value::Pairs(pairs) => sequence(b"[]", pairs.iter(), out, |(key, item), out| {
             out.extend_from_slice(b"{\"key\":");
             nested(key, compact, depth, out)?;
             out.extend_from_slice(b",\"value\":");
@@ -67,55 +63,12 @@ fn nested(
             Ok(())
         })?,
         Value::Struct(fields) => {
-            out.push(b'{');
-            for (i, (name, schema, item)) in fields.iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
+            sequence(b"{}", fields.iter(), out, |(name, schema, item), out| {
                 text(name, out);
                 out.push(b':');
-                nested(item.or_default(schema), compact, depth, out)?;
-            }
-            out.push(b'}');
+                nested(item.or_default(schema), compact, depth, out)
+            })?
         }
     }
     Ok(())
-}
-
-fn object(map: &Map, depth: usize, out: &mut Vec<u8>) -> Result<(), ConnectError> {
-    out.push(b'{');
-    for (i, (key, item)) in map.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        text(key, out);
-        out.push(b':');
-        nested(item, true, depth, out)?;
-    }
-    out.push(b'}');
-    Ok(())
-}
-
-fn list<T>(
-    items: impl Iterator<Item = T>,
-    out: &mut Vec<u8>,
-    mut write: impl FnMut(T, &mut Vec<u8>) -> Result<(), ConnectError>,
-) -> Result<(), ConnectError> {
-    out.push(b'[');
-    for (i, item) in items.enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        write(item, out)?;
-    }
-    out.push(b']');
-    Ok(())
-}
-
-fn number(value: impl std::fmt::Display, out: &mut Vec<u8>) {
-    write!(out, "{value}").expect("a Vec takes all");
-}
-
-pub fn text(value: &str, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, value).expect("text into a Vec");
 }
