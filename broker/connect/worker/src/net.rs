@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::client::{HttpClient, HttpConnector};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
@@ -138,6 +139,14 @@ pub fn trace(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// What stands in a path for itself.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
+/// A name as a part of a path.
+pub fn path_part(name: &str) -> String {
+    utf8_percent_encode(name, PLAIN).to_string()
 }
 
 #[cfg(test)]

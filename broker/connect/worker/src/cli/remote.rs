@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Outcome, runtime};
+use crate::net::path_part;
 
 const ASK_WAIT: Duration = Duration::from_secs(60);
 
@@ -28,21 +29,6 @@ fn ask(method: reqwest::Method, url: &str, path: &str) -> Result<Value, String> 
         .as_str()
         .map_or(status.to_string(), str::to_owned);
     Err(message)
-}
-
-/// A name as a part of a path.
-fn part(name: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    let bytes = name.bytes();
-    bytes
-        .map(|b| {
-            if plain(b) {
-                char::from(b).to_string()
-            } else {
-                format!("%{b:02X}")
-            }
-        })
-        .collect()
 }
 
 pub fn list(url: &str) -> Outcome {
@@ -68,7 +54,7 @@ pub fn status(url: &str, name: &str) -> Outcome {
     let status = ask(
         reqwest::Method::GET,
         url,
-        &format!("/connectors/{}/status", part(name)),
+        &format!("/connectors/{}/status", path_part(name)),
     )?;
     println!("{name}\t{}", text(&status["connector"]["state"]));
     let mut failed = false;
@@ -89,7 +75,7 @@ pub fn status(url: &str, name: &str) -> Outcome {
 pub fn restart(url: &str, name: &str, only_failed: bool) -> Outcome {
     let path = format!(
         "/connectors/{}/restart?includeTasks=true&onlyFailed={only_failed}",
-        part(name)
+        path_part(name)
     );
     ask(reqwest::Method::POST, url, &path)?;
     Ok(ExitCode::SUCCESS)
@@ -99,7 +85,7 @@ pub fn lag(url: &str, name: &str) -> Outcome {
     let lags = ask(
         reqwest::Method::GET,
         url,
-        &format!("/connectors/{}/lag", part(name)),
+        &format!("/connectors/{}/lag", path_part(name)),
     )?;
     let number = |value: &Value| value.as_i64().unwrap_or_default();
     println!("TOPIC\tPARTITION\tCOMMITTED\tEND\tLAG");

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::client::{Answer, Cluster};
 use super::mapping;
+use crate::net::path_part;
 
 const TYPE: &str = "application/json";
 /// Pairs of an index and a schema that are remembered.
@@ -152,7 +153,7 @@ impl Indices {
 
     /// An index, unless there is an index, an alias or a data stream of its name.
     async fn index(&self, cluster: &Cluster, target: &Target) -> Result<(), Failed> {
-        let path = format!("/{}", encoded(&target.index));
+        let path = format!("/{}", path_part(&target.index));
         let found = ask(cluster, Method::HEAD, &path, Bytes::new()).await?;
         if found.is_success() {
             return self.map(cluster, target, &path).await;
@@ -202,7 +203,7 @@ impl Indices {
         time_field: &str,
         template_name: Option<&str>,
     ) -> Result<(), Failed> {
-        let path = format!("/_data_stream/{}", encoded(&target.index));
+        let path = format!("/_data_stream/{}", path_part(&target.index));
         let found = ask(cluster, Method::GET, &path, Bytes::new()).await?;
         if found.is_success() {
             return Ok(());
@@ -231,7 +232,7 @@ impl Indices {
 
 /// An index template, unless there is one of its name.
 async fn template(cluster: &Cluster, name: &str, body: &str) -> Result<(), Failed> {
-    let path = format!("/_index_template/{}", encoded(name));
+    let path = format!("/_index_template/{}", path_part(name));
     let found = ask(cluster, Method::HEAD, &path, Bytes::new()).await?;
     if found.is_success() {
         return Ok(());
@@ -258,14 +259,4 @@ fn failure(what: &str, name: &str, answer: &Answer) -> Failed {
         404 | 408 | 429 | 500.. => Failed::Later(why),
         _ => Failed::Never(why),
     }
-}
-
-/// A name in a path.
-fn encoded(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let byte = |byte: u8| match plain(byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    name.bytes().map(byte).collect()
 }

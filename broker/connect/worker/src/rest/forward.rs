@@ -1,6 +1,7 @@
 //! Requests that change something go to the worker that does them, as in Kafka Connect: to the group's
 //! leader, or to the one that runs the task. One that was sent on once is not sent on again.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::to_bytes;
@@ -8,6 +9,7 @@ use axum::extract::{Request, State as Held};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
 
 use super::{Api, BODY_BYTES_MAX, RestError};
 use crate::herder::Place;
@@ -51,26 +53,12 @@ fn task_of(method: &Method, path: &str) -> Option<(String, u32)> {
     if method != Method::POST || tasks != "tasks" || restart != "restart" {
         return None;
     }
-    Some((decoded(name), task.parse().ok()?))
+    Some((decoded(name).into_owned(), task.parse().ok()?))
 }
 
 /// A part of a path as it is meant.
-fn decoded(part: &str) -> String {
-    let (bytes, mut out, mut at) = (part.as_bytes(), Vec::new(), 0);
-    while at < bytes.len() {
-        let hex = part.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+fn decoded(part: &str) -> Cow<'_, str> {
+    percent_decode_str(part).decode_utf8_lossy()
 }
 
 async fn forward(url: &str, request: Request) -> Result<Response, String> {
