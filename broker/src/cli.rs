@@ -1,17 +1,20 @@
 //! The command line.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write as _};
+use std::io::{self, IsTerminal, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use ottla_connect_worker::audit::{self, AuditCommand};
 use ottla_connect_worker::cli::ConnectorCommand;
 use ottla_proto::config::{self, LogFormat, ServerConfig, properties::MAX_FILE_BYTES};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, BrokerCommand};
 use crate::doctor;
+use crate::progress::Progress;
 use crate::server::Server;
 use crate::telemetry;
 
@@ -73,6 +76,11 @@ enum Command {
         #[command(subcommand)]
         command: ConnectorCommand,
     },
+    /// Prove what connectors have delivered, offline.
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
 }
 
 pub fn run() -> ExitCode {
@@ -94,6 +102,10 @@ pub fn run() -> ExitCode {
             ottla_connect_worker::cli::distributed(&worker)
         }
         Command::Connector { command } => ottla_connect_worker::cli::connector(command),
+        Command::Audit { command } => {
+            let progress = Progress::new(io::stderr().is_terminal());
+            audit::run(command, Arc::new(progress))
+        }
     }
 }
 

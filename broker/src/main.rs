@@ -24,6 +24,7 @@ mod newest;
 mod node;
 mod preferred;
 mod producer_ids;
+mod progress;
 mod quantiles;
 mod quorum;
 mod reconcile;

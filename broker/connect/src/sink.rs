@@ -61,6 +61,8 @@ pub struct Report {
     pub commit: bool,
     /// Records of which the output was there already, from before a crash.
     pub duplicates: u64,
+    /// Manifests that were written.
+    pub manifests: u64,
 }
 
 /// A topic-partition as it is opened.
@@ -69,6 +71,8 @@ pub struct Assigned {
     pub partition: TopicPartition,
     /// Where reading begins: the committed offset and its metadata.
     pub committed: Commit,
+    /// Of the brokers; `None` if they have not told.
+    pub cluster_id: Option<String>,
 }
 
 pub trait SinkTask: Send {
@@ -77,12 +81,13 @@ pub trait SinkTask: Send {
     /// Takes records, of any open topic-partitions. An empty batch is allowed.
     fn put(&mut self, records: Vec<SinkRecord>, now_ms: i64) -> Result<Report, SinkError>;
 
-    /// All offsets below `position` have been put, filtered, dead-lettered, or have no record.
+    /// The offsets from where the last call ended up to `position`, which is not one of them, were not put, all
+    /// for this reason.
     fn passed(
         &mut self,
         partition: &TopicPartition,
         position: i64,
-        counts: Passed,
+        why: Passed,
     ) -> Result<(), SinkError>;
 
     /// Writes what may be written, and looks at what was. `deadline_ms` is set when the task must be done
@@ -101,10 +106,16 @@ pub trait SinkTask: Send {
     fn stop(&mut self);
 }
 
-/// What the runtime did with records that were not put, since it last said so: for manifests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Passed {
-    pub filtered: u64,
-    pub dead_lettered: u64,
-    pub control: u64,
+/// Why an offset has no record in any output: for manifests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// Dropped by a transform.
+    Filtered,
+    /// It failed, and its dead letter is acknowledged.
+    DeadLettered,
+    /// It failed, and is tolerated without a dead letter; or the sink is told to leave such records out.
+    Skipped,
+    /// The brokers have no record there for a consumer: a transaction's marker, an aborted one's records, or
+    /// records that are compacted away or deleted.
+    NoRecord,
 }

@@ -9,7 +9,7 @@ use ottla_raft::verify::PartitionEnd;
 use ottla_wire::batch::{self, BatchHeader};
 
 use super::catalog::{Catalog, Standing};
-use super::progress::Progress;
+use crate::progress::Progress;
 use super::report::{Check, Finding, PartitionFound, PartitionRow};
 use super::rows::Stored;
 

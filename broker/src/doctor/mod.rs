@@ -14,7 +14,6 @@
 mod batches;
 mod catalog;
 mod json;
-mod progress;
 mod report;
 mod rows;
 
@@ -29,8 +28,8 @@ use ottla_log::verify::{self, LockError, Offline};
 use ottla_proto::limits::DOCTOR_THREADS;
 
 use crate::identity::{Identity, IdentityError};
+use crate::progress::Progress;
 use catalog::Catalog;
-use progress::Progress;
 use report::{Check, Finding, Report};
 use rows::Stored;
 

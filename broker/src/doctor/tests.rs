@@ -13,7 +13,7 @@ use ottla_raft::{Command, Group, Groups, Outcome, RowWriter};
 use ottla_wire::batch::{BatchBuilder, BatchHeader, patch_head, retain};
 use uuid::Uuid;
 
-use super::progress::Progress;
+use crate::progress::Progress;
 use super::report::Report;
 use crate::cleaner::CleanerState;
 use crate::identity::{Folder, Identity};

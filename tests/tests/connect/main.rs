@@ -2,6 +2,7 @@
 //!
 //! `OTTLA_CONNECT_KILLS` kills (default 8) at moments drawn from `OTTLA_SEED`.
 
+mod audit;
 mod distributed;
 mod files;
 mod once;

@@ -1,5 +1,5 @@
 //! Every offset is in exactly one object, however often the worker, the broker and the S3 server are killed,
-//! with objects closed by the wall clock.
+//! with objects closed by the wall clock; and manifests prove it.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use ottla_tests::client::{Connection, Topic};
 use ottla_tests::random::Random;
 use ottla_tests::within;
 
+use crate::audit::{verify, wait_for_manifests};
 use crate::seaweed::{ACCESS_KEY, BUCKET, Seaweed};
 use crate::worker::Worker;
 
@@ -57,7 +58,7 @@ async fn produce(broker: &Broker, ends: &mut [i64; PARTITIONS as usize]) {
 fn delivered(seaweed: &Seaweed, folder: &str) -> HashMap<(i64, i64), usize> {
     let mut found = HashMap::new();
     for key in seaweed.list() {
-        if !key.starts_with(&format!("{folder}/")) {
+        if !key.starts_with(&format!("{folder}/")) || key.contains("/_manifests/") {
             continue;
         }
         let body = seaweed.read(&key);
@@ -124,6 +125,7 @@ async fn every_offset_is_in_exactly_one_object() {
             connector("plain", &endpoint, ""),
             connector("by-field", &endpoint, by_field),
             connector("by-clock", &endpoint, by_clock),
+            connector("audited", &endpoint, &format!("{by_field}ottla.audit.enable=true\n")),
         ];
         let mut worker = Worker::prepare(broker.address, &[], &connectors);
         let mut ends = [0; PARTITIONS as usize];
@@ -150,11 +152,20 @@ async fn every_offset_is_in_exactly_one_object() {
                 }
             }
         }
-        for folder in ["plain", "by-field", "by-clock"] {
+        for folder in ["plain", "by-field", "by-clock", "audited"] {
             wait_for(&seaweed, folder, &ends).await;
+        }
+        for (partition, end) in (0..).zip(ends) {
+            wait_for_manifests(&seaweed, "audited", TOPIC, partition, end).await;
         }
         let code = worker.stop();
         assert_eq!(code, 0, "{}", worker.log());
+        let verified = verify(&seaweed.target("audited"), &seaweed, &[]);
+        assert_eq!(verified.code, 0, "{verified}");
+        for (partition, end) in ends.iter().enumerate() {
+            let row = verified.row(TOPIC, partition);
+            assert_eq!((row.offsets, row.written), ((0, end - 1), *end as u64), "{verified}");
+        }
         let log = worker.log();
         assert!(!log.contains(crate::seaweed::SECRET_KEY), "a secret is in the log");
         assert!(!log.contains("\"message\":\"task "), "a task failed:\n{log}");

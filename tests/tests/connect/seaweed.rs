@@ -159,6 +159,11 @@ impl Seaweed {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
+    /// A folder of the bucket, as `ottla audit verify` takes it.
+    pub fn target(&self, folder: &str) -> String {
+        format!("s3://{BUCKET}/{folder}")
+    }
+
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports[0])
     }
@@ -185,6 +190,19 @@ impl Seaweed {
                 answer => panic!("{key}: {:?}", answer.map(|(status, _)| status)),
             }
         }
+    }
+
+    /// Puts bytes under a name past the S3 API, as somebody does who damages what is there.
+    pub fn overwrite(&self, key: &str, body: &[u8]) {
+        let answer = self.request("PUT", &format!("/buckets/{BUCKET}/{key}"), body);
+        let status = answer.map(|(status, _)| status);
+        assert!(matches!(status, Some(200..300)), "{key}: {status:?}");
+    }
+
+    pub fn delete(&self, key: &str) {
+        let answer = self.request("DELETE", &format!("/buckets/{BUCKET}/{key}"), b"");
+        let status = answer.map(|(status, _)| status);
+        assert!(matches!(status, Some(200..300)), "{key}: {status:?}");
     }
 
     /// Names of all objects.

@@ -47,11 +47,11 @@ impl Bucket {
         let counts = Counts {
             written: (last - first + 1) as u64 - 2,
             dead_lettered: 1,
-            filtered: 0,
-            control: 1,
+            no_record: 1,
+            ..Counts::default()
         };
-        let manifest = Manifest::following(
-            self.manifests.last(),
+        let manifest = Manifest::new(
+            self.link(),
             ("cluster", "audit"),
             ("t", 0),
             (first, last),
@@ -61,64 +61,65 @@ impl Bucket {
         self.manifests.push(manifest.signed(&key()));
     }
 
-    fn check(&self, head: Option<&str>) -> Result<Proof, Broken> {
-        let files = self.manifests.iter();
-        let files: Vec<_> = files
-            .map(|m| (manifest_name("audit", "t", 0, m.sequence), m.to_bytes()))
-            .collect();
-        let listed: Vec<_> = self.objects.keys().cloned().collect();
-        let chain = Chain {
-            manifests: &files,
-            head,
-            listed: Some(&listed),
-        };
-        verify(&chain, &key(), &mut |name| {
-            let bytes = self.objects.get(name)?;
-            Some(StoredObject {
-                sha256: hex(&Sha256::digest(bytes)),
-                bytes: bytes.len() as u64,
-            })
-        })
+    /// Of the next manifest.
+    fn link(&self) -> Link {
+        let last = self.manifests.last();
+        Link {
+            sequence: last.map_or(0, |m| m.sequence + 1),
+            previous: last.map(Manifest::hash),
+        }
     }
 
-    fn fault(&self) -> (String, Fault) {
-        let broken = self.check(None).unwrap_err();
-        let number = broken.manifest.rsplit('/').next().unwrap().to_owned();
-        (
-            number.trim_start_matches('0').replace(".json", ""),
-            broken.fault,
-        )
+    /// The proof, and the last hash; or which manifest is broken, by its number.
+    fn check(&self, keys: Option<&dyn Verifier>) -> Result<(Proof, [u8; 32]), (u64, Fault)> {
+        let mut check = ChainCheck::new("t", 0, keys);
+        for manifest in &self.manifests {
+            let broken = |fault| (manifest.sequence, fault);
+            let objects = check.link(&manifest.to_bytes()).map_err(broken)?;
+            for object in objects.objects.clone() {
+                let stored = self.objects.get(&object.key).map(|bytes| StoredObject {
+                    sha256: hex(&Sha256::digest(bytes)),
+                    bytes: bytes.len() as u64,
+                });
+                check_object(&object, stored.as_ref()).map_err(broken)?;
+                check.object(&stored.expect("it was checked"));
+            }
+        }
+        Ok((check.proof().clone(), check.head().expect("a manifest")))
+    }
+
+    fn fault(&self) -> (u64, Fault) {
+        self.check(Some(&key())).unwrap_err()
     }
 }
 
 #[test]
 fn a_whole_chain_holds() {
     let bucket = Bucket::new(5);
-    let proof = bucket.check(None).unwrap();
-    assert_eq!((proof.manifests, proof.objects, proof.written), (5, 10, 40));
+    let (proof, head) = bucket.check(Some(&key())).unwrap();
+    assert_eq!((proof.manifests, proof.objects), (5, 10));
+    assert_eq!((proof.counts.written, proof.counts.no_record), (40, 5));
     assert_eq!((proof.first_offset, proof.last_offset), (0, 49));
-    assert_eq!(proof.head, bucket.manifests[4].hash());
+    assert_eq!(head, bucket.manifests[4].hash());
+    let bytes: usize = bucket.objects.values().map(Vec::len).sum();
+    assert_eq!(proof.bytes, bytes as u64);
     let read = Manifest::from_bytes(&bucket.manifests[2].to_bytes());
     assert_eq!(read.as_ref(), Ok(&bucket.manifests[2]));
 }
 
 #[test]
-fn objects_that_are_missing_changed_or_not_named_are_found() {
+fn objects_that_are_missing_or_changed_are_found() {
     let whole = Bucket::new(5);
     let key = "topics/t/b/t+0+20".to_owned();
     let mut gone = whole.clone();
     gone.objects.remove(&key);
     assert_eq!(
         gone.fault(),
-        ("2".into(), Fault::ObjectMissing { key: key.clone() })
+        (2, Fault::ObjectMissing { key: key.clone() })
     );
     let mut changed = whole.clone();
     changed.objects.get_mut(&key).unwrap()[7] ^= 1;
-    assert!(matches!(changed.fault(), (at, Fault::ObjectChanged { .. }) if at == "2"));
-    let mut more = whole.clone();
-    more.objects.insert("topics/t/x".into(), vec![]);
-    let key = "topics/t/x".to_owned();
-    assert_eq!(more.fault(), ("4".into(), Fault::ObjectUnknown { key }));
+    assert!(matches!(changed.fault(), (2, Fault::ObjectChanged { .. })));
 }
 
 #[test]
@@ -128,22 +129,13 @@ fn manifests_that_are_removed_or_changed_are_found() {
         let mut bucket = whole.clone();
         bucket.manifests.remove(removed);
         let expected = removed as u64;
-        let fault = Fault::ManifestMissing {
-            expected,
-            found: expected + 1,
-        };
-        assert_eq!(bucket.fault(), ((removed + 1).to_string(), fault));
+        let found = expected + 1;
+        let fault = Fault::ManifestMissing { expected, found };
+        assert_eq!(bucket.fault(), (found, fault));
     }
-    // The last one's absence shows in what it named, or in the head that somebody kept.
-    let mut short = whole.clone();
-    short.manifests.pop();
-    assert!(matches!(short.fault().1, Fault::ObjectUnknown { .. }));
-    short.objects.retain(|key, _| !key.ends_with("+40"));
-    let broken = short.check(Some(&whole.manifests[4].hash())).unwrap_err();
-    assert!(matches!(broken.fault, Fault::CutShort { .. }));
     let mut forged = whole.clone();
     forged.manifests[3].counts.filtered = 1;
-    assert_eq!(forged.fault(), ("3".into(), Fault::BadSignature));
+    assert_eq!(forged.fault(), (3, Fault::BadSignature));
     // Signed again by somebody with the key, the next one tells.
     forged.manifests[3].counts = Counts {
         written: 8,
@@ -151,7 +143,25 @@ fn manifests_that_are_removed_or_changed_are_found() {
         ..Counts::default()
     };
     forged.manifests[3] = forged.manifests[3].clone().signed(&key());
-    assert_eq!(forged.fault(), ("4".into(), Fault::BrokenHash));
+    assert_eq!(forged.fault(), (4, Fault::BrokenHash));
+    assert_eq!(forged.check(None).unwrap_err(), (4, Fault::BrokenHash));
+    let mut other = whole.clone();
+    other.manifests[0].partition = 1;
+    assert_eq!(other.check(None).unwrap_err(), (0, Fault::OtherChain));
+}
+
+#[test]
+fn a_key_asks_for_signatures() {
+    let mut plain = Bucket::new(1);
+    let manifest = &mut plain.manifests[0];
+    (manifest.algorithm, manifest.key_id, manifest.signature) = Default::default();
+    assert!(plain.check(None).is_ok());
+    assert_eq!(plain.fault(), (0, Fault::Unsigned));
+    let other = HmacKey::new("k2", &Secret::new("0123456789abcdef0123456789abcdef")).unwrap();
+    let signed = Bucket::new(1);
+    let fault = signed.check(Some(&other)).unwrap_err();
+    assert_eq!(fault, (0, Fault::UnknownKey("k1".into())));
+    assert!(HmacKey::new("k", &Secret::new("short")).is_err());
 }
 
 #[test]
@@ -176,7 +186,7 @@ fn ranges_must_meet_and_sums_must_hold() {
     );
     let mut sum = Bucket::new(2);
     sum.add(20, 29);
-    sum.manifests[2].counts.control = 0;
+    sum.manifests[2].counts.no_record = 0;
     sum.manifests[2] = sum.manifests[2].clone().signed(&key());
     assert_eq!(sum.fault().1, Fault::Sum { sum: 9, range: 10 });
     let mut written = Bucket::new(1);
@@ -205,16 +215,21 @@ fn files_that_are_no_manifests_are_errors() {
         Manifest::from_bytes(&bytes[..50]),
         Err(ManifestError::Malformed(_))
     ));
-    let other = HmacKey::new("k2", &Secret::new("0123456789abcdef0123456789abcdef")).unwrap();
-    let manifest = Bucket::new(1).manifests[0].clone();
-    assert_eq!(
-        other.verify(
-            &manifest.algorithm,
-            &manifest.key_id,
-            b"",
-            &manifest.signature
-        ),
-        None
-    );
-    assert!(HmacKey::new("k", &Secret::new("short")).is_err());
+}
+
+#[test]
+fn names_of_manifests_are_read_as_they_are_written() {
+    let name = manifest_name("a.b", 7, 12);
+    assert_eq!(name, "_manifests/a.b/7/00000000000000000012.json");
+    assert_eq!(parse_manifest_name(&name), Some(("a.b", 7, 12)));
+    for other in [
+        "_manifests/a.b/7/12.json",
+        "_manifests/a.b/07/00000000000000000012.json",
+        "_manifests/a.b/7/00000000000000000012.json/x",
+        "_manifests/7/00000000000000000012.json",
+        "_manifests/../7/00000000000000000012.json",
+        "_manifestsa.b/7/00000000000000000012.json",
+    ] {
+        assert_eq!(parse_manifest_name(other), None, "{other}");
+    }
 }

@@ -1,8 +1,7 @@
-//! Checks a chain of manifests against the objects in the store.
+//! Checks a chain of manifests against the objects in the store, link by link.
 
-use std::collections::HashMap;
-
-use super::manifest::{Manifest, ManifestError, ObjectEntry};
+use super::hex;
+use super::manifest::{Counts, Manifest, ManifestError, ObjectEntry};
 use super::signature::Verifier;
 
 /// An object of the store: how long it is, and the SHA-256 that was reckoned from its bytes.
@@ -12,50 +11,31 @@ pub struct StoredObject {
     pub bytes: u64,
 }
 
-/// What is to be checked: all of one topic-partition.
-pub struct Chain<'a> {
-    /// The manifests found, with their names, in the order of their names.
-    pub manifests: &'a [(String, Vec<u8>)],
-    /// The newest manifest's hash, if somebody kept it elsewhere. Without it, a chain that was cut
-    /// short at its end looks like one that is not longer yet.
-    pub head: Option<&'a str>,
-    /// Names of objects in the store that manifests should name, to find those that none does.
-    pub listed: Option<&'a [String]>,
-}
-
-/// A chain that holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What has been checked of a chain, and holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proof {
     pub manifests: u64,
     pub objects: u64,
+    pub bytes: u64,
+    /// Of all manifests; 0 to -1 without any.
     pub first_offset: i64,
     pub last_offset: i64,
-    pub written: u64,
-    /// What to keep, to prove the next time that nothing was cut off.
-    pub head: String,
-}
-
-/// The first link that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{manifest}: {fault}")]
-pub struct Broken {
-    /// The manifest's name.
-    pub manifest: String,
-    pub fault: Fault,
+    /// Of all manifests together.
+    pub counts: Counts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    #[error("there is no manifest")]
-    Empty,
     #[error("{0}")]
     Unreadable(#[from] ManifestError),
     #[error("manifest {expected} is missing: this is {found}")]
     ManifestMissing { expected: u64, found: u64 },
-    #[error("it does not follow the manifest before it, which has been changed or replaced")]
+    #[error("it does not follow the manifest before it: that one has been changed or replaced")]
     BrokenHash,
-    #[error("it is of another cluster, connector, topic or partition than the manifests before it")]
+    #[error("it is of another cluster, connector, topic or partition than its place in the chain says")]
     OtherChain,
+    #[error("it is not signed")]
+    Unsigned,
     #[error("its key {0:?} is not known")]
     UnknownKey(String),
     #[error("its signature is wrong: it has been changed")]
@@ -77,7 +57,7 @@ pub enum Fault {
     #[error("object {key} is missing")]
     ObjectMissing { key: String },
     #[error(
-        "object {key} has been changed: SHA-256 {found} and {bytes} bytes, {expected} was written"
+        "object {key} has been changed: {bytes} bytes with SHA-256 {found}; {expected} was written"
     )]
     ObjectChanged {
         key: String,
@@ -85,89 +65,134 @@ pub enum Fault {
         found: String,
         bytes: u64,
     },
-    #[error("object {key} is in the store, and no manifest names it")]
-    ObjectUnknown { key: String },
-    #[error("the chain ends here, and not at {expected}: manifests are missing at its end")]
-    CutShort { expected: String },
+    #[error("it has been replaced: its SHA-256 is {found}, and {kept} was kept")]
+    OtherHead { kept: String, found: String },
+    #[error("it is missing, and its SHA-256 was kept: the chain has been cut off before it")]
+    CutOff,
 }
 
-/// Checks link by link, each with its objects. `stored` says what the store has under a name.
-pub fn verify(
-    chain: &Chain<'_>,
-    keys: &dyn Verifier,
-    stored: &mut dyn FnMut(&str) -> Option<StoredObject>,
-) -> Result<Proof, Broken> {
-    let mut seen = HashMap::new();
-    let mut before: Option<Manifest> = None;
-    let mut proof = Proof {
-        manifests: 0,
-        objects: 0,
-        first_offset: 0,
-        last_offset: 0,
-        written: 0,
-        head: String::new(),
-    };
-    for (name, bytes) in chain.manifests {
-        let broken = |fault: Fault| Broken {
-            manifest: name.clone(),
-            fault,
-        };
-        let manifest = Manifest::from_bytes(bytes).map_err(|e| broken(e.into()))?;
-        check_link(before.as_ref(), &manifest, keys).map_err(broken)?;
-        check_sum(&manifest).map_err(broken)?;
-        for object in &manifest.objects {
-            if seen.insert(object.key.clone(), ()).is_some() {
-                let key = object.key.clone();
-                return Err(broken(Fault::ObjectTwice { key }));
-            }
-            check_object(&manifest, object, stored(&object.key)).map_err(broken)?;
+/// Where a chain stands: what the next link must continue.
+struct Before {
+    manifest: Manifest,
+    hash: [u8; 32],
+}
+
+/// Checks the manifests of one topic-partition, the first one first.
+pub struct ChainCheck<'a> {
+    topic: &'a str,
+    partition: i32,
+    keys: Option<&'a dyn Verifier>,
+    before: Option<Before>,
+    proof: Proof,
+}
+
+impl<'a> ChainCheck<'a> {
+    /// Without keys signatures are not looked at; with keys every manifest must have one.
+    pub fn new(topic: &'a str, partition: i32, keys: Option<&'a dyn Verifier>) -> ChainCheck<'a> {
+        ChainCheck {
+            topic,
+            partition,
+            keys,
+            before: None,
+            proof: Proof {
+                last_offset: -1,
+                ..Proof::default()
+            },
         }
-        if before.is_none() {
+    }
+
+    /// The number that the next link must have.
+    pub fn expected(&self) -> u64 {
+        self.before.as_ref().map_or(0, |b| b.manifest.sequence + 1)
+    }
+
+    pub fn proof(&self) -> &Proof {
+        &self.proof
+    }
+
+    /// SHA-256 of the last link.
+    pub fn head(&self) -> Option<[u8; 32]> {
+        self.before.as_ref().map(|b| b.hash)
+    }
+
+    /// Checks the next link by itself and against the one before. What it says of its objects is to be checked by
+    /// [`check_object`].
+    pub fn link(&mut self, file: &[u8]) -> Result<&Manifest, Fault> {
+        let manifest = Manifest::from_bytes(file)?;
+        self.check_place(&manifest)?;
+        if let Some(keys) = self.keys {
+            check_signature(&manifest, keys)?;
+        }
+        self.check_range(&manifest)?;
+        check_sum(&manifest)?;
+        let proof = &mut self.proof;
+        if proof.manifests == 0 {
             proof.first_offset = manifest.first_offset;
         }
         proof.manifests += 1;
-        proof.objects += manifest.objects.len() as u64;
         proof.last_offset = manifest.last_offset;
-        proof.written += manifest.counts.written;
-        before = Some(manifest);
+        proof.counts.add(&manifest.counts);
+        let hash = manifest.hash();
+        let before = self.before.insert(Before { manifest, hash });
+        Ok(&before.manifest)
     }
-    let last = chain
-        .manifests
-        .last()
-        .map_or(String::new(), |(name, _)| name.clone());
-    let at_end = |fault| Broken {
-        manifest: last.clone(),
-        fault,
-    };
-    proof.head = before.ok_or_else(|| at_end(Fault::Empty))?.hash();
-    if let Some(expected) = chain.head.filter(|head| *head != proof.head) {
-        let expected = expected.to_owned();
-        return Err(at_end(Fault::CutShort { expected }));
+
+    /// An object of a link holds.
+    pub fn object(&mut self, stored: &StoredObject) {
+        self.proof.objects += 1;
+        self.proof.bytes += stored.bytes;
     }
-    let unknown = chain
-        .listed
-        .unwrap_or_default()
-        .iter()
-        .find(|key| !seen.contains_key(*key));
-    match unknown {
-        Some(key) => Err(at_end(Fault::ObjectUnknown { key: key.clone() })),
-        None => Ok(proof),
+
+    /// The number comes first, so that a removed manifest is not called a wrong hash.
+    fn check_place(&self, manifest: &Manifest) -> Result<(), Fault> {
+        let expected = self.expected();
+        if manifest.sequence != expected {
+            return Err(Fault::ManifestMissing {
+                expected,
+                found: manifest.sequence,
+            });
+        }
+        let previous = self.head().map_or(String::new(), |hash| hex(&hash));
+        if manifest.previous != previous {
+            return Err(Fault::BrokenHash);
+        }
+        let same_source = |before: &Before| {
+            before.manifest.cluster_id == manifest.cluster_id
+                && before.manifest.connector == manifest.connector
+        };
+        let here = manifest.topic == self.topic && manifest.partition == self.partition;
+        if here && self.before.as_ref().is_none_or(same_source) {
+            Ok(())
+        } else {
+            Err(Fault::OtherChain)
+        }
+    }
+
+    fn check_range(&self, manifest: &Manifest) -> Result<(), Fault> {
+        let (first, last) = (manifest.first_offset, manifest.last_offset);
+        if first < 0 || last < first {
+            return Err(Fault::BadRange { first, last });
+        }
+        let Some(before) = &self.before else {
+            return Ok(());
+        };
+        match before.manifest.last_offset.saturating_add(1) {
+            next if first > next => Err(Fault::Gap {
+                first: next,
+                last: first - 1,
+            }),
+            next if first < next => Err(Fault::Overlap {
+                first,
+                last: last.min(next - 1),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
-/// Number, hash, identity, signature, range: in this order, so that a removed manifest is not called a
-/// wrong hash.
-fn check_link(
-    before: Option<&Manifest>,
-    manifest: &Manifest,
-    keys: &dyn Verifier,
-) -> Result<(), Fault> {
-    let expected = before.map_or(0, |b| b.sequence + 1);
-    if manifest.sequence != expected {
-        return Err(Fault::ManifestMissing {
-            expected,
-            found: manifest.sequence,
-        });
+fn check_signature(manifest: &Manifest, keys: &dyn Verifier) -> Result<(), Fault> {
+    if manifest.signature.is_empty() {
+        return Err(Fault::Unsigned);
     }
     let signed = keys.verify(
         &manifest.algorithm,
@@ -176,37 +201,9 @@ fn check_link(
         &manifest.signature,
     );
     match signed {
-        None => return Err(Fault::UnknownKey(manifest.key_id.clone())),
-        Some(false) => return Err(Fault::BadSignature),
-        Some(true) => {}
-    }
-    if manifest.previous != before.map_or(String::new(), Manifest::hash) {
-        return Err(Fault::BrokenHash);
-    }
-    let (first, last) = (manifest.first_offset, manifest.last_offset);
-    if first < 0 || last < first {
-        return Err(Fault::BadRange { first, last });
-    }
-    let Some(before) = before else {
-        return Ok(());
-    };
-    let same = before.cluster_id == manifest.cluster_id
-        && before.connector == manifest.connector
-        && before.topic == manifest.topic
-        && before.partition == manifest.partition;
-    if !same {
-        return Err(Fault::OtherChain);
-    }
-    match before.last_offset.saturating_add(1) {
-        next if first > next => Err(Fault::Gap {
-            first: next,
-            last: first - 1,
-        }),
-        next if first < next => Err(Fault::Overlap {
-            first,
-            last: last.min(next - 1),
-        }),
-        _ => Ok(()),
+        None => Err(Fault::UnknownKey(manifest.key_id.clone())),
+        Some(false) => Err(Fault::BadSignature),
+        Some(true) => Ok(()),
     }
 }
 
@@ -225,32 +222,29 @@ fn check_sum(manifest: &Manifest) -> Result<(), Fault> {
     if objects != written {
         return Err(Fault::Written { objects, written });
     }
+    for object in &manifest.objects {
+        let inside = manifest.first_offset <= object.first_offset
+            && object.first_offset <= object.last_offset
+            && object.last_offset <= manifest.last_offset;
+        let room = object.last_offset.abs_diff(object.first_offset);
+        if !inside || object.records == 0 || object.records - 1 > room {
+            let key = object.key.clone();
+            return Err(Fault::ObjectRange { key });
+        }
+    }
     Ok(())
 }
 
-fn check_object(
-    manifest: &Manifest,
-    object: &ObjectEntry,
-    stored: Option<StoredObject>,
-) -> Result<(), Fault> {
+/// Whether the store has the object as it was written.
+pub fn check_object(object: &ObjectEntry, stored: Option<&StoredObject>) -> Result<(), Fault> {
     let key = object.key.clone();
-    let inside = manifest.first_offset <= object.first_offset
-        && object.first_offset <= object.last_offset
-        && object.last_offset <= manifest.last_offset;
-    let room = object
-        .last_offset
-        .saturating_sub(object.first_offset)
-        .saturating_add(1);
-    if !inside || object.records == 0 || object.records > room as u64 {
-        return Err(Fault::ObjectRange { key });
-    }
     match stored {
         None => Err(Fault::ObjectMissing { key }),
         Some(found) if found.sha256 != object.sha256 || found.bytes != object.bytes => {
             Err(Fault::ObjectChanged {
                 key,
                 expected: object.sha256.clone(),
-                found: found.sha256,
+                found: found.sha256.clone(),
                 bytes: found.bytes,
             })
         }

@@ -11,12 +11,18 @@
 //! be larger, all open outputs are closed at one offset, the *cut*, which needs no list: what is not
 //! written yet and not above the cut is one object for each output. Until the cut is written, other
 //! objects stay open beyond their bounds.
+//!
+//! **Chained.** Where a chain of manifests accounts for every offset ([`crate::audit`]), objects are closed by
+//! cuts alone, one at a time, and the floor moves when the manifest of a cut is written. Whatever becomes due
+//! meanwhile stays open until then.
 
+mod ledger;
 mod outputs;
 pub mod plan;
 mod policy;
 mod replay;
 
+pub use ledger::{Chain, Segment};
 pub use outputs::{Appended, Incoming, ObjectId, Outputs, Planned, RotateError};
 pub use plan::{Commit, Plan, PlanError};
 pub use policy::RotationPolicy;

@@ -4,7 +4,7 @@
 //!
 //! | field | form |
 //! | --- | --- |
-//! | flags | u8: 1 = there is a cut |
+//! | flags | u8: 1 = there is a cut, 2 = there is a chain of manifests |
 //! | settled | varint: offset after the last one whose dead letter is acknowledged, less the floor |
 //! | cut | varint, if flagged: last offset of the cut, less the floor |
 //! | number of written outputs | varint |
@@ -14,10 +14,17 @@
 //! | each: output | 10 bytes of its hash |
 //! | first, length | varints: first offset less the floor, last less first |
 //! | name | varint of its length, and the output itself where it cannot be computed again |
+//! | chain | if flagged, varint: number of the next manifest; from 1 on: 32 bytes of the last one's SHA-256 |
+//! | counts | if there is a chain and a cut, varints: written, filtered, dead-lettered, skipped, no record |
+//!
+//! With a chain no outputs are written and no objects planned but by the cut.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
+
+use super::ledger::Chain;
+use crate::audit::{Counts, Link};
 
 /// Kafka's `offset.metadata.max.bytes`, by default.
 pub const MAX_METADATA_BYTES: usize = 4096;
@@ -28,6 +35,7 @@ const MAX_PLAN_BYTES: usize = (MAX_METADATA_BYTES - PREFIX.len()) / 4 * 3;
 const RESERVED_BYTES: usize = 32;
 const KEY_BYTES: usize = 10;
 const HAS_CUT: u8 = 1;
+const HAS_CHAIN: u8 = 2;
 
 /// The hash of an output and its schema: 80 bits, so that a chance collision of a million is 10^-12.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,6 +70,7 @@ pub struct Plan {
     pub cut: Option<i64>,
     pub written: Vec<(OutputKey, i64)>,
     pub planned: Vec<PlannedObject>,
+    pub chain: Option<Chain>,
 }
 
 /// What to commit for a topic-partition.
@@ -80,13 +89,18 @@ pub enum PlanError {
 }
 
 impl Plan {
+    /// Whether nothing above the floor is written or planned.
+    pub(super) fn is_empty(&self) -> bool {
+        self.cut.is_none() && self.written.is_empty() && self.planned.is_empty()
+    }
+
     /// Whether the metadata of this plan is small enough.
     pub(super) fn fits(&self, floor: i64) -> bool {
         self.bytes(floor).len() + RESERVED_BYTES <= MAX_PLAN_BYTES
     }
 
     pub fn encode(&self, floor: i64) -> Commit {
-        let empty = self.cut.is_none() && self.written.is_empty() && self.planned.is_empty();
+        let empty = self.is_empty() && self.chain.is_none();
         let metadata = if empty && self.settled <= floor {
             String::new()
         } else {
@@ -100,7 +114,9 @@ impl Plan {
     }
 
     fn bytes(&self, floor: i64) -> Vec<u8> {
-        let mut out = vec![if self.cut.is_some() { HAS_CUT } else { 0 }];
+        let flag = |is: bool, flag| if is { flag } else { 0 };
+        let cut = flag(self.cut.is_some(), HAS_CUT);
+        let mut out = vec![cut | flag(self.chain.is_some(), HAS_CHAIN)];
         varint((self.settled - floor).max(0) as u64, &mut out);
         if let Some(cut) = self.cut {
             varint((cut - floor).max(0) as u64, &mut out);
@@ -118,6 +134,13 @@ impl Plan {
             let name = object.name.as_deref().unwrap_or("");
             varint(name.len() as u64, &mut out);
             out.extend_from_slice(name.as_bytes());
+        }
+        if let Some(chain) = &self.chain {
+            varint(chain.link.sequence, &mut out);
+            out.extend_from_slice(chain.link.previous.as_ref().map_or(&[], |h| &h[..]));
+            for count in chain.counts.iter().flat_map(counts_in_order) {
+                varint(count, &mut out);
+            }
         }
         out
     }
@@ -150,6 +173,16 @@ impl Plan {
     }
 }
 
+fn counts_in_order(counts: &Counts) -> [u64; 5] {
+    [
+        counts.written,
+        counts.filtered,
+        counts.dead_lettered,
+        counts.skipped,
+        counts.no_record,
+    ]
+}
+
 fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -163,7 +196,7 @@ struct Reader<'a>(&'a [u8]);
 impl Reader<'_> {
     fn plan(&mut self, floor: i64) -> Option<Plan> {
         let flags = self.take(1)?[0];
-        if flags & !HAS_CUT != 0 {
+        if flags & !(HAS_CUT | HAS_CHAIN) != 0 {
             return None;
         }
         let settled = self.offset(floor)?;
@@ -191,11 +224,44 @@ impl Reader<'_> {
                 name: (!name.is_empty()).then(|| name.to_owned()),
             });
         }
+        let chain = if flags & HAS_CHAIN != 0 {
+            Some(self.chain(cut.is_some())?)
+        } else {
+            None
+        };
+        if chain.is_some() && !(written.is_empty() && planned.is_empty()) {
+            return None;
+        }
         Some(Plan {
             settled,
             cut,
             written,
             planned,
+            chain,
+        })
+    }
+
+    fn chain(&mut self, has_cut: bool) -> Option<Chain> {
+        let sequence = self.varint()?;
+        let previous = if sequence > 0 {
+            Some(self.take(32)?.try_into().ok()?)
+        } else {
+            None
+        };
+        let counts = if has_cut {
+            Some(Counts {
+                written: self.varint()?,
+                filtered: self.varint()?,
+                dead_lettered: self.varint()?,
+                skipped: self.varint()?,
+                no_record: self.varint()?,
+            })
+        } else {
+            None
+        };
+        Some(Chain {
+            link: Link { sequence, previous },
+            counts,
         })
     }
 

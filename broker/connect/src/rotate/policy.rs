@@ -17,8 +17,8 @@ pub struct RotationPolicy {
     pub schedule_interval_ms: Option<i64>,
     pub idle_ms: Option<i64>,
     pub zone: Zone,
-    /// Whether all outputs of a topic-partition close together, as a chain of manifests needs it.
-    pub together: bool,
+    /// Whether a chain of manifests accounts for every offset. Outputs must be stable for that.
+    pub chained: bool,
 }
 
 impl RotationPolicy {
@@ -32,7 +32,7 @@ impl RotationPolicy {
             schedule_interval_ms: positive("rotate.schedule.interval.ms"),
             idle_ms: positive("ottla.rotate.idle.ms"),
             zone,
-            together: false,
+            chained: false,
         }
     }
 

@@ -66,6 +66,11 @@ impl Replay {
         }
     }
 
+    /// The cut's last offset, until it has been seen.
+    pub fn cut(&self) -> Option<i64> {
+        self.cut
+    }
+
     /// Whether the cut has been seen to its end, which is said once.
     pub fn cut_ends(&mut self, next: i64) -> bool {
         let ends = self.cut.is_some_and(|cut| cut < next);

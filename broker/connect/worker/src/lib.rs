@@ -14,11 +14,13 @@
 //! | `net` | which hosts a connector may talk to |
 //! | `rest` | Kafka Connect's REST API |
 //! | `metrics` | what `/metrics` tells |
+//! | [`audit`] | `ottla audit verify` |
 //! | [`cli`] | `ottla connect-standalone`, `ottla connect-distributed`, `ottla connector` |
 //!
 //! The runtime knows sinks by [`ottla_connect::sink::SinkTask`] alone. Plans, names, formats of records and
 //! what an error means are decided in `ottla_connect`, which does no input or output.
 
+pub mod audit;
 pub mod cli;
 mod dead_letters;
 mod distributed;

@@ -13,10 +13,11 @@ const STATES: [State; 4] = [
 ];
 
 type Count = fn(&Counts) -> u64;
-const COUNTS: [(&str, Count); 4] = [
+const COUNTS: [(&str, Count); 5] = [
     ("bytes", |counts| counts.bytes),
     ("commits", |counts| counts.commits),
     ("dead_letters", |counts| counts.dead_letters),
+    ("manifests", |counts| counts.manifests),
     ("records", |counts| counts.records),
 ];
 

@@ -6,7 +6,7 @@ use ottla_proto::limits::DOCTOR_TABLE_ROWS;
 
 use super::{Check, Finding, PartitionRow, Report};
 use crate::doctor::json::Object;
-use crate::doctor::progress::size;
+use crate::progress::size;
 
 impl Report {
     fn total(&self) -> PartitionRow {

@@ -8,6 +8,7 @@ use crate::time::{Dialect, Locale, Pattern, Zone};
 
 const PARTITIONER: &str = "Partitioner";
 const ROTATION: &str = "Connector";
+const AUDITED: &str = "Audit";
 
 pub const PARTITIONING: &[Definition] = &[
     high("topics.dir", Kind::String, text("topics"), "First part of every object's name.")
@@ -69,6 +70,16 @@ pub const ROTATING: &[Definition] = &[
     low("filename.offset.zero.pad.width", Kind::Int, text("10"), "Digits of the offset in an object's name, at least.")
         .check(Check::Between(0, 20))
         .shown(ROTATION, Medium, "Filename Offset Zero Pad Width"),
+];
+
+pub const AUDIT: &[Definition] = &[
+    medium("ottla.audit.enable", Kind::Boolean, text("false"), "Whether a chain of manifests accounts for every offset: `ottla audit verify` checks it.")
+        .shown(AUDITED, Medium, "Audit"),
+    medium("ottla.audit.key", Kind::Password, NULL, "Key of at least 32 bytes that manifests are signed with (HMAC-SHA256); they are not signed if not set.")
+        .shown(AUDITED, Long, "Audit key"),
+    low("ottla.audit.key.id", Kind::String, text("1"), "Names that key in the manifests.")
+        .check(Check::NonEmpty)
+        .shown(AUDITED, Medium, "Audit key id"),
 ];
 
 /// How Aiven's S3 sink names objects and when it closes them.

@@ -1,7 +1,9 @@
 //! Closing objects, as far as the plan has room for them.
 
+use super::super::RotateError;
+use super::super::ledger::Ledger;
 use super::super::plan::{OutputKey, PlannedObject};
-use super::{ObjectId, Outputs, Planned};
+use super::{CHAINED_OUTPUTS_MAX, ObjectId, Outputs, Planned};
 
 impl Outputs {
     pub(super) fn close_by_record_time(&mut self) -> Vec<ObjectId> {
@@ -25,7 +27,11 @@ impl Outputs {
         if keys.is_empty() || self.full {
             return Vec::new();
         }
-        if self.policy.together {
+        if self.ledger.is_some() {
+            return self.close_segment();
+        }
+        // What cannot be computed again must not stay open across other objects.
+        if !self.stable {
             keys = self.rule_bound();
         }
         keys.sort_by_key(|key| self.open[key].first);
@@ -58,6 +64,56 @@ impl Outputs {
         let all = self.rule_bound();
         self.cut_left = all.len();
         self.close_planned(all, true)
+    }
+
+    /// Closes all outputs of a chain at one offset, so that a manifest can follow; or later, when the one before
+    /// has its manifest.
+    pub(super) fn close_segment(&mut self) -> Vec<ObjectId> {
+        let ledger = self.ledger.as_mut().expect("outputs of a chain");
+        if self.cut.is_some() {
+            self.full = true;
+            return Vec::new();
+        }
+        if self.next == ledger.start {
+            return Vec::new();
+        }
+        self.cut = Some((self.next - 1, ledger.start));
+        ledger.close();
+        self.full = false;
+        self.quiet_since_ms = None;
+        let keys = self.rule_bound();
+        self.cut_left = keys.len();
+        // A plan without an object is one, too.
+        self.version += 1;
+        let version = self.version;
+        self.cut_version = version;
+        let close = |key| self.close_open(key, version, true);
+        keys.into_iter().map(close).collect()
+    }
+
+    /// Whether a manifest would not take many more objects.
+    pub(super) fn is_full_chain(&self) -> bool {
+        self.ledger.is_some() && self.open.len() >= CHAINED_OUTPUTS_MAX
+    }
+
+    /// A chain accounts for offsets without an object, too: by the rules by which an object is closed.
+    pub(super) fn is_quiet_too_long(&mut self, now_ms: i64) -> bool {
+        let is_quiet = |ledger: &Ledger| self.next > ledger.start;
+        let is_quiet = self.cut.is_none() && self.open.is_empty() && self.ledger.as_ref().is_some_and(is_quiet);
+        if !is_quiet {
+            self.quiet_since_ms = None;
+            return false;
+        }
+        self.quiet_since_ms.get_or_insert(now_ms);
+        let offsets = (self.next - self.floor()) as u64;
+        let many = self.policy.records_max.is_some_and(|most| offsets >= most);
+        many || self.quiet_deadline_ms().is_some_and(|due| due <= now_ms)
+    }
+
+    pub(super) fn quiet_deadline_ms(&self) -> Option<i64> {
+        let since = self.quiet_since_ms?;
+        let idle = self.policy.idle_ms.map(|idle| since.saturating_add(idle));
+        [self.policy.scheduled(since), idle].into_iter().flatten().min()
     }
 
     /// Open objects that are not being made again, first things first.
@@ -104,9 +160,12 @@ impl Outputs {
     }
 
     /// Closes the objects of a cut that is being made again, once all its offsets have been seen.
-    pub(super) fn finish_replayed_cut(&mut self) -> Vec<ObjectId> {
+    pub(super) fn finish_replayed_cut(&mut self) -> Result<Vec<ObjectId>, RotateError> {
         if !self.replay.cut_ends(self.next) {
-            return Vec::new();
+            return Ok(Vec::new());
+        }
+        if let Some(ledger) = &mut self.ledger {
+            ledger.close_again(self.next - 1)?;
         }
         let mut keys: Vec<_> = self
             .open
@@ -119,10 +178,10 @@ impl Outputs {
             .map(|(_, key)| self.close_open(key, 0, true));
         let closed: Vec<_> = closed.collect();
         self.cut_left = closed.len();
-        if closed.is_empty() {
+        if closed.is_empty() && self.ledger.is_none() {
             self.end_cut();
             self.forget();
         }
-        closed
+        Ok(closed)
     }
 }

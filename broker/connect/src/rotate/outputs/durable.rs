@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::ledger::Segment;
 use super::super::plan::OutputKey;
 use super::{ObjectId, Outputs};
 
@@ -15,6 +16,10 @@ impl Outputs {
         );
         object.done = true;
         let (key, in_cut) = (object.key, object.in_cut);
+        if self.ledger.is_some() {
+            self.cut_left -= 1;
+            return;
+        }
         self.full = false;
         if !self.stable {
             self.release();
@@ -30,6 +35,38 @@ impl Outputs {
             self.promote(key);
         }
         self.forget();
+    }
+
+    /// What the next manifest of the chain is about, once all of it is closed.
+    pub fn segment(&self) -> Option<Segment> {
+        let ledger = self.ledger.as_ref()?;
+        let (last, first) = self.cut?;
+        Some(Segment {
+            link: ledger.link,
+            first,
+            last,
+            counts: ledger.cut?,
+            complete: self.cut_left == 0 && self.cut_version <= self.durable,
+        })
+    }
+
+    /// The manifest of the segment is in the store: the floor moves behind it. What was due meanwhile is closed now.
+    /// Panics if the segment was not complete.
+    pub fn manifested(&mut self, hash: [u8; 32]) -> Vec<ObjectId> {
+        let segment = self.segment().filter(|s| s.complete);
+        let segment = segment.expect("a segment that is complete");
+        self.end_cut();
+        let ledger = self.ledger.as_mut().expect("outputs of a chain");
+        ledger.advance(segment.last + 1, hash);
+        if std::mem::take(&mut self.full) {
+            return self.close_segment();
+        }
+        Vec::new()
+    }
+
+    /// Whether something is due, and waits for the manifest before it.
+    pub fn is_overdue(&self) -> bool {
+        self.ledger.is_some() && self.full
     }
 
     /// All of the cut is written. What was written after it counts from now on.

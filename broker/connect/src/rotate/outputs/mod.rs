@@ -7,11 +7,16 @@ mod closing;
 mod durable;
 
 use super::RotationPolicy;
+use super::ledger::Ledger;
 use super::plan::{Commit, OutputKey, Plan, PlannedObject};
 use super::replay::Replay;
+use crate::audit::Counts;
+use crate::sink::Passed;
 
 /// Longest text of an output; two of them fit a plan.
 const MAX_OUTPUT_BYTES: usize = 1024;
+/// With a chain, all outputs are closed when so many are open: a manifest names them all, and has a bound.
+const CHAINED_OUTPUTS_MAX: usize = 8000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectId(pub u64);
@@ -47,6 +52,22 @@ pub enum RotateError {
     Replay { first: i64, last: i64, at: i64 },
     #[error("the output's name has {0} bytes, more than {MAX_OUTPUT_BYTES}")]
     LongOutput(usize),
+    /// A chain can begin only where nothing is half delivered.
+    #[error(
+        "its manifests cannot begin: objects above offset {0} were written or planned before \
+         ottla.audit.enable was set. Give the connector another name and another topics.dir"
+    )]
+    Unchained(i64),
+    #[error(
+        "the manifest of offsets {first} to {last} was planned with {promised}, and now there are {found}: the \
+         topic has lost records, or the connector's configuration has changed"
+    )]
+    Counts {
+        first: i64,
+        last: i64,
+        promised: Counts,
+        found: Counts,
+    },
 }
 
 /// An object that is closed, and promised.
@@ -98,6 +119,10 @@ pub struct Outputs {
     cut: Option<(i64, i64)>,
     /// Objects of the cut that are not written.
     cut_left: usize,
+    cut_version: u64,
+    ledger: Option<Ledger>,
+    /// Since when there is something to account for, and no object open. Of chained outputs.
+    quiet_since_ms: Option<i64>,
     replay: Replay,
     next: i64,
     settled: i64,
@@ -110,14 +135,21 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// From what is committed: the offset, and its metadata as [`Plan::decode`] reads it.
-    pub fn restore(policy: RotationPolicy, stable: bool, offset: i64, plan: Plan) -> Outputs {
-        let policy = RotationPolicy {
-            // What cannot be computed again must not stay open across other objects.
-            together: policy.together || !stable,
-            ..policy
+    /// From what is committed: the offset, and its metadata as [`Plan::decode`] reads it. Panics if the outputs
+    /// of a chain are not stable.
+    pub fn restore(
+        policy: RotationPolicy,
+        stable: bool,
+        offset: i64,
+        plan: Plan,
+    ) -> Result<Outputs, RotateError> {
+        assert!(stable || !policy.chained, "a chain needs stable outputs");
+        let ledger = match (policy.chained, plan.chain) {
+            (false, _) => None,
+            (true, None) if !plan.is_empty() => return Err(RotateError::Unchained(offset)),
+            (true, chain) => Some(Ledger::restore(offset, chain.unwrap_or_default())),
         };
-        Outputs {
+        Ok(Outputs {
             policy,
             stable,
             open: HashMap::new(),
@@ -128,6 +160,9 @@ impl Outputs {
             written: plan.written.into_iter().collect(),
             cut: plan.cut.map(|last| (last, offset)),
             cut_left: 0,
+            cut_version: 0,
+            ledger,
+            quiet_since_ms: None,
             replay: Replay::new(plan.planned, plan.cut),
             next: offset,
             settled: plan.settled.max(offset),
@@ -136,7 +171,7 @@ impl Outputs {
             durable: 0,
             last_id: 0,
             full: false,
-        }
+        })
     }
 
     /// The output that the plan gives a record whose own would be another by now.
@@ -149,7 +184,7 @@ impl Outputs {
         if record.output.len() > MAX_OUTPUT_BYTES {
             return Err(RotateError::LongOutput(record.output.len()));
         }
-        let mut closed = self.advance(record.offset)?;
+        let mut closed = self.advance(record.offset, Passed::NoRecord)?;
         let key = OutputKey::of(record.output, record.schema);
         if self
             .written
@@ -157,7 +192,7 @@ impl Outputs {
             .is_some_and(|last| *last >= record.offset)
         {
             self.next = record.offset + 1;
-            closed.extend(self.finish_replayed_cut());
+            closed.extend(self.finish_replayed_cut()?);
             return Ok(Appended {
                 object: None,
                 closed,
@@ -172,29 +207,47 @@ impl Outputs {
         }
         let id = self.put(key, record, now_ms, replayed);
         self.next = record.offset + 1;
+        if let Some(ledger) = &mut self.ledger {
+            ledger.written();
+        }
         if self.replay.ends(key, record.offset) {
             closed.push(self.close_open(key, 0, false));
-        } else if !replayed && self.is_full_size(&key) {
+        } else if !replayed && (self.is_full_size(&key) || self.is_full_chain()) {
             closed.extend(self.close_keys(vec![key]));
         }
-        closed.extend(self.finish_replayed_cut());
+        closed.extend(self.finish_replayed_cut()?);
         Ok(Appended {
             object: Some(id),
             closed,
         })
     }
 
-    /// All offsets below `position` have been seen: what was skipped, filtered, or is not there.
-    pub fn advance(&mut self, position: i64) -> Result<Vec<ObjectId>, RotateError> {
+    /// All offsets below `position` have been seen; those that were not appended have no object, for this reason.
+    pub fn advance(&mut self, position: i64, why: Passed) -> Result<Vec<ObjectId>, RotateError> {
         if position < self.next {
             return Err(RotateError::Order {
                 offset: position,
                 next: self.next,
             });
         }
+        let mut closed = Vec::new();
+        // What is counted for a cut ends with it.
+        if let Some(end) = self.replay.cut().map(|cut| cut + 1)
+            && (self.next..position).contains(&end)
+        {
+            closed = self.advance_to(end, why)?;
+        }
+        closed.extend(self.advance_to(position, why)?);
+        Ok(closed)
+    }
+
+    fn advance_to(&mut self, position: i64, why: Passed) -> Result<Vec<ObjectId>, RotateError> {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.pass(why, (position - self.next) as u64);
+        }
         self.next = position;
         self.replay.passed(position)?;
-        Ok(self.finish_replayed_cut())
+        self.finish_replayed_cut()
     }
 
     /// Closes what the clock says: scheduled and idle objects.
@@ -218,13 +271,17 @@ impl Outputs {
         }
         // They are entered again, in case they cannot be closed yet.
         self.by_deadline.extend(due.iter().copied());
+        if self.is_quiet_too_long(now_ms) {
+            return self.close_segment();
+        }
         self.close_keys(due.into_iter().map(|(_, key)| key).collect())
     }
 
     /// When `tick` may have something to do next.
     pub fn deadline_ms(&self) -> Option<i64> {
         let first = self.by_deadline.first().map(|(deadline, _)| *deadline);
-        first.filter(|_| !self.full)
+        let deadlines = [first, self.quiet_deadline_ms()].into_iter().flatten();
+        deadlines.min().filter(|_| !self.full)
     }
 
     /// Closes an object to make room. It stays open if the plan has none, or if it is being made again.
@@ -235,6 +292,9 @@ impl Outputs {
     }
 
     pub fn close_all(&mut self) -> Vec<ObjectId> {
+        if self.ledger.is_some() {
+            return self.close_segment();
+        }
         let keys = self.open.keys().copied().collect();
         self.close_keys(keys)
     }
@@ -276,6 +336,9 @@ impl Outputs {
 
     /// Everything below this offset is written, or needs no writing.
     pub fn floor(&self) -> i64 {
+        if let Some(ledger) = &self.ledger {
+            return ledger.start;
+        }
         if let Some((_, floor)) = self.cut {
             return floor;
         }
@@ -300,6 +363,7 @@ impl Outputs {
             cut: self.cut.map(|(last, _)| last),
             written: written.map(|(key, last)| (*key, *last)).collect(),
             planned: listed.chain(self.replay.objects().cloned()).collect(),
+            chain: self.ledger.as_ref().and_then(Ledger::chain),
         }
     }
 

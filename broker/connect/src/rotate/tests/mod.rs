@@ -5,6 +5,8 @@ mod model;
 use proptest::prelude::*;
 
 use super::*;
+use crate::audit::{Counts, Link};
+use crate::sink::Passed;
 use crate::time::{Zone, parse_iso};
 
 fn policy() -> RotationPolicy {
@@ -15,12 +17,12 @@ fn policy() -> RotationPolicy {
         schedule_interval_ms: None,
         idle_ms: None,
         zone: Zone::UTC,
-        together: false,
+        chained: false,
     }
 }
 
 fn fresh(policy: RotationPolicy) -> Outputs {
-    Outputs::restore(policy, true, 0, Plan::default())
+    Outputs::restore(policy, true, 0, Plan::default()).unwrap()
 }
 
 fn incoming(output: &str, offset: i64, time: i64) -> Incoming<'_> {
@@ -178,7 +180,7 @@ fn a_plan_that_cannot_be_made_again_is_an_error() {
     closed(&mut o, "a", 3, 0, 0);
     let (commit, _) = o.commit();
     let plan = Plan::decode(commit.offset, &commit.metadata).unwrap();
-    let restored = || Outputs::restore(policy(), true, commit.offset, plan.clone());
+    let restored = || Outputs::restore(policy(), true, commit.offset, plan.clone()).unwrap();
     let mut gone = restored();
     assert_eq!(
         gone.append(incoming("a", 4, 0), 0).unwrap_err(),
@@ -192,8 +194,127 @@ fn a_plan_that_cannot_be_made_again_is_an_error() {
     moved.append(incoming("b", 0, 0), 0).unwrap();
     assert!(moved.append(incoming("a", 3, 0), 0).is_err());
     let mut order = restored();
-    assert!(order.advance(2).is_ok());
+    assert!(order.advance(2, Passed::Filtered).is_ok());
     assert!(order.append(incoming("a", 1, 0), 0).is_err());
+}
+
+fn chained() -> RotationPolicy {
+    RotationPolicy {
+        records_max: Some(2),
+        chained: true,
+        ..policy()
+    }
+}
+
+/// Makes what is planned durable, and writes it.
+fn write_all(o: &mut Outputs) {
+    let (_, version) = o.commit();
+    o.durable(version);
+    let ids: Vec<_> = o.writable().map(|p| p.id).collect();
+    ids.into_iter().for_each(|id| o.written(id));
+}
+
+#[test]
+fn a_chain_moves_by_its_manifests_alone() {
+    let mut o = fresh(chained());
+    closed(&mut o, "a", 0, 0, 0);
+    closed(&mut o, "b", 1, 0, 0);
+    o.advance(3, Passed::Filtered).unwrap();
+    assert_eq!(o.segment(), None);
+    assert_eq!(closed(&mut o, "a", 5, 0, 0), [(0, 5), (1, 1)]);
+    let first = o.segment().unwrap();
+    assert_eq!((first.first, first.last, first.complete), (0, 5, false));
+    let counts = Counts {
+        written: 3,
+        filtered: 1,
+        no_record: 2,
+        ..Counts::default()
+    };
+    assert_eq!(first.counts, counts);
+    // What is due meanwhile waits.
+    closed(&mut o, "a", 6, 0, 0);
+    assert_eq!(closed(&mut o, "a", 7, 0, 0), []);
+    assert!(o.is_overdue());
+    write_all(&mut o);
+    assert!(o.segment().unwrap().complete);
+    assert_eq!(o.commit().0.offset, 0);
+    let ids = o.manifested([7; 32]);
+    assert_eq!(ranges(&o, &ids), [(6, 7)]);
+    let second = o.segment().unwrap();
+    let link = Link {
+        sequence: 1,
+        previous: Some([7; 32]),
+    };
+    assert_eq!((second.first, second.last, second.link), (6, 7, link));
+    assert_eq!(o.commit().0.offset, 6);
+}
+
+#[test]
+fn offsets_without_an_object_get_a_manifest_too() {
+    let idle = RotationPolicy {
+        idle_ms: Some(100),
+        ..chained()
+    };
+    let mut o = fresh(idle);
+    o.advance(1, Passed::Skipped).unwrap();
+    assert_eq!(o.tick(1000), []);
+    assert_eq!(o.deadline_ms(), Some(1100));
+    o.tick(1100);
+    write_all(&mut o);
+    let segment = o.segment().unwrap();
+    assert_eq!((segment.first, segment.last, segment.complete), (0, 0, true));
+    o.manifested([1; 32]);
+    assert_eq!(o.commit().0.offset, 1);
+    // As many as an object may have records.
+    o.advance(3, Passed::DeadLettered).unwrap();
+    o.tick(1101);
+    assert_eq!(o.segment().unwrap().counts.dead_lettered, 2);
+}
+
+#[test]
+fn a_manifest_is_made_again_with_the_same_counts_or_not_at_all() {
+    let mut o = fresh(chained());
+    closed(&mut o, "a", 0, 0, 0);
+    o.advance(2, Passed::Filtered).unwrap();
+    closed(&mut o, "a", 2, 0, 0);
+    let segment = o.segment().unwrap();
+    let (commit, _) = o.commit();
+    let plan = Plan::decode(commit.offset, &commit.metadata).unwrap();
+    let restored = || Outputs::restore(chained(), true, commit.offset, plan.clone()).unwrap();
+    let mut same = restored();
+    closed(&mut same, "a", 0, 0, 0);
+    assert_eq!(same.segment(), None);
+    same.advance(2, Passed::Filtered).unwrap();
+    assert_eq!(closed(&mut same, "a", 2, 0, 0), [(0, 2)]);
+    assert_eq!(same.segment(), Some(segment));
+    // Offset 2 is gone by now; those behind the cut are not the segment's.
+    let mut gone = restored();
+    closed(&mut gone, "a", 0, 0, 0);
+    gone.advance(2, Passed::Filtered).unwrap();
+    let error = gone.advance(9, Passed::NoRecord).unwrap_err();
+    let found = Counts {
+        written: 1,
+        filtered: 1,
+        no_record: 1,
+        ..Counts::default()
+    };
+    assert!(matches!(error, RotateError::Counts { first: 0, last: 2, found: f, .. } if f == found));
+}
+
+#[test]
+fn a_chain_begins_only_where_nothing_is_half_delivered() {
+    let mut o = fresh(RotationPolicy {
+        records_max: Some(2),
+        ..policy()
+    });
+    closed(&mut o, "b", 0, 0, 0);
+    closed(&mut o, "a", 1, 0, 0);
+    closed(&mut o, "a", 2, 0, 0);
+    write_all(&mut o);
+    let (commit, _) = o.commit();
+    let plan = Plan::decode(commit.offset, &commit.metadata).unwrap();
+    let refused = Outputs::restore(chained(), true, commit.offset, plan).err();
+    assert_eq!(refused, Some(RotateError::Unchained(0)));
 }
 
 proptest! {
@@ -212,9 +333,29 @@ proptest! {
                 last: floor + first + len,
                 name: named.then(|| o.clone()),
             }).collect(),
+            chain: None,
         };
         let commit = plan.encode(floor);
         prop_assert_eq!(Plan::decode(floor, &commit.metadata), Ok(plan));
+    }
+
+    #[test]
+    fn plans_of_chains_come_back(sequence in 0..u64::MAX, hash in any::<[u8; 32]>(), cut in proptest::option::of(0..1000i64),
+                                 counts in any::<[u64; 5]>()) {
+        let [written, filtered, dead_lettered, skipped, no_record] = counts;
+        let counts = Counts { written, filtered, dead_lettered, skipped, no_record };
+        let plan = Plan {
+            settled: 77,
+            cut: cut.map(|c| c + 77),
+            chain: Some(Chain {
+                link: Link { sequence, previous: (sequence > 0).then_some(hash) },
+                counts: cut.map(|_| counts),
+            }),
+            ..Plan::default()
+        };
+        let commit = plan.encode(77);
+        prop_assert!(commit.metadata.len() < 200);
+        prop_assert_eq!(Plan::decode(77, &commit.metadata), Ok(plan));
     }
 
     #[test]

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::policy;
-use crate::rotate::{Commit, Incoming, ObjectId, Outputs, Plan, RotationPolicy, plan};
+use crate::audit::{Counts, Link};
+use crate::rotate::{Commit, Incoming, ObjectId, Outputs, Plan, RotationPolicy, Segment, plan};
+use crate::sink::Passed;
 
 /// What is in the log: offsets with their output, in any of two schemas; some are skipped.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ struct World {
     policy: RotationPolicy,
     /// Objects by output, schema and first offset: what a conditional PUT made.
     store: BTreeMap<(String, u64, i64), Vec<i64>>,
+    /// By their numbers.
+    manifests: BTreeMap<u64, Segment>,
     committed: Commit,
 }
 
@@ -33,14 +37,15 @@ impl World {
             self.stable,
             self.committed.offset,
             plan,
-        );
+        )
+        .unwrap();
         let mut contents: BTreeMap<ObjectId, Vec<i64>> = BTreeMap::new();
         let mut left = steps;
         for offset in self.committed.offset..self.log.len() as i64 {
             clock += 7;
             let entry = &self.log[offset as usize];
             if entry.skipped {
-                outputs.advance(offset + 1).unwrap();
+                outputs.advance(offset + 1, Passed::Filtered).unwrap();
             } else {
                 let output = match outputs.replayed_output(offset, entry.schema) {
                     Some(output) => output.to_owned(),
@@ -120,8 +125,53 @@ impl World {
             }
             outputs.written(object.id);
         }
+        if let Some(segment) = outputs.segment().filter(|s| s.complete) {
+            let there = self.manifests.entry(segment.link.sequence).or_insert(segment);
+            assert_eq!(*there, segment, "a manifest that exists is the same");
+            if !step() {
+                return false;
+            }
+            outputs.manifested(hash(&segment));
+        }
         step()
     }
+
+    /// The manifests are a chain that accounts for every offset.
+    fn check_manifests(&self) {
+        let mut link = Link::default();
+        let mut next = 0;
+        for segment in self.manifests.values() {
+            assert_eq!((segment.link, segment.first), (link, next));
+            let range = &self.log[segment.first as usize..=segment.last as usize];
+            let filtered = range.iter().filter(|e| e.skipped).count() as u64;
+            let counts = Counts {
+                written: range.len() as u64 - filtered,
+                filtered,
+                ..Counts::default()
+            };
+            assert_eq!(segment.counts, counts);
+            link = Link {
+                sequence: link.sequence + 1,
+                previous: Some(hash(segment)),
+            };
+            next = segment.last + 1;
+        }
+        assert_eq!(next, self.log.len() as i64);
+        // No object has offsets of two manifests.
+        for offsets in self.store.values() {
+            let (first, last) = (offsets[0], offsets[offsets.len() - 1]);
+            let of = |s: &&Segment| s.first <= first && last <= s.last;
+            assert_eq!(self.manifests.values().filter(of).count(), 1);
+        }
+    }
+}
+
+/// Stands for the hash of a manifest.
+fn hash(segment: &Segment) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash[..8].copy_from_slice(&segment.last.to_be_bytes());
+    hash[8..16].copy_from_slice(&segment.counts.filtered.to_be_bytes());
+    hash
 }
 
 proptest! {
@@ -133,7 +183,7 @@ proptest! {
         log in proptest::collection::vec((0..6u8, 0..2u64, prop::bool::weighted(0.1)), 1..150),
         crashes in proptest::collection::vec(1..120usize, 0..8),
         stable in any::<bool>(),
-        together in any::<bool>(),
+        chained in any::<bool>(),
         records in proptest::option::of(1..6u64),
         interval in proptest::option::of(3..30i64),
         idle in proptest::option::of(10..60i64),
@@ -143,7 +193,7 @@ proptest! {
             records_max: records,
             record_interval_ms: interval,
             idle_ms: idle,
-            together,
+            chained: chained && stable,
             ..policy()
         });
     }
@@ -153,11 +203,13 @@ fn check(log: Vec<Entry>, crashes: Vec<usize>, stable: bool, policy: RotationPol
     let kept: Vec<i64> = (0..log.len() as i64)
         .filter(|o| !log[*o as usize].skipped)
         .collect();
+    let chained = policy.chained;
     let mut world = World {
         log,
         stable,
         policy,
         store: BTreeMap::new(),
+        manifests: BTreeMap::new(),
         committed: Commit {
             offset: 0,
             metadata: String::new(),
@@ -172,6 +224,9 @@ fn check(log: Vec<Entry>, crashes: Vec<usize>, stable: bool, policy: RotationPol
     let mut found: Vec<i64> = world.store.values().flatten().copied().collect();
     found.sort_unstable();
     assert_eq!(found, kept);
+    if chained {
+        world.check_manifests();
+    }
 }
 
 /// The same with so many outputs that plans overflow and cuts are made, and crash in the middle.
@@ -190,6 +245,7 @@ fn exactly_once_through_cuts() {
         let policy = RotationPolicy {
             records_max: Some(3),
             idle_ms: Some(5000),
+            chained: round % 2 == 1,
             ..policy()
         };
         check(log, crashes, true, policy);

@@ -419,7 +419,7 @@ impl SinkTask for OpenSearchSink {
         &mut self,
         partition: &TopicPartition,
         position: i64,
-        _counts: Passed,
+        _why: Passed,
     ) -> Result<(), SinkError> {
         if let Some(open) = self.open.get_mut(partition) {
             open.position = open.position.max(position);

@@ -1,7 +1,7 @@
 //! Keys of S3 sinks: Confluent's names, and Aiven's.
 
 use ottla_connect::config::classes::Vendor;
-use ottla_connect::config::tables::storage::{AIVEN_NAMING, PARTITIONING, ROTATING};
+use ottla_connect::config::tables::storage::{AIVEN_NAMING, AUDIT, PARTITIONING, ROTATING};
 use ottla_connect::config::{Check, Definition, Kind};
 
 use crate::plugins::{NULL, REQUIRED, key, text};
@@ -386,7 +386,7 @@ fn aiven_fields(value: &str) -> Result<(), String> {
 
 pub fn tables(vendor: Vendor) -> Vec<&'static [Definition]> {
     match vendor {
-        Vendor::Confluent | Vendor::Ottla => vec![CONFLUENT, PARTITIONING, ROTATING],
-        Vendor::Aiven => vec![AIVEN, AIVEN_NAMING],
+        Vendor::Confluent | Vendor::Ottla => vec![CONFLUENT, PARTITIONING, ROTATING, AUDIT],
+        Vendor::Aiven => vec![AIVEN, AIVEN_NAMING, AUDIT],
     }
 }

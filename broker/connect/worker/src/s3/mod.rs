@@ -2,8 +2,10 @@
 //!
 //! Records are gathered by output ([`ottla_connect::partition`]); [`ottla_connect::rotate`] says when an
 //! object is closed. Its plan is committed first, in the metadata of the offset, under the group's
-//! generation; then the object is put once, with `If-None-Match: *`; then the offset moves on.
+//! generation; then the object is put once, with `If-None-Match: *`; then the offset moves on. With
+//! `ottla.audit.enable`, a manifest is put in between (`audit.rs`).
 
+mod audit;
 mod buffer;
 mod format;
 mod keys;
@@ -11,17 +13,20 @@ mod sink;
 mod store;
 
 use ottla_connect::config::classes::{Vendor, simple_name};
+use ottla_connect::config::tables::CONNECTOR;
 use ottla_connect::config::{Props, Settings};
 use ottla_connect::error::ConnectError;
 use ottla_connect::partition::{Naming, Template, TimestampExtractor, partitioner};
 use ottla_connect::rotate::RotationPolicy;
-use ottla_connect::sink::SinkTask;
+use ottla_connect::sink::{Passed, SinkTask};
 use ottla_connect::time::Zone;
 
 use crate::net::Guard;
 use crate::plugins::Surroundings;
+use audit::Audit;
 use format::{Compression, Field, Format};
 pub use keys::tables;
+pub use store::{Address, builder};
 
 /// An object is put in one request, from memory: a larger one is closed.
 const OBJECT_BYTES_MAX: u64 = 128 << 20;
@@ -36,10 +41,14 @@ struct S3Config {
     content_type: &'static str,
     skip_null: bool,
     fail_null: bool,
+    /// What a record is that cannot be written, if it is tolerated.
+    bad: Passed,
+    audit: Option<Audit>,
 }
 
 fn settings(vendor: Vendor, props: &Props) -> Result<Settings, ConnectError> {
-    let all: Vec<_> = tables(vendor).into_iter().flatten().copied().collect();
+    let all = tables(vendor).into_iter().flatten().chain(CONNECTOR);
+    let all: Vec<_> = all.copied().collect();
     Settings::parse(&all, props).map_err(|problems| {
         let messages: Vec<_> = problems.into_iter().map(|p| p.message).collect();
         ConnectError::config(messages.join("; "))
@@ -53,6 +62,12 @@ fn config(vendor: Vendor, settings: &Settings, interval_ms: i64) -> Result<S3Con
     };
     let most = config.policy.bytes_max.unwrap_or(OBJECT_BYTES_MAX);
     config.policy.bytes_max = Some(most.min(OBJECT_BYTES_MAX));
+    let dead_letters = settings.required_text("errors.deadletterqueue.topic.name");
+    if !dead_letters.is_empty() {
+        config.bad = Passed::DeadLettered;
+    }
+    config.audit = Audit::of(vendor, settings, &config.naming)?;
+    config.policy.chained = config.audit.is_some();
     Ok(config)
 }
 
@@ -94,6 +109,8 @@ fn confluent(settings: &Settings) -> Result<S3Config, ConnectError> {
         content_type,
         skip_null: !fail_null,
         fail_null,
+        bad: Passed::Skipped,
+        audit: None,
     })
 }
 
@@ -136,7 +153,7 @@ fn aiven(settings: &Settings, interval_ms: i64) -> Result<S3Config, ConnectError
             schedule_interval_ms: Some(interval_ms),
             idle_ms: None,
             zone: Zone::UTC,
-            together: false,
+            chained: false,
         },
         format,
         compression,
@@ -148,6 +165,8 @@ fn aiven(settings: &Settings, interval_ms: i64) -> Result<S3Config, ConnectError
         content_type: "application/octet-stream",
         skip_null: false,
         fail_null: false,
+        bad: Passed::Skipped,
+        audit: None,
     })
 }
 

@@ -1,11 +1,13 @@
 //! The task of an S3 sink.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use bytes::Bytes;
+use ottla_connect::audit::ObjectEntry;
 use ottla_connect::data::{SchemaRef, SinkRecord};
 use ottla_connect::error::{ConnectError, ErrorKind};
 use ottla_connect::rotate::{Commit, Incoming, ObjectId, Outputs, Plan, RotateError};
@@ -14,6 +16,7 @@ use ottla_connect::sink::{
 };
 
 use super::S3Config;
+use super::audit::{ChainState, Place};
 use super::buffer::Buffer;
 use super::store::{Bucket, NewObject};
 use crate::plugins::Surroundings;
@@ -22,6 +25,9 @@ use crate::plugins::Surroundings;
 const PUTS_MAX: usize = 4;
 /// Records are taken until this many objects wait to be put.
 const WAITING_MAX: usize = 16;
+/// No more records are taken while objects are due, cannot be closed yet (see [`Outputs::is_overdue`]), and hold
+/// so much.
+const OVERDUE_BYTES_MAX: u64 = 32 << 20;
 /// The record's topic stands before this in an output if a transform has changed it.
 const TOPIC_MARK: char = '\u{3}';
 
@@ -35,13 +41,30 @@ struct Open {
     epoch: u64,
     putting: usize,
     paused: bool,
+    /// Where there are manifests.
+    chain: Option<ChainState>,
 }
 
-struct PutDone {
+/// Work on a topic-partition that has ended.
+struct Done {
     partition: TopicPartition,
     epoch: u64,
-    id: ObjectId,
-    result: Result<(), ConnectError>,
+    result: Result<What, ConnectError>,
+}
+
+enum What {
+    /// Put, with this SHA-256 and so many bytes.
+    Object {
+        id: ObjectId,
+        key: String,
+        sha256: String,
+        bytes: u64,
+    },
+    Manifest {
+        hash: [u8; 32],
+    },
+    /// The chain goes on where the metadata says so.
+    Place,
 }
 
 pub struct S3Sink {
@@ -49,7 +72,7 @@ pub struct S3Sink {
     bucket: Bucket,
     around: Surroundings,
     open: HashMap<TopicPartition, Open>,
-    done: (Sender<PutDone>, Receiver<PutDone>),
+    done: (Sender<Done>, Receiver<Done>),
     putting: usize,
     epoch: u64,
     schemas: Schemas,
@@ -128,7 +151,10 @@ impl S3Sink {
             }
         };
         // A name that no store takes is the record's fault, not the task's.
-        self.name(&partition, &output, record.offset)?;
+        let key = self.name(&partition, &output, record.offset)?;
+        if let Some(audit) = &self.config.audit {
+            audit.name(&key)?;
+        }
         self.line.clear();
         self.config.format.write(record, &mut self.line)?;
         Ok(Some(output))
@@ -171,10 +197,10 @@ impl S3Sink {
     }
 
     /// The record goes into no object.
-    fn step_over(&mut self, record: &SinkRecord) -> Result<(), SinkError> {
+    fn step_over(&mut self, record: &SinkRecord, why: Passed) -> Result<(), SinkError> {
         let open = self.open.get_mut(&partition(record)).expect("it is open");
         open.outputs
-            .advance(record.offset + 1)
+            .advance(record.offset + 1, why)
             .map(|_| ())
             .map_err(fatal)
     }
@@ -199,7 +225,7 @@ impl S3Sink {
         Ok(())
     }
 
-    fn collect_done(&mut self) -> Result<(), SinkError> {
+    fn collect_done(&mut self, report: &mut Report) -> Result<(), SinkError> {
         while let Ok(done) = self.done.1.try_recv() {
             self.putting -= 1;
             let Some(open) = self.open.get_mut(&done.partition) else {
@@ -209,16 +235,111 @@ impl S3Sink {
                 continue;
             }
             open.putting -= 1;
-            done.result.map_err(SinkError::Fatal)?;
-            open.outputs.written(done.id);
+            match done.result.map_err(SinkError::Fatal)? {
+                What::Object {
+                    id,
+                    key,
+                    sha256,
+                    bytes,
+                } => {
+                    if let (Some(chain), Some(audit)) = (&mut open.chain, &self.config.audit) {
+                        let planned = open.outputs.planned(id).expect("it was planned above");
+                        chain.objects.push(ObjectEntry {
+                            key: audit.name(&key).map_err(SinkError::Fatal)?.to_owned(),
+                            sha256,
+                            bytes,
+                            records: planned.records,
+                            first_offset: planned.first,
+                            last_offset: planned.last,
+                        });
+                    }
+                    open.outputs.written(id);
+                }
+                What::Manifest { hash } => {
+                    let chain = open.chain.as_mut().expect("it has manifests");
+                    chain.objects.clear();
+                    chain.putting = false;
+                    open.outputs.manifested(hash);
+                    report.manifests += 1;
+                }
+                What::Place => {
+                    let chain = open.chain.as_mut().expect("it has manifests");
+                    chain.place = Place::Sure;
+                }
+            }
         }
         Ok(())
     }
 
+    /// Does work whose end [`S3Sink::collect_done`] hears of.
+    fn spawn(
+        &mut self,
+        partition: &TopicPartition,
+        work: impl Future<Output = Result<What, ConnectError>> + Send + 'static,
+    ) {
+        let open = self.open.get_mut(partition).expect("it is open");
+        open.putting += 1;
+        self.putting += 1;
+        let (sender, epoch, partition) = (self.done.0.clone(), open.epoch, partition.clone());
+        self.around.runtime.spawn(async move {
+            let result = work.await;
+            // A task that has ended does not ask any more.
+            let _ = sender.send(Done {
+                partition,
+                epoch,
+                result,
+            });
+        });
+    }
+
+    /// Puts manifests whose objects are all there. Before the first objects, asks whether the chain goes on where
+    /// it should.
+    fn start_manifests(&mut self) {
+        let Some(audit) = self.config.audit.clone() else {
+            return;
+        };
+        let (mut ask, mut put) = (Vec::new(), Vec::new());
+        for (partition, open) in &mut self.open {
+            let (Some(chain), Some(segment)) = (&mut open.chain, open.outputs.segment()) else {
+                continue;
+            };
+            match chain.place {
+                Place::Unknown => {
+                    chain.place = Place::Asked;
+                    ask.push((partition.clone(), segment));
+                }
+                Place::Sure if segment.complete && !chain.putting => {
+                    chain.putting = true;
+                    let (object, hash) = audit.manifest(chain, partition, &segment);
+                    put.push((partition.clone(), object, hash));
+                }
+                _ => {}
+            }
+        }
+        for (partition, segment) in ask {
+            let check = audit.clone().check_place(
+                self.bucket.clone(),
+                partition.clone(),
+                segment,
+            );
+            self.spawn(&partition, async { check.await.map(|()| What::Place) });
+        }
+        for (partition, object, hash) in put {
+            let bucket = self.bucket.clone();
+            self.spawn(&partition, async move {
+                bucket.put(object).await.map(|_| What::Manifest { hash })
+            });
+        }
+    }
+
     /// Puts what is planned durably and not on its way yet.
     fn start_puts(&mut self) -> Result<(), SinkError> {
+        self.start_manifests();
         let mut ready = Vec::new();
         for (partition, open) in &self.open {
+            if open.chain.as_ref().is_some_and(|c| c.place != Place::Sure) {
+                continue;
+            }
             for planned in open.outputs.writable() {
                 if self.putting + ready.len() >= PUTS_MAX {
                     break;
@@ -236,35 +357,30 @@ impl S3Sink {
                 .buffers
                 .remove(&planned.id)
                 .expect("it was there above");
-            open.putting += 1;
-            self.putting += 1;
             let (compression, content_type) = (self.config.compression, self.config.content_type);
-            let (bucket, sender, epoch) = (self.bucket.clone(), self.done.0.clone(), open.epoch);
-            self.around.runtime.spawn(async move {
+            let bucket = self.bucket.clone();
+            self.spawn(&partition, async move {
                 let body = tokio::task::spawn_blocking(move || {
                     buffer.bytes().and_then(|bytes| compression.compress(bytes))
                 });
-                let result = match body.await {
-                    Ok(Ok(body)) => {
-                        let object = NewObject {
-                            key,
-                            body: Bytes::from(body),
-                            first: planned.first,
-                            last: planned.last,
-                            content_type,
-                        };
-                        bucket.put(object).await.map(|_| ())
-                    }
-                    Ok(Err(error)) => Err(ConnectError::new(ErrorKind::Connect, error.to_string())),
-                    Err(error) => Err(ConnectError::new(ErrorKind::Connect, error.to_string())),
+                let wrong = |e: String| ConnectError::new(ErrorKind::Connect, e);
+                let body = body.await.map_err(|e| wrong(e.to_string()))?;
+                let body = Bytes::from(body.map_err(|e| wrong(e.to_string()))?);
+                let bytes = body.len() as u64;
+                let object = NewObject {
+                    key: key.clone(),
+                    body,
+                    first: planned.first,
+                    last: planned.last,
+                    content_type,
                 };
-                // A task that has ended does not ask any more.
-                let _ = sender.send(PutDone {
-                    partition,
-                    epoch,
+                let sha256 = bucket.put(object).await?;
+                Ok(What::Object {
                     id: planned.id,
-                    result,
-                });
+                    key,
+                    sha256,
+                    bytes,
+                })
             });
         }
         Ok(())
@@ -278,10 +394,13 @@ impl S3Sink {
                 .len()
                 .saturating_sub(open.outputs.open().count())
                 + open.putting;
-            if waiting > WAITING_MAX && !open.paused {
+            let overdue = open.outputs.is_overdue();
+            let held = || open.outputs.open().map(|(_, bytes)| bytes).sum::<u64>();
+            let behind = waiting > WAITING_MAX || overdue && held() > OVERDUE_BYTES_MAX;
+            if behind && !open.paused {
                 open.paused = true;
                 report.pause.push(partition.clone());
-            } else if waiting <= WAITING_MAX / 2 && open.paused {
+            } else if waiting <= WAITING_MAX / 2 && !overdue && open.paused {
                 open.paused = false;
                 report.resume.push(partition.clone());
             }
@@ -310,15 +429,29 @@ impl SinkTask for S3Sink {
         for Assigned {
             partition,
             committed,
+            cluster_id,
         } in partitions
         {
+            let wrong = |e: &dyn Display| {
+                fatal(format!("{}-{}: {e}", partition.topic, partition.partition))
+            };
             let plan = Plan::decode(committed.offset, &committed.metadata);
-            let plan = plan
-                .map_err(|e| fatal(format!("{}-{}: {e}", partition.topic, partition.partition)))?;
+            let plan = plan.map_err(|e| wrong(&e))?;
             let (policy, stable) = (self.config.policy.clone(), self.config.naming.is_stable());
+            if plan.chain.is_some() && !policy.chained {
+                tracing::warn!(
+                    "{}-{}: its chain of manifests ends at offset {}: ottla.audit.enable was set before",
+                    partition.topic,
+                    partition.partition,
+                    committed.offset
+                );
+            }
+            let outputs = Outputs::restore(policy, stable, committed.offset, plan);
+            let chain = self.config.audit.as_ref().map(|a| a.new_chain(cluster_id));
             self.epoch += 1;
             let open = Open {
-                outputs: Outputs::restore(policy, stable, committed.offset, plan),
+                outputs: outputs.map_err(|e| wrong(&e))?,
+                chain: chain.transpose().map_err(|e| wrong(&e))?,
                 buffers: HashMap::new(),
                 committed,
                 asked: None,
@@ -339,9 +472,9 @@ impl SinkTask for S3Sink {
             }
             match self.place(&record, now_ms) {
                 Ok(Some(output)) => self.take(&record, &output, now_ms)?,
-                Ok(None) => self.step_over(&record)?,
+                Ok(None) => self.step_over(&record, Passed::Skipped)?,
                 Err(error) => {
-                    self.step_over(&record)?;
+                    self.step_over(&record, self.config.bad)?;
                     report.bad.push(BadRecord {
                         record: record.original.clone(),
                         error,
@@ -358,10 +491,10 @@ impl SinkTask for S3Sink {
         &mut self,
         partition: &TopicPartition,
         position: i64,
-        _counts: Passed,
+        why: Passed,
     ) -> Result<(), SinkError> {
         match self.open.get_mut(partition) {
-            Some(open) => match open.outputs.advance(position) {
+            Some(open) => match open.outputs.advance(position, why) {
                 Ok(_) | Err(RotateError::Order { .. }) => Ok(()),
                 Err(error) => Err(fatal(error)),
             },
@@ -370,17 +503,15 @@ impl SinkTask for S3Sink {
     }
 
     fn flush(&mut self, now_ms: i64, deadline_ms: Option<i64>) -> Result<Report, SinkError> {
-        self.collect_done()?;
+        let mut report = Report::default();
+        self.collect_done(&mut report)?;
         if deadline_ms.is_none() {
             for open in self.open.values_mut() {
                 open.outputs.tick(now_ms);
             }
         }
         self.start_puts()?;
-        let mut report = Report {
-            commit: self.is_urgent(),
-            ..Report::default()
-        };
+        report.commit = self.is_urgent();
         let clocks = self.open.values().filter_map(|o| o.outputs.deadline_ms());
         report.wake_ms = match (self.putting, deadline_ms) {
             (0, Some(_)) => None,

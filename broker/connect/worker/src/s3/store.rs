@@ -26,6 +26,9 @@ const REQUEST_WAIT: Duration = Duration::from_secs(120);
 /// A request goes in pieces of this size.
 const PIECE_BYTES: usize = 1 << 20;
 
+const FIRST_OFFSET: &str = "ottla-first-offset";
+const LAST_OFFSET: &str = "ottla-last-offset";
+
 /// An object as it is put.
 #[derive(Clone, Debug)]
 pub struct NewObject {
@@ -49,11 +52,55 @@ impl NewObject {
     /// By these an object is known again.
     fn marks(&self, sha256: &str) -> [(&'static str, String); 3] {
         [
-            ("ottla-first-offset", self.first.to_string()),
-            ("ottla-last-offset", self.last.to_string()),
+            (FIRST_OFFSET, self.first.to_string()),
+            (LAST_OFFSET, self.last.to_string()),
             ("ottla-sha256", sha256.to_owned()),
         ]
     }
+}
+
+/// How a bucket is reached.
+pub struct Address<'a> {
+    pub bucket: &'a str,
+    pub region: &'a str,
+    /// Amazon's if there is none.
+    pub endpoint: Option<&'a str>,
+    /// Whether the bucket's name stands in the path and not in the host.
+    pub path_style: bool,
+    pub retries: usize,
+    pub first_pause_ms: u64,
+}
+
+/// With the environment's credentials: keys, a web identity token, a container's or an instance's role.
+pub fn builder(address: &Address<'_>, guard: &Guard) -> Result<AmazonS3Builder, ConnectError> {
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(address.bucket)
+        .with_region(address.region)
+        .with_virtual_hosted_style_request(!address.path_style)
+        .with_checksum_algorithm(Checksum::SHA256)
+        .with_http_connector(GuardedConnector(guard.clone()))
+        .with_retry(RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(address.first_pause_ms),
+                ..BackoffConfig::default()
+            },
+            max_retries: address.retries,
+            retry_timeout: REQUEST_WAIT,
+        });
+    if let Some(endpoint) = address.endpoint {
+        let url = guard
+            .check(endpoint)
+            .map_err(|e| ConnectError::config(e.to_string()))?;
+        let mut endpoint = endpoint.trim_end_matches('/').to_owned();
+        if !address.path_style {
+            let host = url.host_str().unwrap_or_default();
+            endpoint = endpoint.replacen(host, &format!("{}.{host}", address.bucket), 1);
+        }
+        builder = builder
+            .with_endpoint(endpoint)
+            .with_allow_http(url.scheme() == "http");
+    }
+    Ok(builder)
 }
 
 #[derive(Clone)]
@@ -82,34 +129,15 @@ impl Bucket {
             settings.long("s3.part.retries")
         };
         let first = settings.long(name("s3.retry.backoff.ms", "aws.s3.backoff.delay.ms"));
-        // The environment: keys, a web identity token, a container's or an instance's role.
-        let mut builder = AmazonS3Builder::from_env()
-            .with_bucket_name(bucket)
-            .with_region(region)
-            .with_virtual_hosted_style_request(!path_style)
-            .with_checksum_algorithm(Checksum::SHA256)
-            .with_http_connector(GuardedConnector(guard.clone()))
-            .with_retry(RetryConfig {
-                backoff: BackoffConfig {
-                    init_backoff: Duration::from_millis(first.max(1) as u64),
-                    ..BackoffConfig::default()
-                },
-                max_retries: tries.max(0) as usize,
-                retry_timeout: REQUEST_WAIT,
-            });
-        if let Some(endpoint) = settings.text(name("store.url", "aws.s3.endpoint")) {
-            let url = guard
-                .check(endpoint)
-                .map_err(|e| ConnectError::config(e.to_string()))?;
-            let mut endpoint = endpoint.trim_end_matches('/').to_owned();
-            if !path_style {
-                let host = url.host_str().unwrap_or_default();
-                endpoint = endpoint.replacen(host, &format!("{bucket}.{host}"), 1);
-            }
-            builder = builder
-                .with_endpoint(endpoint)
-                .with_allow_http(url.scheme() == "http");
-        }
+        let address = Address {
+            bucket,
+            region,
+            endpoint: settings.text(name("store.url", "aws.s3.endpoint")),
+            path_style,
+            retries: tries.max(0) as usize,
+            first_pause_ms: first.max(1) as u64,
+        };
+        let mut builder = builder(&address, guard)?;
         let secret = |key| settings.secret(key).map_or("", |s| s.reveal());
         let (id, key) = (secret("aws.access.key.id"), secret("aws.secret.access.key"));
         if !id.is_empty() {
@@ -135,7 +163,8 @@ impl Bucket {
         })
     }
 
-    /// Puts the object, however long it takes. Only what no repetition can change is an error.
+    /// Puts the object, however long it takes, and gives its SHA-256. Only what no repetition can change is an
+    /// error.
     pub async fn put(&self, object: NewObject) -> Result<String, ConnectError> {
         let sha256 = hex(&Sha256::digest(&object.body));
         let path = Path::parse(&object.key)
@@ -177,7 +206,37 @@ impl Bucket {
                 object_store::Error::AlreadyExists { .. }
                 | object_store::Error::Precondition { .. },
             ) => self.compare(path, object, sha256).await,
-            Err(error) => later_or_never(object, error),
+            Err(error) => later_or_never(&object.key, error).map(Put::Later),
+        }
+    }
+
+    /// The first and last offset of the object of this name, however long it takes. `None`: there is none, or who
+    /// may write may not look.
+    pub async fn offsets(&self, key: &str) -> Result<Option<(String, String)>, ConnectError> {
+        let path =
+            Path::parse(key).map_err(|e| ConnectError::data(format!("object {key}: {e}")))?;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let options = GetOptions {
+                head: true,
+                ..GetOptions::default()
+            };
+            let error = match self.store.get_opts(&path, options).await {
+                Ok(found) => {
+                    let mark = |name: &'static str| {
+                        let mark = found.attributes.get(&Attribute::Metadata(name.into()));
+                        mark.map_or(String::new(), |m| m.as_ref().to_owned())
+                    };
+                    return Ok(Some((mark(FIRST_OFFSET), mark(LAST_OFFSET))));
+                }
+                Err(object_store::Error::NotFound { .. }) => return Ok(None),
+                Err(object_store::Error::PermissionDenied { .. }) => return Ok(None),
+                Err(error) => error,
+            };
+            let why = later_or_never(key, error)?;
+            tracing::warn!("object {key}, to be looked for again: {why}");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 
@@ -198,7 +257,7 @@ impl Bucket {
             Err(object_store::Error::NotFound { .. }) => {
                 return Ok(Put::Later("a put of the same name collided with it".into()));
             }
-            Err(error) => return later_or_never(object, error),
+            Err(error) => return later_or_never(&object.key, error).map(Put::Later),
         };
         let same = object.marks(sha256).into_iter().all(|(name, value)| {
             let mark = found.attributes.get(&Attribute::Metadata(name.into()));
@@ -223,14 +282,14 @@ fn wrong(error: &object_store::Error) -> ConnectError {
 }
 
 /// Without a bucket or permission, no repetition helps; whatever else may pass.
-fn later_or_never(object: &NewObject, error: object_store::Error) -> Result<Put, ConnectError> {
+fn later_or_never(key: &str, error: object_store::Error) -> Result<String, ConnectError> {
     use object_store::Error::{NotFound, PermissionDenied, Unauthenticated};
     let text = trace(&error);
     match error {
         NotFound { .. } | PermissionDenied { .. } | Unauthenticated { .. } => {
-            let message = format!("object {}: {text}", object.key);
+            let message = format!("object {key}: {text}");
             Err(ConnectError::new(ErrorKind::Connect, message))
         }
-        _ => Ok(Put::Later(text)),
+        _ => Ok(text),
     }
 }

@@ -107,6 +107,8 @@ impl Context {
         let committed = consumer
             .committed_offsets(list.clone(), ASK_WAIT)
             .map_err(wrong)?;
+        // Told with the metadata, so it waits for nothing that the offsets have not waited for.
+        let cluster_id = consumer.client().fetch_cluster_id(ASK_WAIT);
         let mut starts = TopicPartitionList::new();
         let mut assigned = Vec::new();
         for element in committed.elements() {
@@ -126,6 +128,7 @@ impl Context {
             assigned.push(Assigned {
                 partition,
                 committed: Commit { offset, metadata },
+                cluster_id: cluster_id.clone(),
             });
         }
         Ok((starts, assigned))

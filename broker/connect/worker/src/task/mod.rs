@@ -44,6 +44,7 @@ pub struct Counts {
     pub dead_letters: u64,
     /// Of which the output was there already.
     pub duplicates_skipped: u64,
+    pub manifests: u64,
     pub commits: u64,
 }
 

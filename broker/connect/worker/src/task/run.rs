@@ -246,24 +246,19 @@ impl Running<'_> {
             *position = offset + 1;
             self.counts.records += 1;
             self.counts.bytes += record.size_bytes() as u64;
-            let mut passed = Passed::default();
             if skipped > 0 {
                 self.put(&mut good)?;
-                passed.control = skipped as u64;
-                self.sink.passed(&tp, offset, passed).map_err(fault)?;
-                passed.control = 0;
+                let passed = self.sink.passed(&tp, offset, Passed::NoRecord);
+                passed.map_err(fault)?;
             }
             match self.convert(Arc::new(record))? {
-                Converted::Good(record) => {
-                    good.push(*record);
-                    continue;
+                Converted::Good(record) => good.push(*record),
+                Converted::Not(why) => {
+                    self.counts.filtered += u64::from(why == Passed::Filtered);
+                    self.put(&mut good)?;
+                    self.sink.passed(&tp, offset + 1, why).map_err(fault)?;
                 }
-                Converted::Filtered => passed.filtered = 1,
-                Converted::DeadLettered => passed.dead_lettered = 1,
             }
-            self.counts.filtered += passed.filtered;
-            self.put(&mut good)?;
-            self.sink.passed(&tp, offset + 1, passed).map_err(fault)?;
         }
         self.put(&mut good)
     }
@@ -284,34 +279,40 @@ impl Running<'_> {
         loop {
             let failure = match self.pipeline.process(raw.clone()) {
                 Ok(Some(record)) => return Ok(Converted::Good(Box::new(record))),
-                Ok(None) => return Ok(Converted::Filtered),
+                Ok(None) => return Ok(Converted::Not(Passed::Filtered)),
                 Err(failure) => failure,
             };
-            if self.handle(&failure, &mut attempts)? {
-                return Ok(Converted::DeadLettered);
+            if let Some(why) = self.handle(&failure, &mut attempts)? {
+                return Ok(Converted::Not(why));
             }
         }
     }
 
-    /// Whether the record is done with; else it is to be tried again.
-    fn handle(&mut self, failure: &Failure, attempts: &mut Attempts) -> Result<bool, ConnectError> {
+    /// How the record is done with; `None`: it is to be tried again.
+    fn handle(
+        &mut self,
+        failure: &Failure,
+        attempts: &mut Attempts,
+    ) -> Result<Option<Passed>, ConnectError> {
         match self
             .handler
             .decide(failure, attempts, now_ms(), rand::random())
         {
             Decision::Retry { after_ms } => {
                 std::thread::sleep(Duration::from_millis(after_ms.max(0) as u64));
-                Ok(false)
+                Ok(None)
             }
             Decision::Skip { dead_letter, log } => {
                 if let Some(line) = log {
                     tracing::error!("{line}");
                 }
+                let mut why = Passed::Skipped;
                 if let (Some(letter), Some(queue)) = (&dead_letter, &self.dead_letters) {
                     queue.send(letter)?;
+                    why = Passed::DeadLettered;
                 }
                 self.counts.dead_letters += 1;
-                Ok(true)
+                Ok(Some(why))
             }
             Decision::Fail { error, log } => {
                 tracing::error!("{log}");
@@ -333,6 +334,7 @@ impl Running<'_> {
         }
         self.urgent |= report.commit;
         self.counts.duplicates_skipped += report.duplicates;
+        self.counts.manifests += report.manifests;
         if !report.pause.is_empty() {
             let more = report
                 .pause
@@ -398,8 +400,7 @@ impl Running<'_> {
 
 enum Converted {
     Good(Box<SinkRecord>),
-    Filtered,
-    DeadLettered,
+    Not(Passed),
 }
 
 fn place(record: &RawRecord) -> TopicPartition {

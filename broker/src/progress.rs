@@ -58,6 +58,20 @@ impl Progress {
     }
 }
 
+impl ottla_connect_worker::audit::Meter for Progress {
+    fn expect(&self, bytes: u64) {
+        Progress::expect(self, bytes);
+    }
+
+    fn read(&self, bytes: u64) {
+        Progress::read(self, bytes);
+    }
+
+    fn clear(&self) {
+        Progress::clear(self);
+    }
+}
+
 fn line(read: u64, expected: u64, elapsed: Duration) -> String {
     let rate = read as f64 / elapsed.as_secs_f64().max(0.001);
     let speed = format!("{} at {:.0} MB/s", size(read), rate / 1e6);
