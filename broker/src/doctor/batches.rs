@@ -9,9 +9,9 @@ use ottla_raft::verify::PartitionEnd;
 use ottla_wire::batch::{self, BatchHeader};
 
 use super::catalog::{Catalog, Standing};
-use crate::progress::Progress;
 use super::report::{Check, Finding, PartitionFound, PartitionRow};
 use super::rows::Stored;
+use crate::progress::Progress;
 
 /// Reads all of a partition.
 pub fn check(

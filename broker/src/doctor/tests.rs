@@ -13,10 +13,10 @@ use ottla_raft::{Command, Group, Groups, Outcome, RowWriter};
 use ottla_wire::batch::{BatchBuilder, BatchHeader, patch_head, retain};
 use uuid::Uuid;
 
-use crate::progress::Progress;
 use super::report::Report;
 use crate::cleaner::CleanerState;
 use crate::identity::{Folder, Identity};
+use crate::progress::Progress;
 use crate::topics::append_command;
 
 const GROUP: GroupId = GroupId(1);

@@ -127,8 +127,7 @@ pub async fn wait_for_manifests(
     }
 }
 
-/// Of ten records one is not JSON, and one has no value.
-async fn produce(broker: &Broker) {
+async fn make_topic(broker: &Broker) {
     let mut connection = Connection::open(broker.address)
         .await
         .expect("a connection");
@@ -138,8 +137,15 @@ async fn produce(broker: &Broker) {
         configs: &[],
     };
     connection.create_topic(topic).await.expect("a topic");
+}
+
+/// One of these ten records is not JSON, and one has no value.
+async fn produce_ten(broker: &Broker, first: i64) {
+    let mut connection = Connection::open(broker.address)
+        .await
+        .expect("a connection");
     for partition in 0..PARTITIONS {
-        let records = (0..RECORDS).map(|n| Record {
+        let records = (first..first + 10).map(|n| Record {
             key: Some(Bytes::from_static(b"k")),
             value: match n % 10 {
                 3 => Some(Bytes::from_static(b"not json")),
@@ -167,7 +173,8 @@ fn connector(seaweed: &Seaweed, name: &str, folder: &str, more: &str) -> String 
     )
 }
 
-/// A connector whose bad records are dead letters, and whose nulls are filtered; and one that skips both, and signs.
+/// Of a connector whose bad records are dead letters, and whose nulls are filtered; and of one that skips both, and
+/// signs. Ten records at a time, so that each chain has several manifests.
 async fn delivered(broker: &Broker, seaweed: &Seaweed) {
     let letters = "errors.deadletterqueue.topic.name=dead\n\
          errors.deadletterqueue.topic.replication.factor=1\ntransforms=drop\n\
@@ -180,10 +187,14 @@ async fn delivered(broker: &Broker, seaweed: &Seaweed) {
         connector(seaweed, "skips", "skips", &skips),
     ];
     let mut worker = Worker::prepare(broker.address, &[], &connectors);
+    make_topic(broker).await;
     worker.start();
-    for folder in ["letters", "skips"] {
-        for partition in 0..PARTITIONS {
-            wait_for_manifests(seaweed, folder, TOPIC, partition, RECORDS).await;
+    for first in (0..RECORDS).step_by(10) {
+        produce_ten(broker, first).await;
+        for folder in ["letters", "skips"] {
+            for partition in 0..PARTITIONS {
+                wait_for_manifests(seaweed, folder, TOPIC, partition, first + 10).await;
+            }
         }
     }
     assert_eq!(worker.stop(), 0, "{}", worker.log());
@@ -210,7 +221,6 @@ async fn damage_of_every_kind_is_caught_and_named() {
     within(300, "audit", async {
         let broker = Broker::start().await;
         let seaweed = Seaweed::start();
-        produce(&broker).await;
         delivered(&broker, &seaweed).await;
         let target = seaweed.target("letters");
         let folder = tempfile::tempdir().expect("a folder");
@@ -220,8 +230,18 @@ async fn damage_of_every_kind_is_caught_and_named() {
         for partition in 0..PARTITIONS as usize {
             let row = whole.row(TOPIC, partition);
             assert_eq!(row.offsets, (0, RECORDS - 1), "{whole}");
-            let counts = [row.written, row.filtered, row.dead_lettered, row.skipped, row.no_record];
-            assert_eq!((counts, row.state.as_str()), ([32, 4, 4, 0, 0], "whole"), "{whole}");
+            let counts = [
+                row.written,
+                row.filtered,
+                row.dead_lettered,
+                row.skipped,
+                row.no_record,
+            ];
+            assert_eq!(
+                (counts, row.state.as_str()),
+                ([32, 4, 4, 0, 0], "whole"),
+                "{whole}"
+            );
         }
         let with_heads = ["--heads", heads.as_str()];
         assert_eq!(verify(&target, &seaweed, &with_heads).code, 0);
@@ -231,7 +251,10 @@ async fn damage_of_every_kind_is_caught_and_named() {
         let (last, middle) = (chain.len() - 1, chain.len() / 2);
         let key_of = |n| manifest_key("letters", TOPIC, 0, n);
         let name_of = |n| key_of(n).replacen("letters/", "", 1);
-        let object = chain[middle]["objects"][0]["key"].as_str().expect("a name").to_owned();
+        let object = chain[middle]["objects"][0]["key"]
+            .as_str()
+            .expect("a name")
+            .to_owned();
         let object_key = format!("letters/{object}");
 
         let missing = damaged(&seaweed, std::slice::from_ref(&object_key), None, &[]);
@@ -253,7 +276,10 @@ async fn damage_of_every_kind_is_caught_and_named() {
         let removed = damaged(&seaweed, &[key_of(middle)], None, &[]);
         assert_eq!(removed.code, 1, "{removed}");
         let after = middle + 1;
-        let named = at(after, &format!("manifest {middle} is missing: this is {after}"));
+        let named = at(
+            after,
+            &format!("manifest {middle} is missing: this is {after}"),
+        );
         assert_eq!(removed.damages()[0], named, "{removed}");
 
         // The last one's absence shows in its objects, or in the hash that was kept.
@@ -262,11 +288,17 @@ async fn damage_of_every_kind_is_caught_and_named() {
         assert!(cut.damages()[0].ends_with("no manifest names it"), "{cut}");
         let mut tail = vec![key_of(last)];
         for object in chain[last]["objects"].as_array().expect("objects") {
-            tail.push(format!("letters/{}", object["key"].as_str().expect("a name")));
+            tail.push(format!(
+                "letters/{}",
+                object["key"].as_str().expect("a name")
+            ));
         }
         let cut = damaged(&seaweed, &tail, None, &with_heads);
         assert_eq!(cut.code, 1, "{cut}");
-        assert!(cut.damages()[0].starts_with(&at(last, "it is missing, and its SHA-256 was kept")), "{cut}");
+        assert!(
+            cut.damages()[0].starts_with(&at(last, "it is missing, and its SHA-256 was kept")),
+            "{cut}"
+        );
 
         let forged = |n: usize, old: String, new: String| {
             let file = String::from_utf8(seaweed.read(&key_of(n))).expect("text");
@@ -279,13 +311,20 @@ async fn damage_of_every_kind_is_caught_and_named() {
         let twice = forged(last, range(first), range(first - 1));
         assert_eq!(twice.code, 1, "{twice}");
         let offset = first - 1;
-        let named = at(last, &format!("offsets {offset} to {offset} are accounted for twice"));
+        let named = at(
+            last,
+            &format!("offsets {offset} to {offset} are accounted for twice"),
+        );
         assert_eq!(twice.damages()[0], named, "{twice}");
         let gap = forged(last, range(first), range(first + 1));
         assert_eq!(gap.code, 1, "{gap}");
         let named = at(last, &format!("offsets {first} to {first} are missing"));
         assert_eq!(gap.damages()[0], named, "{gap}");
-        let other = forged(middle, r#""connector":"letters""#.into(), r#""connector":"letterS""#.into());
+        let other = forged(
+            middle,
+            r#""connector":"letters""#.into(),
+            r#""connector":"letterS""#.into(),
+        );
         assert_eq!(other.code, 1, "{other}");
 
         seaweed.overwrite("letters/ledger/more.json", b"{}");
@@ -293,7 +332,11 @@ async fn damage_of_every_kind_is_caught_and_named() {
         seaweed.delete("letters/ledger/more.json");
         let named = "object ledger/more.json is in the store, and no manifest names it";
         assert_eq!((more.code, more.damages()), (1, vec![named]), "{more}");
-        assert_eq!(verify(&target, &seaweed, &with_heads).code, 0, "all damage was taken back");
+        assert_eq!(
+            verify(&target, &seaweed, &with_heads).code,
+            0,
+            "all damage was taken back"
+        );
 
         let nowhere = verify(&seaweed.target("nowhere"), &seaweed, &[]);
         assert_eq!(nowhere.code, 2, "{nowhere}");
@@ -306,7 +349,6 @@ async fn copies_are_checked_where_they_are_and_signatures_with_their_key() {
     within(300, "audit", async {
         let broker = Broker::start().await;
         let seaweed = Seaweed::start();
-        produce(&broker).await;
         delivered(&broker, &seaweed).await;
         let folder = tempfile::tempdir().expect("a folder");
         for key in seaweed.list() {
@@ -323,15 +365,31 @@ async fn copies_are_checked_where_they_are_and_signatures_with_their_key() {
         assert_eq!(whole.code, 0, "{whole}");
         for partition in 0..PARTITIONS as usize {
             let row = whole.row(TOPIC, partition);
-            let counts = [row.written, row.filtered, row.dead_lettered, row.skipped, row.no_record];
-            assert_eq!((row.offsets, counts), ((0, RECORDS - 1), [32, 0, 0, 8, 0]), "{whole}");
+            let counts = [
+                row.written,
+                row.filtered,
+                row.dead_lettered,
+                row.skipped,
+                row.no_record,
+            ];
+            assert_eq!(
+                (row.offsets, counts),
+                ((0, RECORDS - 1), [32, 0, 0, 8, 0]),
+                "{whole}"
+            );
         }
         let other = verify(&copy, &seaweed, &["--key", &wrong]);
         assert_eq!(other.code, 1, "{other}");
-        assert!(other.damages()[0].contains("its signature is wrong"), "{other}");
+        assert!(
+            other.damages()[0].contains("its signature is wrong"),
+            "{other}"
+        );
         let unsigned = folder.path().join("letters").display().to_string();
         let unsigned = verify(&unsigned, &seaweed, &["--key", &right]);
-        assert!(unsigned.damages()[0].ends_with("it is not signed"), "{unsigned}");
+        assert!(
+            unsigned.damages()[0].ends_with("it is not signed"),
+            "{unsigned}"
+        );
 
         // Whoever may write can make the last manifest say something else that adds up; but not sign it.
         let chain = manifests(&seaweed, "skips", TOPIC, 0);
@@ -353,7 +411,6 @@ async fn a_chain_in_the_way_stops_the_task_with_a_message() {
     within(300, "audit", async {
         let broker = Broker::start().await;
         let seaweed = Seaweed::start();
-        produce(&broker).await;
         delivered(&broker, &seaweed).await;
         let before = seaweed.list();
         // As after a reset of offsets: it begins again, and closes its objects elsewhere.

@@ -113,10 +113,7 @@ fn objects_that_are_missing_or_changed_are_found() {
     let key = "topics/t/b/t+0+20".to_owned();
     let mut gone = whole.clone();
     gone.objects.remove(&key);
-    assert_eq!(
-        gone.fault(),
-        (2, Fault::ObjectMissing { key: key.clone() })
-    );
+    assert_eq!(gone.fault(), (2, Fault::ObjectMissing { key: key.clone() }));
     let mut changed = whole.clone();
     changed.objects.get_mut(&key).unwrap()[7] ^= 1;
     assert!(matches!(changed.fault(), (2, Fault::ObjectChanged { .. })));

@@ -32,7 +32,9 @@ pub enum Fault {
     ManifestMissing { expected: u64, found: u64 },
     #[error("it does not follow the manifest before it: that one has been changed or replaced")]
     BrokenHash,
-    #[error("it is of another cluster, connector, topic or partition than its place in the chain says")]
+    #[error(
+        "it is of another cluster, connector, topic or partition than its place in the chain says"
+    )]
     OtherChain,
     #[error("it is not signed")]
     Unsigned,

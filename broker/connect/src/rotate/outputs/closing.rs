@@ -99,7 +99,9 @@ impl Outputs {
     /// A chain accounts for offsets without an object, too: by the rules by which an object is closed.
     pub(super) fn is_quiet_too_long(&mut self, now_ms: i64) -> bool {
         let is_quiet = |ledger: &Ledger| self.next > ledger.start;
-        let is_quiet = self.cut.is_none() && self.open.is_empty() && self.ledger.as_ref().is_some_and(is_quiet);
+        let is_quiet = self.cut.is_none()
+            && self.open.is_empty()
+            && self.ledger.as_ref().is_some_and(is_quiet);
         if !is_quiet {
             self.quiet_since_ms = None;
             return false;
@@ -113,7 +115,10 @@ impl Outputs {
     pub(super) fn quiet_deadline_ms(&self) -> Option<i64> {
         let since = self.quiet_since_ms?;
         let idle = self.policy.idle_ms.map(|idle| since.saturating_add(idle));
-        [self.policy.scheduled(since), idle].into_iter().flatten().min()
+        [self.policy.scheduled(since), idle]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Open objects that are not being made again, first things first.

@@ -262,7 +262,10 @@ fn offsets_without_an_object_get_a_manifest_too() {
     o.tick(1100);
     write_all(&mut o);
     let segment = o.segment().unwrap();
-    assert_eq!((segment.first, segment.last, segment.complete), (0, 0, true));
+    assert_eq!(
+        (segment.first, segment.last, segment.complete),
+        (0, 0, true)
+    );
     o.manifested([1; 32]);
     assert_eq!(o.commit().0.offset, 1);
     // As many as an object may have records.

@@ -126,7 +126,10 @@ impl World {
             outputs.written(object.id);
         }
         if let Some(segment) = outputs.segment().filter(|s| s.complete) {
-            let there = self.manifests.entry(segment.link.sequence).or_insert(segment);
+            let there = self
+                .manifests
+                .entry(segment.link.sequence)
+                .or_insert(segment);
             assert_eq!(*there, segment, "a manifest that exists is the same");
             if !step() {
                 return false;

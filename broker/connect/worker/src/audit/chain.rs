@@ -94,8 +94,7 @@ impl Walk<'_> {
             }
             let fault = match self.link(&mut check, (&topic, partition, sequence), file) {
                 Ok(manifest) => {
-                    unchecked_signatures |=
-                        self.keys.is_none() && !manifest.signature.is_empty();
+                    unchecked_signatures |= self.keys.is_none() && !manifest.signature.is_empty();
                     let entries = manifest.objects.clone();
                     self.read_objects(&name, entries, &mut objects, &mut check)
                         .await?

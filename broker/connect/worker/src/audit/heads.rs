@@ -36,7 +36,9 @@ impl Heads {
 
     /// Those of which a hash was kept, some more than once.
     pub fn chains(&self) -> impl Iterator<Item = (&str, i32)> {
-        self.0.keys().map(|(topic, partition, _)| (topic.as_str(), *partition))
+        self.0
+            .keys()
+            .map(|(topic, partition, _)| (topic.as_str(), *partition))
     }
 
     pub fn of(&self, topic: &str, partition: i32, sequence: u64) -> Option<&str> {

@@ -83,7 +83,10 @@ impl Report {
         for name in self.strange.iter().take(NAMES_SHOWN) {
             line(&mut text, &format!("DAMAGED: {name} is no manifest's name"));
         }
-        more(&mut text, self.strange.len().saturating_sub(NAMES_SHOWN) as u64);
+        more(
+            &mut text,
+            self.strange.len().saturating_sub(NAMES_SHOWN) as u64,
+        );
         for name in &self.unnamed {
             let what = format!("DAMAGED: object {name} is in the store, and no manifest names it");
             line(&mut text, &what);

@@ -150,12 +150,11 @@ impl Target {
         match &*self {
             Target::Folder(folder) => {
                 let (path, target, name) = (folder.join(name), self.clone(), name.to_owned());
-                let read = tokio::task::spawn_blocking(move || {
-                    match digest_file(&path, meter.as_ref()) {
+                let read =
+                    tokio::task::spawn_blocking(move || match digest_file(&path, meter.as_ref()) {
                         Ok(stored) => Ok(Some(stored)),
                         Err(error) => target.absent(&name, &error),
-                    }
-                });
+                    });
                 read.await.map_err(|e| e.to_string())?
             }
             Target::Bucket { store, folder, .. } => {
@@ -207,9 +206,9 @@ fn list_folder(
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        let name = name.to_str().ok_or_else(|| {
-            io::Error::other(format!("{} is not UTF-8", entry.path().display()))
-        })?;
+        let name = name
+            .to_str()
+            .ok_or_else(|| io::Error::other(format!("{} is not UTF-8", entry.path().display())))?;
         let name = format!("{before}{name}");
         // Links are not followed: they could lead in a circle.
         if entry.file_type()?.is_dir() {

@@ -66,8 +66,7 @@ impl Audit {
             Some(secret) => {
                 let id = settings.required_text("ottla.audit.key.id");
                 let key = HmacKey::new(id, secret);
-                let key =
-                    key.map_err(|e| ConnectError::config(format!("ottla.audit.key: {e}")))?;
+                let key = key.map_err(|e| ConnectError::config(format!("ottla.audit.key: {e}")))?;
                 Some(std::sync::Arc::new(key))
             }
             None => None,
@@ -95,9 +94,8 @@ impl Audit {
     /// The object's name as manifests have it. A name among the manifests is the record's fault.
     pub fn name<'a>(&self, key: &'a str) -> Result<&'a str, ConnectError> {
         let name = key.trim_start_matches('/').strip_prefix(&self.folder);
-        let name = name.ok_or_else(|| {
-            ConnectError::data(format!("object {key} is not in {}", self.folder))
-        })?;
+        let name = name
+            .ok_or_else(|| ConnectError::data(format!("object {key} is not in {}", self.folder)))?;
         match name.strip_prefix(MANIFESTS) {
             Some(rest) if rest.starts_with('/') => Err(ConnectError::data(format!(
                 "object {key}: {MANIFESTS} is the folder of manifests"

@@ -317,11 +317,9 @@ impl S3Sink {
             }
         }
         for (partition, segment) in ask {
-            let check = audit.clone().check_place(
-                self.bucket.clone(),
-                partition.clone(),
-                segment,
-            );
+            let check = audit
+                .clone()
+                .check_place(self.bucket.clone(), partition.clone(), segment);
             self.spawn(&partition, async { check.await.map(|()| What::Place) });
         }
         for (partition, object, hash) in put {
