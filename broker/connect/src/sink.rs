@@ -76,6 +76,12 @@ pub struct Assigned {
 }
 
 pub trait SinkTask: Send {
+    /// Whether a record that the brokers compact away would be missed. Compacted topics are refused then, before
+    /// [`SinkTask::open`].
+    fn needs_every_record(&self) -> bool {
+        false
+    }
+
     fn open(&mut self, partitions: Vec<Assigned>, now_ms: i64) -> Result<(), SinkError>;
 
     /// Takes records, of any open topic-partitions. An empty batch is allowed.

@@ -405,6 +405,34 @@ async fn copies_are_checked_where_they_are_and_signatures_with_their_key() {
     .await;
 }
 
+/// Compaction would take records away between plan and object.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compacted_topic_is_refused() {
+    within(120, "audit", async {
+        let broker = Broker::start().await;
+        let seaweed = Seaweed::start();
+        let mut connection = Connection::open(broker.address)
+            .await
+            .expect("a connection");
+        let topic = Topic {
+            name: TOPIC,
+            partitions: 1,
+            configs: &[("cleanup.policy", "compact,delete")],
+        };
+        connection.create_topic(topic).await.expect("a topic");
+        let refused = connector(&seaweed, "refused", "refused", "");
+        let mut worker = Worker::prepare(broker.address, &[], &[refused]);
+        worker.start();
+        let began = Instant::now();
+        while !worker.log().contains("has cleanup.policy=compact,delete") {
+            assert!(began.elapsed() < WAIT, "{}", worker.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(worker.stop(), 0, "{}", worker.log());
+    })
+    .await;
+}
+
 /// Where a chain is already, another one does not begin: the task says so, and writes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_in_the_way_stops_the_task_with_a_message() {

@@ -203,6 +203,8 @@ impl Worker {
             connector: name.to_owned(),
             index,
             consumer,
+            admin: admin.clone(),
+            runtime: runtime.clone(),
             props,
             handler: ErrorHandler {
                 policy,

@@ -5,8 +5,8 @@
 //!    bytes of the objects that they name are read, a few objects at a time ([`chain`]).
 //! 3. Objects that no manifest names are looked for by listing once more, if there are any.
 //!
-//! Memory is 8 bytes per manifest, about 40 bytes per object, one manifest, and a piece of each object that is
-//! being read; nothing grows with the objects' bytes.
+//! Memory is 8 bytes per manifest, about 40 bytes per object, a few manifests that are read ahead, and a piece of
+//! each object that is being read; nothing grows with the objects' bytes.
 
 mod chain;
 mod heads;
@@ -221,3 +221,6 @@ fn text_of(file: &Path) -> Result<String, String> {
 fn named(file: &Path, error: &dyn std::fmt::Display) -> String {
     format!("{}: {error}", file.display())
 }
+
+#[cfg(test)]
+mod tests;

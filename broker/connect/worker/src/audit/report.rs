@@ -57,6 +57,11 @@ impl Report {
         broken || !self.strange.is_empty() || !self.unnamed.is_empty()
     }
 
+    #[cfg(test)]
+    pub fn first_broken(&self) -> Option<&(String, ottla_connect::audit::Fault)> {
+        self.chains.iter().find_map(|chain| chain.broken.as_ref())
+    }
+
     /// The last manifest of each chain.
     pub fn heads(&self) -> Heads {
         let mut heads = Heads::default();

@@ -183,7 +183,9 @@ impl Target {
 
     fn absent<T>(&self, name: &str, error: &io::Error) -> Result<Option<T>, String> {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory => Ok(None),
             _ => Err(format!("{self}/{name}: {error}")),
         }
     }

@@ -182,3 +182,84 @@ fn folder(vendor: Vendor, settings: &Settings) -> String {
         folder => format!("{folder}/"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ottla_connect::config::Props;
+    use ottla_connect::config::classes::Vendor;
+
+    use super::*;
+
+    /// What comes of a connector's keys.
+    fn audit(vendor: Vendor, more: &[(&str, &str)]) -> Result<Audit, String> {
+        let mut props = Props::new();
+        let common = [
+            ("name", "c"),
+            ("connector.class", "S3Sink"),
+            ("s3.bucket.name", "b"),
+            ("aws.s3.bucket.name", "b"),
+            ("format.class", "JsonFormat"),
+            ("flush.size", "3"),
+            ("ottla.audit.enable", "true"),
+        ];
+        for (key, value) in common.iter().chain(more) {
+            props.insert(key.to_string(), value.to_string());
+        }
+        let settings = super::super::settings(vendor, &props).map_err(|e| e.to_string())?;
+        let config = super::super::config(vendor, &settings, 1000).map_err(|e| e.to_string())?;
+        assert!(config.policy.chained);
+        Ok(config.audit.expect("it is on"))
+    }
+
+    #[test]
+    fn paths_by_the_wall_clock_are_refused() {
+        let hourly = (
+            "partitioner.class",
+            "io.confluent.connect.storage.partitioner.HourlyPartitioner",
+        );
+        let places = [("locale", "en"), ("timezone", "UTC"), hourly];
+        let error = audit(Vendor::Confluent, &places).err().unwrap();
+        assert!(
+            error.contains("set timestamp.extractor to Record"),
+            "{error}"
+        );
+        let by_record = [&places[..], &[("timestamp.extractor", "Record")]].concat();
+        assert!(audit(Vendor::Confluent, &by_record).is_ok());
+        let template = "{{topic}}/{{timestamp:unit=HH}}/{{partition}}-{{start_offset}}";
+        let aiven = [("file.name.template", template)];
+        let error = audit(Vendor::Aiven, &aiven).err().unwrap();
+        assert!(error.contains("file.name.timestamp.source"), "{error}");
+        let short = [("ottla.audit.key", "short")];
+        assert!(audit(Vendor::Confluent, &short).is_err());
+    }
+
+    #[test]
+    fn names_begin_below_the_folder_of_the_manifests() {
+        let t = TopicPartition {
+            topic: "t".into(),
+            partition: 3,
+        };
+        let audit = audit(Vendor::Confluent, &[("topics.dir", "a/b")]).unwrap();
+        let key = audit.manifest_key(&t, 7);
+        assert_eq!(key, "a/b/_manifests/t/3/00000000000000000007.json");
+        assert_eq!(
+            audit.name("a/b/t/partition=3/t+3+0.json").unwrap(),
+            "t/partition=3/t+3+0.json"
+        );
+        assert!(audit.name("a/b/_manifests/partition=3/x").is_err());
+        for (prefix, folder) in [
+            ("", ""),
+            ("x/", "x/"),
+            ("x/y-", "x/"),
+            ("x/{{utc_date}}/", "x/"),
+            ("x{{utc_date}}/", ""),
+        ] {
+            let keys = [
+                ("aws.s3.prefix", prefix),
+                ("file.name.timestamp.source", "event"),
+            ];
+            let audit = super::tests::audit(Vendor::Aiven, &keys).unwrap();
+            assert_eq!(audit.folder, folder, "{prefix}");
+        }
+    }
+}

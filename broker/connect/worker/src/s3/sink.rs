@@ -423,6 +423,10 @@ fn partition(record: &SinkRecord) -> TopicPartition {
 }
 
 impl SinkTask for S3Sink {
+    fn needs_every_record(&self) -> bool {
+        self.config.audit.is_some()
+    }
+
     fn open(&mut self, partitions: Vec<Assigned>, _now_ms: i64) -> Result<(), SinkError> {
         for Assigned {
             partition,

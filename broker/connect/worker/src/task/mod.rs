@@ -1,5 +1,6 @@
 //! One task: a thread with a consumer and a sink.
 
+mod compacted;
 mod consumer;
 mod run;
 
@@ -12,6 +13,7 @@ use ottla_connect::error::ConnectError;
 use ottla_connect::errors::ErrorHandler;
 use ottla_connect::sink::SinkTask;
 use rdkafka::ClientConfig;
+use tokio::runtime::Handle;
 
 use crate::dead_letters::DeadLetters;
 
@@ -67,6 +69,8 @@ pub struct Spec {
     pub connector: String,
     pub index: u32,
     pub consumer: ClientConfig,
+    pub admin: ClientConfig,
+    pub runtime: Handle,
     pub props: Arc<Props>,
     pub handler: ErrorHandler,
     pub commit_interval_ms: i64,

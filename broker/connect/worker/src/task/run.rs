@@ -1,6 +1,6 @@
 //! The loop of a task: poll, convert, put, flush, commit.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,10 +11,12 @@ use ottla_connect::errors::{
     Attempts, Decision, ErrorHandler, Failure, Pipeline, SINK_TASK_CLASS, Stage,
 };
 use ottla_connect::sink::{Passed, Report, SinkError, SinkTask, TopicPartition};
+use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::runtime::Handle;
 
 use super::consumer::{Committed, Event, TaskConsumer};
-use super::{Control, Counts, Spec, State, Status};
+use super::{Control, Counts, Spec, State, Status, compacted};
 use crate::dead_letters::DeadLetters;
 use crate::system::now_ms;
 
@@ -30,6 +32,8 @@ const STOP_MS: i64 = 5000;
 
 struct Running<'a> {
     consumer: TaskConsumer,
+    admin: ClientConfig,
+    runtime: Handle,
     sink: Box<dyn SinkTask>,
     pipeline: Pipeline,
     handler: ErrorHandler,
@@ -60,6 +64,8 @@ pub fn run(
     let consumer = TaskConsumer::start(spec.consumer, &group, &spec.props)?;
     let mut running = Running {
         consumer,
+        admin: spec.admin,
+        runtime: spec.runtime,
         sink,
         pipeline,
         handler: spec.handler,
@@ -204,6 +210,12 @@ impl Running<'_> {
                         .iter()
                         .map(|a| (a.partition.clone(), a.committed.offset));
                     let starts: Vec<_> = starts.collect();
+                    if self.sink.needs_every_record() {
+                        let topics = assigned.iter().map(|a| a.partition.topic.as_str());
+                        let topics: BTreeSet<_> = topics.collect();
+                        let topics: Vec<_> = topics.into_iter().collect();
+                        compacted::refuse(&self.admin, &self.runtime, &topics)?;
+                    }
                     self.sink.open(assigned, now_ms()).map_err(fault)?;
                     if self.paused {
                         self.consumer
