@@ -19,6 +19,9 @@ const PARTITIONS: i32 = 2;
 const RECORDS: i64 = 40;
 const WAIT: Duration = Duration::from_secs(90);
 const KEY: &str = "an audit key of more than 32 bytes, for tests";
+const DROP_NULLS: &str = "transforms=drop\npredicates=null\n\
+    transforms.drop.type=org.apache.kafka.connect.transforms.Filter\ntransforms.drop.predicate=null\n\
+    predicates.null.type=org.apache.kafka.connect.transforms.predicates.RecordIsTombstone\n";
 
 /// What `ottla audit verify` said.
 pub struct Verified {
@@ -95,6 +98,7 @@ fn manifest_key(folder: &str, topic: &str, partition: i32, sequence: usize) -> S
 /// Manifests of a topic-partition, in their order.
 fn manifests(seaweed: &Seaweed, folder: &str, topic: &str, partition: i32) -> Vec<Value> {
     let before = format!("{folder}/_manifests/{topic}/{partition}/");
+    let before = before.trim_start_matches('/').to_owned();
     let keys = seaweed.list().into_iter();
     let files = keys
         .filter(|k| k.starts_with(&before))
@@ -176,14 +180,13 @@ fn connector(seaweed: &Seaweed, name: &str, folder: &str, more: &str) -> String 
 /// Of a connector whose bad records are dead letters, and whose nulls are filtered; and of one that skips both, and
 /// signs. Ten records at a time, so that each chain has several manifests.
 async fn delivered(broker: &Broker, seaweed: &Seaweed) {
-    let letters = "errors.deadletterqueue.topic.name=dead\n\
-         errors.deadletterqueue.topic.replication.factor=1\ntransforms=drop\n\
-         transforms.drop.type=org.apache.kafka.connect.transforms.Filter\n\
-         transforms.drop.predicate=null\npredicates=null\n\
-         predicates.null.type=org.apache.kafka.connect.transforms.predicates.RecordIsTombstone\n";
+    let letters = format!(
+        "errors.deadletterqueue.topic.name=dead\n\
+         errors.deadletterqueue.topic.replication.factor=1\n{DROP_NULLS}"
+    );
     let skips = format!("behavior.on.null.values=ignore\nottla.audit.key={KEY}\n");
     let connectors = [
-        connector(seaweed, "letters", "letters", letters),
+        connector(seaweed, "letters", "letters", &letters),
         connector(seaweed, "skips", "skips", &skips),
     ];
     let mut worker = Worker::prepare(broker.address, &[], &connectors);
@@ -338,8 +341,9 @@ async fn damage_of_every_kind_is_caught_and_named() {
             "all damage was taken back"
         );
 
-        let nowhere = verify(&seaweed.target("nowhere"), &seaweed, &[]);
-        assert_eq!(nowhere.code, 2, "{nowhere}");
+        let above = verify(&seaweed.target(""), &seaweed, &[]);
+        assert_eq!(above.code, 2, "{above}");
+        assert!(above.text.contains("letters in it has"), "{above}");
     })
     .await;
 }
@@ -401,6 +405,36 @@ async fn copies_are_checked_where_they_are_and_signatures_with_their_key() {
         std::fs::write(&path, forged).expect("a file");
         let found = verify(&copy, &seaweed, &["--key", &right]);
         assert_eq!(found.code, 1, "{found}");
+    })
+    .await;
+}
+
+/// Its objects are in the bucket itself, and so are its manifests.
+#[tokio::test(flavor = "multi_thread")]
+async fn aivens_sink_is_audited_too() {
+    within(300, "audit", async {
+        let broker = Broker::start().await;
+        let seaweed = Seaweed::start();
+        make_topic(&broker).await;
+        let connector = format!(
+            "name=aiven\nconnector.class=io.aiven.kafka.connect.s3.AivenKafkaConnectS3SinkConnector\n\
+             topics={TOPIC}\naws.s3.bucket.name={BUCKET}\naws.s3.region=us-east-1\naws.s3.endpoint={}\n\
+             aws.access.key.id={ACCESS_KEY}\naws.secret.access.key={SECRET_KEY}\n\
+             value.converter=org.apache.kafka.connect.converters.ByteArrayConverter\n\
+             {DROP_NULLS}ottla.audit.enable=true\n",
+            seaweed.endpoint()
+        );
+        let mut worker = Worker::prepare(broker.address, &[], &[connector]);
+        worker.start();
+        produce_ten(&broker, 0).await;
+        for partition in 0..PARTITIONS {
+            wait_for_manifests(&seaweed, "", TOPIC, partition, 10).await;
+        }
+        assert_eq!(worker.stop(), 0, "{}", worker.log());
+        let verified = verify(&seaweed.target(""), &seaweed, &[]);
+        assert_eq!(verified.code, 0, "{verified}");
+        let row = verified.row(TOPIC, 1);
+        assert_eq!((row.offsets, row.written, row.filtered), ((0, 9), 9, 1), "{verified}");
     })
     .await;
 }

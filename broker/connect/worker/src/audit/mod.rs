@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use ottla_connect::audit::{HmacKey, Verifier, parse_manifest_name};
+use ottla_connect::audit::{HmacKey, MANIFESTS, Verifier, parse_manifest_name};
 use ottla_connect::config::Secret;
 
 use crate::system::read_text;
@@ -133,6 +133,7 @@ async fn check(
     let mut chains: BTreeMap<(String, i32), Vec<u64>> = BTreeMap::new();
     let mut names = Names::default();
     let mut strange = Vec::new();
+    let mut elsewhere = None;
     let mut bytes = 0u64;
     let list = |name: &str, size: u64| {
         bytes += size;
@@ -142,13 +143,18 @@ async fn check(
         } else if names::is_among_manifests(name) {
             strange.push(name.to_owned());
         } else {
+            let below = name.split_once(&format!("/{MANIFESTS}/"));
+            elsewhere = elsewhere
+                .take()
+                .or(below.map(|(folder, _)| folder.to_owned()));
             names.listed(name);
         }
     };
     target.list(list).await?;
     if chains.is_empty() && heads.is_empty() {
+        let found = elsewhere.map_or(String::new(), |folder| format!(": {folder} in it has"));
         return Err(format!(
-            "{target} has no manifests: the target is the folder that has _manifests in it"
+            "{target} is not the folder that has {MANIFESTS} in it{found}"
         ));
     }
     for (topic, partition) in heads.chains() {
