@@ -7,7 +7,8 @@
 //! are kept to the grain of the sparse index (64 KB), which is finer than any `segment.bytes`; records
 //! never wait for a segment to be closed. Kafka's rules otherwise: a record with a timestamp in the
 //! future keeps what follows it, and a negative limit is none. By size nothing goes while it is not known
-//! what compaction has left: while a pass is under way, and until the disk has told.
+//! what compaction has left: while a pass is under way, and until the disk has told. So that passes that
+//! follow each other closely do not keep all of it, each ends with a look at its partition ([`after_pass`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,13 +18,14 @@ use ottla_log::{Store, StoreError};
 use ottla_proto::config::TopicConfig;
 use ottla_proto::ids::{GroupId, PartitionId};
 use ottla_proto::limits::RETENTION_STEP_PARTITIONS;
-use ottla_raft::{AppendError, Command, Outcome};
+use ottla_raft::{Command, Outcome};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cleaner;
 use crate::metadata::Metadata;
-use crate::topics::{Replica, Topics};
+use crate::topics::{Replica, ServedTopic, Topics};
 
 pub struct Retention {
     store: Arc<dyn Store>,
@@ -173,30 +175,13 @@ impl Retention {
         for topic in self.topics.all() {
             for (index, replica) in topic.replicas() {
                 let id = replica.partition.id;
-                let bounds = replica.partition.bounds();
-                let hint = self.hints.get(&id).copied();
+                let log_start_offset = replica.partition.bounds().log_start_offset;
                 let compactions = replica.partition.compactions();
-                let hint = hint.filter(|h| h.is_of(bounds.log_start_offset, compactions));
+                let hint = self.hints.get(&id).copied();
+                let hint = hint.filter(|h| h.is_of(log_start_offset, compactions));
                 seen.extend(hint.map(|hint| (id, hint)));
-                let log = Extent {
-                    log_start_offset: bounds.log_start_offset,
-                    high_watermark: bounds.high_watermark,
-                    size_bytes: match replica.partition.knows_sizes() {
-                        true => replica.partition.size_bytes(),
-                        false => 0,
-                    },
-                    oldest_ms: hint.map(|hint| hint.timestamp_ms),
-                };
-                let leads = replica.lead(-1).is_ok();
-                let Some(cut) = Cut::of(&topic.config, log, now_ms).filter(|_| leads) else {
-                    continue;
-                };
-                candidates.push(Candidate {
-                    topic: topic.topic.name.clone(),
-                    index,
-                    replica: replica.clone(),
-                    cut,
-                });
+                let oldest_ms = hint.map(|hint| hint.timestamp_ms);
+                candidates.extend(Candidate::of(&topic, index, replica, oldest_ms, now_ms));
             }
         }
         candidates
@@ -206,7 +191,11 @@ impl Retention {
     async fn step(&mut self, candidates: &[Candidate]) {
         let mut trims: HashMap<GroupId, Vec<(&Candidate, i64)>> = HashMap::new();
         for candidate in candidates {
-            match look(&candidate.replica, candidate.cut).await {
+            let (replica, cut) = (candidate.replica.clone(), candidate.cut);
+            let looked = tokio::task::spawn_blocking(move || look(&replica, cut))
+                .await
+                .unwrap_or_else(|e| Err(StoreError::Io(e.to_string().into())));
+            match looked {
                 Ok((Some(offset), _)) => {
                     let group = candidate.replica.group.id;
                     trims.entry(group).or_default().push((candidate, offset));
@@ -214,82 +203,135 @@ impl Retention {
                 Ok((None, oldest)) => {
                     self.hints.insert(candidate.replica.partition.id, oldest);
                 }
-                Err(error) => {
-                    tracing::error!(%error, topic = %candidate.topic, partition = candidate.index, "old records could not be looked for");
-                }
+                Err(error) => candidate.not_looked_at(&error),
             }
         }
         for trims in trims.into_values() {
-            if let Err(error) = trim(&trims).await {
-                // The next look tries again.
-                tracing::warn!(%error, partitions = trims.len(), "old records were not deleted");
-            }
+            trim(&trims).await;
         }
     }
 }
 
-/// The log start offset that a cut comes to, or else what to remember until the next look.
-async fn look(replica: &Replica, cut: Cut) -> Result<(Option<i64>, Oldest), StoreError> {
-    let replica = replica.clone();
-    let look = move || {
-        let compactions = replica.partition.compactions();
+impl Candidate {
+    /// `None` if nothing is to be deleted of it, or not by this broker.
+    fn of(
+        topic: &ServedTopic,
+        index: i32,
+        replica: &Replica,
+        oldest_ms: Option<i64>,
+        now_ms: i64,
+    ) -> Option<Candidate> {
         let bounds = replica.partition.bounds();
-        let (start, end) = (bounds.log_start_offset, bounds.high_watermark);
-        let id = replica.partition.id;
-        let mut offset = start;
-        if let Some(before_ms) = cut.before_ms {
-            let newest_ms = replica.partition.with_state(|s| s.max_timestamp_ms());
-            offset = match newest_ms >= 0 && newest_ms < before_ms {
-                true => end,
-                false => replica.group.seek_timestamp(id, before_ms, start, end)?,
-            };
-        }
-        if let Some(keep_bytes) = cut.keep_bytes {
-            let by_size = replica
-                .group
-                .seek_size(&replica.partition, keep_bytes, start, end)?;
-            offset = offset.max(by_size);
-        }
-        let oldest = Oldest {
-            log_start_offset: start,
-            compactions,
-            timestamp_ms: match offset > start {
-                true => i64::MIN,
-                false => replica
-                    .group
-                    .first_timestamp(id, start, end)?
-                    .unwrap_or(i64::MIN),
+        let log = Extent {
+            log_start_offset: bounds.log_start_offset,
+            high_watermark: bounds.high_watermark,
+            size_bytes: match replica.partition.knows_sizes() {
+                true => replica.partition.size_bytes(),
+                false => 0,
             },
+            oldest_ms,
         };
-        Ok(((offset > start).then_some(offset), oldest))
+        let cut = Cut::of(&topic.config, log, now_ms)?;
+        replica.lead(-1).ok()?;
+        Some(Candidate {
+            topic: topic.topic.name.clone(),
+            index,
+            replica: replica.clone(),
+            cut,
+        })
+    }
+
+    fn not_looked_at(&self, error: &StoreError) {
+        tracing::error!(%error, topic = %self.topic, partition = self.index, "old records could not be looked for");
+    }
+}
+
+/// What a compaction has left of a partition may still be too much: looks at it now, before the next pass
+/// hides its size again. Blocks on the disk; what is to be deleted is committed by `runtime`.
+pub fn after_pass(
+    topic: &ServedTopic,
+    index: i32,
+    replica: &Replica,
+    now_ms: i64,
+    runtime: &Handle,
+) {
+    let Some(mut candidate) = Candidate::of(topic, index, replica, None, now_ms) else {
+        return;
     };
-    tokio::task::spawn_blocking(look)
-        .await
-        .map_err(|e| StoreError::Io(e.to_string().into()))?
+    // Time is no matter of sizes.
+    candidate.cut.before_ms = None;
+    match look(&candidate.replica, candidate.cut) {
+        Ok((Some(offset), _)) => {
+            runtime.spawn(async move { trim(&[(&candidate, offset)]).await });
+        }
+        Ok((None, _)) => {}
+        Err(error) => candidate.not_looked_at(&error),
+    }
+}
+
+/// The log start offset that a cut comes to, or else what to remember until the next look.
+/// Blocks on the disk.
+fn look(replica: &Replica, cut: Cut) -> Result<(Option<i64>, Oldest), StoreError> {
+    let compactions = replica.partition.compactions();
+    let bounds = replica.partition.bounds();
+    let (start, end) = (bounds.log_start_offset, bounds.high_watermark);
+    let id = replica.partition.id;
+    let mut offset = start;
+    if let Some(before_ms) = cut.before_ms {
+        let newest_ms = replica.partition.with_state(|s| s.max_timestamp_ms());
+        offset = match newest_ms >= 0 && newest_ms < before_ms {
+            true => end,
+            false => replica.group.seek_timestamp(id, before_ms, start, end)?,
+        };
+    }
+    if let Some(keep_bytes) = cut.keep_bytes {
+        let by_size = replica
+            .group
+            .seek_size(&replica.partition, keep_bytes, start, end)?;
+        offset = offset.max(by_size);
+    }
+    let oldest = Oldest {
+        log_start_offset: start,
+        compactions,
+        timestamp_ms: match offset > start {
+            true => i64::MIN,
+            false => replica
+                .group
+                .first_timestamp(id, start, end)?
+                .unwrap_or(i64::MIN),
+        },
+    };
+    Ok(((offset > start).then_some(offset), oldest))
 }
 
 /// Raises the log start offsets of partitions of one group.
-async fn trim(trims: &[(&Candidate, i64)]) -> Result<(), AppendError> {
+async fn trim(trims: &[(&Candidate, i64)]) {
     let Some((first, _)) = trims.first() else {
-        return Ok(());
+        return;
     };
     let command = |(candidate, offset): &(&Candidate, i64)| Command::Trim {
         partition: candidate.replica.partition.id,
         log_start_offset: *offset,
     };
     let commands = trims.iter().map(command).collect();
-    let outcomes = first
+    let outcomes = match first
         .replica
         .group
         .append(commands, 0, None)
         .outcome()
-        .await?;
+        .await
+    {
+        Ok(outcomes) => outcomes,
+        // The next look tries again.
+        Err(error) => {
+            return tracing::warn!(%error, partitions = trims.len(), "old records were not deleted");
+        }
+    };
     for ((candidate, _), outcome) in trims.iter().zip(outcomes) {
         if let Outcome::Trimmed { log_start_offset } = outcome {
             tracing::info!(topic = %candidate.topic, partition = candidate.index, log_start_offset, "deleted old records");
         }
     }
-    Ok(())
 }
 
 /// Frees the space before a partition's log start offset. Blocks on the disk.

@@ -14,6 +14,7 @@ use ottla_proto::limits::{GROUP_START_WAIT_MS, OPEN_FILES, SHUTDOWN_WAIT_MS};
 use ottla_proto::memory::MemoryShares;
 use ottla_proto::peer::{IntroduceReply, IntroduceRequest, PeerInfo};
 use ottla_raft::{Groups, Tuning};
+use tokio::runtime::Handle;
 
 use crate::board::Board;
 use crate::calls::{Calls, GrpcCalls};
@@ -148,8 +149,14 @@ impl Server {
         tokio::spawn(retention.run(node.stopping.subscribe()));
         let coordinators = services.coordinators.clone();
         tokio::spawn(lags.run(coordinators, topics.clone(), node.stopping.subscribe()));
-        let cleaner = Cleaner::start(store.clone(), topics, &config.cleaner, memory.dedupe_bytes)
-            .map_err(StartError::Threads)?;
+        let cleaner = Cleaner::start(
+            store.clone(),
+            topics,
+            &config.cleaner,
+            memory.dedupe_bytes,
+            Handle::current(),
+        )
+        .map_err(StartError::Threads)?;
         network.serve_clients(services);
         telemetry.set_ready(true);
         Ok(Server {

@@ -379,7 +379,8 @@ impl Broker {
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+        std::fs::read_to_string(self.log_path())
+            .unwrap_or_else(|error| format!("the log cannot be read: {error}"))
     }
 
     pub fn log_tail(&self) -> String {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use crate::network::is_root;
+
 /// Kinds of files, as bits.
 pub mod kind {
     pub const LOG: u32 = 1;
@@ -210,8 +212,12 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// `None` where this may not mount.
+    /// `None`, with a line that says so, where this is not root and may not mount.
     pub fn mount(bytes: u64) -> Option<SmallDisk> {
+        if !is_root() {
+            println!("not tried: file systems are mounted by root");
+            return None;
+        }
         let folder = tempfile::Builder::new()
             .prefix("ottla-disk-")
             .tempdir()
@@ -223,8 +229,9 @@ impl SmallDisk {
         fs::create_dir(disk.path()).expect("a mount point");
         let image = image.display().to_string();
         let mount = disk.path().display().to_string();
-        let made = run("mkfs.ext4", &["-q", "-F", "-m", "0", &image]);
-        (made && run("mount", &["-o", "loop", &image, &mount])).then_some(disk)
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", &image]).expect("a file system");
+        run("mount", &["-o", "loop", &image, &mount]).expect("root may mount");
+        Some(disk)
     }
 
     pub fn path(&self) -> PathBuf {
@@ -235,18 +242,21 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let mount = self.path().display().to_string();
-        if !run("umount", &[&mount]) {
-            run("umount", &["-l", &mount]);
+        if run("umount", &[&mount]).is_err() {
+            let _ = run("umount", &["-l", &mount]);
         }
     }
 }
 
-fn run(program: &str, arguments: &[&str]) -> bool {
+/// What went wrong, in the program's own words.
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let done = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    done.is_ok_and(|status| status.success())
+        .output()
+        .map_err(|error| format!("{program}: {error}"))?;
+    match done.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&done.stderr).into_owned()),
+    }
 }

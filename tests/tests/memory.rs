@@ -4,6 +4,7 @@
 //!
 //! `OTTLA_MEMORY_SECONDS` of load (default 30); `make soak` runs an hour.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -216,6 +217,19 @@ async fn run(seconds: u64) {
         load.deleted.load(Ordering::Relaxed)
     );
     assert!(written.load(Ordering::Relaxed) > 100 * MB && read.load(Ordering::Relaxed) > 100 * MB);
+    let log = broker.log();
+    let passes = log
+        .lines()
+        .filter(|line| line.contains("\"message\":\"compacted\""));
+    let compacted: BTreeSet<_> = passes
+        .filter_map(|line| between(line, "\"topic\":\"", "\""))
+        .collect();
+    println!("{} topics were compacted", compacted.len());
+    assert!(compacted.len() > 2, "{compacted:?}");
+}
+
+fn between<'a>(line: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    line.split_once(before)?.1.split(after).next()
 }
 
 async fn prepare(broker: &Broker) -> Arc<Load> {

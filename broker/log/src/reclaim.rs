@@ -8,7 +8,7 @@
 //! files is moved together, and from then on it lies among its like.
 //!
 //! What a pass writes is bounded by what it frees: see [`is_due`]. That ends where the disk is short of
-//! space: then whatever can come back does.
+//! space: then whatever can come back does, a few files at a time, as many as there is room to move.
 //!
 //! How much was deleted and not given back is on the disk, too: the writer writes it with each deletion, so
 //! that the next start goes on where this run stops.
@@ -25,11 +25,14 @@ use rocksdb::{BottommostLevelCompaction, CompactOptions};
 use crate::health::{Health, Trouble};
 use crate::keys::Tag;
 use crate::rocks::{Database, io, number};
+use crate::space::volume;
 use crate::store::StoreError;
 
 pub(crate) const BLOB_FILE_BYTES: u64 = 256 << 20;
-/// Blob files, from the oldest on, of which the living part is moved in one pass.
-const OLDEST: f64 = 0.25;
+/// Blob files, from the oldest on, of which the living part is moved in one pass: one in so many.
+const OLDEST_ONE_IN: u64 = 4;
+/// On a full disk it is moved once one byte in so many is dead.
+const SHORT_GARBAGE_ONE_IN: u64 = 8;
 /// `BlobGarbageCollectionPolicy::kForce` in RocksDB's options.h.
 const FORCE: i32 = 0;
 
@@ -96,11 +99,13 @@ impl Freed {
         rested.expect("never poisoned").0.closing
     }
 
-    /// Waits for something to give back: how much, and how long it has waited. `None` at the end.
+    /// How much there is to give back, and how long it has waited; at once, or else after a while. `None` at
+    /// the end.
     fn wait(&self) -> Option<(u64, Duration)> {
+        let time = Duration::from_millis(RECLAIM_LOOK_MS);
         let waits = |s: &mut State| !s.closing && s.bytes == 0;
-        let state = self.changed.wait_while(self.state(), waits);
-        let state = state.expect("never poisoned");
+        let state = self.changed.wait_timeout_while(self.state(), time, waits);
+        let state = state.expect("never poisoned").0;
         let waited = state.since.map_or(Duration::ZERO, |since| since.elapsed());
         (!state.closing).then_some((state.bytes, waited))
     }
@@ -119,6 +124,7 @@ struct Sizes {
     blobs: u64,
     /// The part of `blobs` that no key leads to any more.
     garbage: u64,
+    blob_files: u64,
 }
 
 impl Sizes {
@@ -132,7 +138,19 @@ impl Sizes {
             sorted: read("rocksdb.live-sst-files-size"),
             blobs: read("rocksdb.live-blob-file-size"),
             garbage: read("rocksdb.live-blob-file-garbage-size"),
+            blob_files: read("rocksdb.num-blob-files"),
         }
+    }
+
+    /// How many of the oldest blob files are moved in one pass, where `room` bytes may be written.
+    fn oldest(&self, room: u64) -> u64 {
+        let each = (self.blobs / self.blob_files.max(1)).max(1);
+        (self.blob_files / OLDEST_ONE_IN).min(room / each).max(1)
+    }
+
+    /// As RocksDB wants to be told of that many files: it rounds down.
+    fn share(&self, files: u64) -> f64 {
+        ((files as f64 + 0.5) / self.blob_files.max(1) as f64).min(1.0)
     }
 }
 
@@ -143,15 +161,17 @@ fn is_due(freed_bytes: u64, waited: Duration, sizes: Sizes, is_short: bool) -> b
     let pays = freed_bytes >= 4 * sizes.sorted;
     let much = freed_bytes >= RECLAIM_BYTES + sizes.blobs / 16;
     let long = waited >= Duration::from_millis(RECLAIM_WAIT_MS);
-    (is_short && freed_bytes > 0)
+    (is_short && (freed_bytes > 0 || is_mostly_garbage(sizes, true)))
         || (pays && (much || long))
         || (long && freed_bytes >= (sizes.sorted + sizes.blobs) / 4)
 }
 
 /// Whether the living part of the oldest blob files is to be moved.
 fn is_mostly_garbage(sizes: Sizes, is_short: bool) -> bool {
-    let much = sizes.garbage >= RECLAIM_BYTES || (is_short && sizes.garbage > 0);
-    much && sizes.garbage >= sizes.blobs / 2
+    match is_short {
+        true => sizes.garbage > 0 && sizes.garbage >= sizes.blobs / SHORT_GARBAGE_ONE_IN,
+        false => sizes.garbage >= RECLAIM_BYTES && sizes.garbage >= sizes.blobs / 2,
+    }
 }
 
 /// How long to wait after so many passes in a row that failed.
@@ -194,11 +214,21 @@ impl Reclaimer {
     pub(crate) fn pass(&self, freed_bytes: u64, is_short: bool) -> Option<Duration> {
         let (started, before) = (Instant::now(), Sizes::of(&self.db));
         let failed_before = self.failed_compactions.load(Ordering::Relaxed);
+        // Write-ahead logs stay while any memtable holds a row of theirs, and on a full disk nothing else
+        // would flush it. What fails comes through the listener.
+        if is_short && let Err(error) = self.db.flush() {
+            tracing::debug!(%error, "the memtables are not flushed");
+        }
         compact(&self.db, None);
         // Nothing else moves what lives, so what is left of a mixed file is judged here and now.
-        let moved = is_mostly_garbage(Sizes::of(&self.db), is_short);
+        let sizes = Sizes::of(&self.db);
+        let moved = is_mostly_garbage(sizes, is_short);
         if moved {
-            compact(&self.db, Some(OLDEST));
+            let room = match is_short {
+                true => volume(self.db.inner.path()).map_or(0, |v| v.free_bytes / 2),
+                false => u64::MAX,
+            };
+            compact(&self.db, Some(sizes.share(sizes.oldest(room))));
         }
         if self.failed_since(failed_before) {
             metrics::counter!("ottla_log_reclaim_failed_passes_total").increment(1);
@@ -265,6 +295,7 @@ mod tests {
             sorted,
             blobs,
             garbage,
+            blob_files: blobs.div_ceil(BLOB_FILE_BYTES),
         }
     }
 
@@ -282,6 +313,8 @@ mod tests {
         // A disk that is short of space takes what it can get.
         assert!(is_due(1, now, sizes(6 * GB, 100 * GB, 0), true));
         assert!(!is_due(0, later, sizes(6 * GB, 100 * GB, 0), true));
+        assert!(is_due(0, now, sizes(GB, 100 * GB, 20 * GB), true));
+        assert!(!is_due(0, later, sizes(GB, 100 * GB, 20 * GB), false));
         // Everything in the sorted files, and most of it deleted.
         assert!(is_due(3 * GB, later, sizes(4 * GB, 0, 0), false));
     }
@@ -308,5 +341,20 @@ mod tests {
         assert!(is_mostly_garbage(sizes(0, 10 * GB, 5 * GB), false));
         assert!(!is_mostly_garbage(sizes(0, 10 * GB, 4 * GB), false));
         assert!(!is_mostly_garbage(sizes(0, 1 << 20, 1 << 20), false));
+        assert!(is_mostly_garbage(sizes(0, 10 * GB, 2 * GB), true));
+        assert!(!is_mostly_garbage(sizes(0, 10 * GB, GB), true));
+    }
+
+    #[test]
+    fn the_oldest_files_are_moved_as_far_as_there_is_room_but_one_at_least() {
+        let files = |n: u64| sizes(0, n * BLOB_FILE_BYTES, 0);
+        assert_eq!(files(40).oldest(u64::MAX), 10);
+        assert_eq!(files(40).oldest(3 * BLOB_FILE_BYTES), 3);
+        assert_eq!((files(40).oldest(0), files(3).oldest(u64::MAX)), (1, 1));
+        for all in 1..200 {
+            let chosen = files(all).oldest(u64::MAX);
+            // As RocksDB's ComputeBlobGarbageCollectionCutoffFileNumber does it.
+            assert_eq!((files(all).share(chosen) * all as f64) as u64, chosen);
+        }
     }
 }

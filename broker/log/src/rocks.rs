@@ -9,7 +9,8 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use ottla_proto::ids::{GroupId, PartitionId};
 use rocksdb::{
-    BoundColumnFamily, DBWithThreadMode, Direction, IteratorMode, MultiThreaded, ReadOptions,
+    BoundColumnFamily, DBWithThreadMode, Direction, FlushOptions, IteratorMode, MultiThreaded,
+    ReadOptions,
 };
 
 use crate::batch::batch_span;
@@ -58,6 +59,14 @@ impl Database {
     }
     pub(crate) fn state(&self) -> Arc<BoundColumnFamily<'_>> {
         self.family(keys::STATE)
+    }
+
+    /// Writes all memtables to files, and waits for that.
+    pub(crate) fn flush(&self) -> Result<(), rocksdb::Error> {
+        let families = keys::ALL.map(|name| self.family(name));
+        let families: Vec<_> = families.iter().collect();
+        self.inner
+            .flush_cfs_opt(&families, &FlushOptions::default())
     }
 }
 

@@ -20,7 +20,6 @@ use ottla_proto::limits::{
     BALLAST_BYTES_MAX, DAMAGED_COMPACTION_RETRY_MS, DISK_RESERVE_BYTES_MAX, DISK_RESERVE_BYTES_MIN,
     DISK_RESERVE_PERCENT, DURABLE_SYNC_MS, RESUME_RETRY_MS, SPACE_CHECK_MS, SPACE_TO_RESUME_BYTES,
 };
-use rocksdb::FlushOptions;
 
 use crate::durable::Durable;
 use crate::health::Health;
@@ -54,9 +53,9 @@ struct Memory {
 }
 
 /// Free and total bytes of the volume.
-struct Volume {
-    free_bytes: u64,
-    total_bytes: u64,
+pub(crate) struct Volume {
+    pub free_bytes: u64,
+    pub total_bytes: u64,
 }
 
 impl Monitor {
@@ -128,21 +127,12 @@ impl Monitor {
         }
         memory.resumed_at = Some(Instant::now());
         // Memtables that could not be switched are flushed now: RocksDB asks for it only once.
-        let flushed = self.db.inner.resume().and_then(|()| self.flush());
+        let flushed = self.db.inner.resume().and_then(|()| self.db.flush());
         match flushed {
             Ok(()) => self.health.has_space_again(),
             // What is final comes through the listener.
             Err(error) => tracing::debug!(%error, "the disk is still too full to go on"),
         }
-    }
-
-    fn flush(&self) -> Result<(), rocksdb::Error> {
-        let db = &self.db.inner;
-        let families: Vec<_> = keys::ALL.iter().filter_map(|n| db.cf_handle(n)).collect();
-        db.flush_cfs_opt(
-            &families.iter().collect::<Vec<_>>(),
-            &FlushOptions::default(),
-        )
     }
 
     fn keep_ballast(&self, bytes: u64, room: i64, memory: &mut Memory) {
@@ -235,7 +225,7 @@ fn due(last: Option<Instant>, every_ms: u64) -> bool {
     last.is_none_or(|at| at.elapsed() >= Duration::from_millis(every_ms))
 }
 
-fn volume(path: &Path) -> io::Result<Volume> {
+pub(crate) fn volume(path: &Path) -> io::Result<Volume> {
     let volume = statvfs(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(volume.fragment_size());
     Ok(Volume {

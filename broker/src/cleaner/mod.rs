@@ -39,7 +39,9 @@ use ottla_log::{StateKey, Store, StoreError};
 use ottla_proto::config::{Cleaner as Settings, Compaction};
 use ottla_proto::ids::PartitionId;
 use ottla_proto::limits::{CLEANER_DAMAGE_RETRY_MS, CLEANER_RETRY_MS};
+use tokio::runtime::Handle;
 
+use crate::retention;
 use crate::topics::{Replica, Topics};
 use pace::{Pacer, Stop};
 use pass::{Log, PassError, Report, Task};
@@ -59,6 +61,7 @@ struct Shared {
     store: Arc<dyn Store>,
     topics: Arc<Topics>,
     settings: Settings,
+    runtime: Handle,
     /// One thread's part of the memory for keys.
     map_bytes: usize,
     stop: Stop,
@@ -134,12 +137,13 @@ impl Log for Begun<'_> {
 
 impl Cleaner {
     /// Starts the threads, or none where compaction is disabled. `memory_bytes` bounds the memory for
-    /// keys, whatever the settings say.
+    /// keys, whatever the settings say. `runtime` commits what is to be deleted after a pass.
     pub fn start(
         store: Arc<dyn Store>,
         topics: Arc<Topics>,
         settings: &Settings,
         memory_bytes: usize,
+        runtime: Handle,
     ) -> std::io::Result<Cleaner> {
         let threads = match settings.enabled {
             true => settings.threads,
@@ -150,6 +154,7 @@ impl Cleaner {
             store,
             topics,
             settings: settings.clone(),
+            runtime,
             map_bytes: (bytes / u64::from(threads.max(1))) as usize,
             stop: Stop::default(),
             work: Mutex::default(),
@@ -448,7 +453,10 @@ impl Shared {
         replica.partition.compaction_begins();
         let done = surviving(|| pass::run(&task, &mut Pacer::new(&self.stop, share)));
         match done {
-            Ok(Some(report)) => self.done(&ready, report, began.elapsed()),
+            Ok(Some(report)) => {
+                self.done(&ready, report, began.elapsed());
+                self.delete_old(&ready.job);
+            }
             Ok(None) => {
                 self.cut_short(&ready);
             }
@@ -500,6 +508,14 @@ impl Shared {
                 first_dirty: None,
                 settled: None,
             };
+        }
+    }
+
+    /// Retention by size, which has to wait for the end of a pass.
+    fn delete_old(&self, job: &Job) {
+        if let Ok(topic) = self.topics.by_name(&job.topic) {
+            let now_ms = self.topics.now_ms();
+            retention::after_pass(&topic, job.index, &job.replica, now_ms, &self.runtime);
         }
     }
 

@@ -7,6 +7,9 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -20,9 +23,9 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, DeleteTopicsRequest,
-    FetchRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest,
-    TopicName,
+    FetchRequest, FindCoordinatorRequest, GroupId, IncrementalAlterConfigsRequest,
+    InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse,
+    OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -37,6 +40,9 @@ const LIST_OFFSETS: i16 = 7;
 const METADATA: i16 = 12;
 const CREATE_TOPICS: i16 = 7;
 const DELETE_TOPICS: i16 = 6;
+const ALTER_CONFIGS: i16 = 1;
+/// A topic among the kinds of resources that are configured.
+const TOPIC_RESOURCE: i8 = 2;
 const INIT_PRODUCER_ID: i16 = 4;
 const OFFSET_COMMIT: i16 = 8;
 pub const OFFSET_FETCH: i16 = 8;
@@ -224,6 +230,29 @@ impl Connection {
             self.call(DELETE_TOPICS, &request).await?.responses,
         )?;
         checked("DeleteTopics", deleted.error_code, ())
+    }
+
+    /// Sets one key of a topic's configuration.
+    pub async fn alter_topic(
+        &mut self,
+        topic: &str,
+        key: &str,
+        value: &str,
+    ) -> Result<(), ClientError> {
+        let text = |s: &str| StrBytes::from_string(s.to_owned());
+        let config = AlterableConfig::default()
+            .with_name(text(key))
+            .with_value(Some(text(value)));
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(TOPIC_RESOURCE)
+            .with_resource_name(text(topic))
+            .with_configs(vec![config]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        let altered = only(
+            "IncrementalAlterConfigs",
+            self.call(ALTER_CONFIGS, &request).await?.responses,
+        )?;
+        checked("IncrementalAlterConfigs", altered.error_code, ())
     }
 
     /// One batch, acks=all; whatever the partition's answer is.

@@ -5,12 +5,7 @@ use std::time::Duration;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::incremental_alter_configs_request::{
-    AlterConfigsResource as Incremental, AlterableConfig,
-};
-use kafka_protocol::messages::{
-    CreateTopicsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest, TopicName,
-};
+use kafka_protocol::messages::{CreateTopicsRequest, DescribeConfigsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use ottla_tests::client::{Connection, code};
 use ottla_tests::cluster::{Cluster, NODES};
@@ -20,7 +15,6 @@ use crate::alone;
 const CREATE_TOPICS: i16 = 7;
 const LATE: Duration = Duration::from_secs(2);
 const TOPIC_RESOURCE: i8 = 2;
-const SET: i8 = 0;
 
 /// Each node is once the late one.
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +132,8 @@ async fn any_node_takes_requests_for_the_controller() {
                 assert_eq!(known.expect("it is there at once"), made.topic_id);
 
                 let retention = (10_000 + round).to_string();
-                set_retention(&mut connection, &name, &retention).await;
+                let altered = connection.alter_topic(&name, "retention.ms", &retention);
+                altered.await.expect("it may be altered");
                 let shown = retention_of(&mut connection, &name).await;
                 assert_eq!(shown, retention, "in force at once, says node {id}");
 
@@ -169,20 +164,6 @@ async fn create(connection: &mut Connection, name: &str, factor: i16) -> Creatab
     let answer = connection.call(CREATE_TOPICS, &request).await;
     let mut topics = answer.expect("an answer").topics;
     topics.pop().expect("one topic was asked for")
-}
-
-async fn set_retention(connection: &mut Connection, topic: &str, value: &str) {
-    let config = AlterableConfig::default()
-        .with_name(text("retention.ms"))
-        .with_config_operation(SET)
-        .with_value(Some(text(value)));
-    let resource = Incremental::default()
-        .with_resource_type(TOPIC_RESOURCE)
-        .with_resource_name(text(topic))
-        .with_configs(vec![config]);
-    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-    let answer = connection.call(1, &request).await.expect("an answer");
-    assert_eq!(answer.responses[0].error_code, 0, "{answer:?}");
 }
 
 async fn retention_of(connection: &mut Connection, topic: &str) -> String {

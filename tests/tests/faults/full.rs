@@ -115,7 +115,6 @@ async fn recovers(broker: &mut Broker, mut acknowledged: Vec<u64>) {
 async fn a_real_disk_fills_up_and_has_space_again() {
     let Some(small) = SmallDisk::mount(DISK_BYTES) else {
         // The same with a quota runs below.
-        println!("not root: no file system can be mounted");
         return;
     };
     within(240, "full disk", async {
@@ -152,6 +151,47 @@ async fn a_quota_is_a_full_disk_too() {
         assert!(acknowledged.len() > 50, "most of the disk is used");
         disk.set_quota(2000 * MB);
         recovers(&mut broker, acknowledged).await;
+    })
+    .await;
+}
+
+/// Nobody does anything but wait: what is too much goes, and new records are taken again.
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_gives_a_full_disk_space() {
+    const KEPT_BYTES: u64 = 50 * MB;
+    within(240, "retention on a full disk", async {
+        let (mut broker, disk, _) = broker_on(&[
+            ("log.retention.check.interval.ms", "100"),
+            ("log.initial.task.delay.ms", "0"),
+        ]);
+        disk.set_quota(500 * MB);
+        broker.restart().await;
+        make_topic(&broker).await;
+        let mut connection = connect(&broker).await;
+        let never = connection.alter_topic(TOPIC, "retention.ms", "-1").await;
+        never.expect("it may be altered");
+        let mut acknowledged = Vec::new();
+        fill(&broker, &mut acknowledged).await;
+        let before = disk.used_bytes();
+        connection
+            .alter_topic(TOPIC, "retention.bytes", &KEPT_BYTES.to_string())
+            .await
+            .expect("configurations go on");
+        until("records are taken again", || async {
+            produce(&mut connect(&broker).await, 100_000, 1000).await == 0
+        })
+        .await;
+        acknowledged.push(100_000);
+        let start = connection.list_offset(TOPIC, 0, -2).await.expect("known");
+        let end = connection.list_offset(TOPIC, 0, -1).await.expect("known");
+        let kept = (end.offset - start.offset) as u64;
+        assert!(start.offset > 0, "nothing was deleted");
+        assert!((kept - 1) * RECORD_BYTES as u64 + MB > KEPT_BYTES, "{kept}");
+        let first = read(&mut connection, TOPIC, 0, start.offset).await;
+        let first = first.expect("the first one left is readable");
+        acknowledged.retain(|number| *number >= first);
+        assert_all_there(&mut connection, &acknowledged).await;
+        println!("{before} bytes before, {} after", disk.used_bytes());
     })
     .await;
 }

@@ -56,7 +56,6 @@ async fn make_topic(broker: &Broker, name: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_small_batches_gives_a_full_disk_space() {
     let Some(small) = SmallDisk::mount(DISK_BYTES) else {
-        println!("not root: no file system can be mounted");
         return;
     };
     within(400, "small batches", async {

@@ -1,13 +1,14 @@
 //! The life of topics, against a model: random produce (plain, idempotent with retries, with and without
-//! keys), DeleteRecords, retention, compaction, deletion of topics, kill -9 and restart; what a complete read
-//! shows must agree with the model at every step.
+//! keys), DeleteRecords, retention, compaction, deletion of topics, restarts, kill -9 and loss of power; what a
+//! complete read shows must agree with the model at every step, and a batch that a producer sends once more gets
+//! the offset that it got.
 //!
 //! `OTTLA_LIFE_STEPS` steps (default 300) drawn from `OTTLA_SEED`. `make soak` runs many.
 
 mod model;
 mod uncovered;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::delete_records_request::{
@@ -18,6 +19,7 @@ use kafka_protocol::protocol::StrBytes;
 use ottla_tests::batch::{Batch, Codec, Record, now_ms, read_all};
 use ottla_tests::broker::Broker;
 use ottla_tests::client::{Connection, FetchAsk, Topic, code};
+use ottla_tests::disk::{Disk, POWER_LOST};
 use ottla_tests::random::Random;
 use ottla_tests::within;
 use uuid::Uuid;
@@ -95,12 +97,25 @@ const EAGER: &[(&str, &str)] = &[
     ("log.cleaner.backoff.ms", "10"),
 ];
 
+/// An idempotent producer of one topic.
+struct Producer {
+    id: i64,
+    epoch: i16,
+    next_sequence: i32,
+    /// Its newest batches with their base offsets, as many as a broker must know again.
+    sent: VecDeque<(Batch, i64)>,
+}
+
+/// Batches of each producer that a broker knows again (KIP-98).
+const KNOWN_BATCHES: usize = 5;
+
 struct World {
     broker: Broker,
+    disk: Disk,
     connection: Connection,
     topics: Vec<(Uuid, Model)>,
-    /// An idempotent producer's id, epoch and next sequence number, by topic.
-    producers: Vec<Option<(i64, i16, i32)>>,
+    /// By topic.
+    producers: Vec<Option<Producer>>,
     random: Random,
 }
 
@@ -126,7 +141,13 @@ async fn the_log_agrees_with_the_model() {
 
 impl World {
     async fn new(random: Random) -> World {
-        let broker = Broker::start_with(EAGER).await;
+        let mut broker = Broker::prepare(EAGER);
+        let disk = Disk::new(&broker.data());
+        for (key, value) in disk.environment() {
+            broker.set_environment(key, &value);
+        }
+        disk.can_lose_power();
+        broker.restart().await;
         let mut connection = Connection::open(broker.address).await.unwrap();
         let mut topics = Vec::new();
         for (name, policy, configs) in TOPICS {
@@ -140,8 +161,9 @@ impl World {
         }
         World {
             broker,
+            disk,
             connection,
-            producers: vec![None; topics.len()],
+            producers: topics.iter().map(|_| None).collect(),
             topics,
             random,
         }
@@ -152,7 +174,8 @@ impl World {
         match self.random.below(40) {
             0 | 1 => self.restart().await,
             2..=5 => self.delete_records(topic).await,
-            6..=11 => self.check(topic).await,
+            6 | 7 => self.send_again(topic).await,
+            8..=11 => self.check(topic).await,
             12 => self.make_anew(topic).await,
             13 if TOPICS[topic].1.is_compacted() => self.produce_without_key(topic).await,
             _ => self.produce(topic).await,
@@ -173,7 +196,7 @@ impl World {
             records[0].key = None;
         }
         let codec = [Codec::None, Codec::Gzip, Codec::Lz4][random.below(3) as usize];
-        let (idempotent, again) = (random.one_in(3), random.one_in(3));
+        let idempotent = random.one_in(3);
         let mut batch = Batch::plain(records.clone()).with_codec(codec);
         if idempotent {
             batch = self.by_producer(topic, batch).await;
@@ -182,9 +205,22 @@ impl World {
         let sent = self.send(topic, &batch).await;
         let bytes = batch.encode().len();
         self.topics[topic].1.appended(sent, records, bytes, began);
-        if idempotent && again {
-            assert_eq!(self.send(topic, &batch).await, sent, "a retry");
+        if idempotent && let Some(producer) = &mut self.producers[topic] {
+            producer.sent.push_back((batch, sent));
+            if producer.sent.len() > KNOWN_BATCHES {
+                producer.sent.pop_front();
+            }
         }
+    }
+
+    /// A retry, however long after, and whatever has become of the records since.
+    async fn send_again(&mut self, topic: usize) {
+        let Some(producer) = &self.producers[topic] else {
+            return;
+        };
+        let which = self.random.below(producer.sent.len() as u64) as usize;
+        let (batch, sent) = producer.sent[which].clone();
+        assert_eq!(self.send(topic, &batch).await, sent, "a retry");
     }
 
     /// The base offset.
@@ -196,16 +232,19 @@ impl World {
     }
 
     async fn by_producer(&mut self, topic: usize, batch: Batch) -> Batch {
-        let (id, epoch, sequence) = match self.producers[topic] {
-            Some(producer) => producer,
-            None => {
-                let (id, epoch) = self.connection.init_producer_id().await.unwrap();
-                (id, epoch, 0)
-            }
-        };
-        let next = sequence + batch.records.len() as i32;
-        self.producers[topic] = Some((id, epoch, next));
-        batch.by(id, epoch, sequence)
+        if self.producers[topic].is_none() {
+            let (id, epoch) = self.connection.init_producer_id().await.unwrap();
+            self.producers[topic] = Some(Producer {
+                id,
+                epoch,
+                next_sequence: 0,
+                sent: VecDeque::new(),
+            });
+        }
+        let producer = self.producers[topic].as_mut().expect("just made");
+        let sequence = producer.next_sequence;
+        producer.next_sequence += batch.records.len() as i32;
+        batch.by(producer.id, producer.epoch, sequence)
     }
 
     async fn produce_without_key(&mut self, topic: usize) {
@@ -261,9 +300,20 @@ impl World {
     }
 
     async fn restart(&mut self) {
-        match self.random.one_in(2) {
-            true => self.broker.kill9(),
-            false => self.broker.terminate().await,
+        match self.random.below(3) {
+            0 => self.broker.kill9(),
+            1 => self.broker.terminate().await,
+            _ => {
+                self.disk.lose_power(self.random.below(100_000) as u32);
+                let status = self.broker.ended().await;
+                assert_eq!(
+                    status.code(),
+                    Some(POWER_LOST),
+                    "{}",
+                    self.broker.log_tail()
+                );
+                self.disk.power_is_back();
+            }
         }
         self.broker.restart().await;
         self.connection = Connection::open(self.broker.address).await.unwrap();

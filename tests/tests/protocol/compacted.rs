@@ -117,6 +117,42 @@ async fn by_size_goes_what_is_left_and_not_what_was_appended() {
     assert!(bench.read_left().await.1 >= limit);
 }
 
+/// However close passes follow each other: nobody else looks here before the test is over.
+#[tokio::test]
+async fn each_pass_ends_with_a_look_at_what_is_too_much() {
+    const LIMIT: usize = 200_000;
+    let never = [
+        ("log.retention.check.interval.ms", "86400000"),
+        ("log.initial.task.delay.ms", "86400000"),
+        ("log.cleaner.backoff.ms", "1"),
+    ];
+    let limit = LIMIT.to_string();
+    let configs = [
+        ("cleanup.policy", "compact,delete"),
+        ("min.cleanable.dirty.ratio", "0"),
+        ("segment.ms", "1"),
+        ("retention.bytes", limit.as_str()),
+        ("retention.ms", "-1"),
+    ];
+    let mut bench = Bench::on(Broker::start_with(&never).await, 1, &configs).await;
+    let mut sent = 0;
+    for round in 0..2 {
+        within(TEST_SECONDS, "retention by size", async {
+            let before = bench.edge(-2).await;
+            while bench.edge(-2).await == before {
+                let key = format!("key-{sent}");
+                bench
+                    .append(&keyed(&key, VALUE_BYTES, now_ms() - 1000))
+                    .await;
+                sent += 1;
+            }
+        })
+        .await;
+        let (_, bytes) = bench.read_left().await;
+        assert!(bytes >= LIMIT, "round {round}: {bytes} bytes are left");
+    }
+}
+
 /// The record with the highest timestamp is asked for after each of two went.
 #[tokio::test]
 async fn the_latest_timestamp_is_that_of_a_record_that_is_there() {

@@ -209,20 +209,7 @@ async fn retention_follows_the_configuration_as_it_changes() {
 
 impl Bench {
     pub async fn alter_topic(&mut self, key: &str, value: &str) {
-        use kafka_protocol::messages::IncrementalAlterConfigsRequest;
-        use kafka_protocol::messages::incremental_alter_configs_request::{
-            AlterConfigsResource, AlterableConfig,
-        };
-        let text = |s: &str| kafka_protocol::protocol::StrBytes::from_string(s.to_owned());
-        let config = AlterableConfig::default()
-            .with_name(text(key))
-            .with_value(Some(text(value)));
-        let resource = AlterConfigsResource::default()
-            .with_resource_type(2)
-            .with_resource_name(text(&self.topic))
-            .with_configs(vec![config]);
-        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-        let answer = self.connection.call(1, &request).await.unwrap();
-        assert_eq!(answer.responses[0].error_code, 0, "{answer:?}");
+        let altered = self.connection.alter_topic(&self.topic, key, value).await;
+        altered.expect("it may be altered");
     }
 }
