@@ -237,13 +237,16 @@ impl Health {
     }
 
     /// Something on the disk is damaged; the rest is served and written on. Each place is logged
-    /// once, however often clients ask for it.
-    pub(crate) fn note_damage(&self, what: &str) {
+    /// once, however often clients ask for it: true for the first time.
+    pub(crate) fn note_damage(&self, what: &str) -> bool {
         count("damaged");
         let mut state = self.state();
-        if state.damages.len() < DAMAGES_REMEMBERED && state.damages.insert(what.to_owned()) {
+        let is_new =
+            state.damages.len() < DAMAGES_REMEMBERED && state.damages.insert(what.to_owned());
+        if is_new {
             tracing::error!(error = what, "damaged data; what is whole is served");
         }
+        is_new
     }
 }
 

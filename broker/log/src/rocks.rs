@@ -22,6 +22,7 @@ use crate::options::StoreOptions;
 use crate::reclaim::{self, Freed, Reclaimer};
 use crate::space::Monitor;
 use crate::store::{IndexRow, Store, StoreError, Write};
+use crate::verify::find_damaged;
 use crate::writer::Writer;
 
 type KeyValue = (Box<[u8]>, Box<[u8]>);
@@ -82,6 +83,8 @@ pub struct RocksStore {
     /// Ends the space monitor when it is dropped.
     monitoring: Option<Sender<()>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Who looks for the place of damage.
+    looking: Mutex<Option<JoinHandle<()>>>,
     path: PathBuf,
     losses: u64,
     accepts_loss: bool,
@@ -153,6 +156,7 @@ impl RocksStore {
             failed_compactions,
             monitoring: Some(monitoring),
             threads: Mutex::new(threads.into()),
+            looking: Mutex::default(),
             path: path.to_owned(),
             losses,
             accepts_loss: options.accept_loss,
@@ -191,6 +195,23 @@ impl RocksStore {
             memtable_bytes: sum("rocksdb.size-all-mem-tables"),
             block_cache_bytes: cache.ok().flatten().unwrap_or(0),
         }
+    }
+
+    /// Looks for the file and the byte of a damaged batch, off the caller's way, one at a time.
+    fn tell_place(&self, partition: PartitionId, offset: i64) {
+        let mut looking = self.looking.lock().expect("never poisoned");
+        if looking.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
+        let path = self.path.clone();
+        let look = move || {
+            if let Some(found) = find_damaged(&path, partition, offset) {
+                let file = path.join(found.file);
+                tracing::error!(%partition, offset, file = %file.display(), byte = found.byte, "the damaged batch is there");
+            }
+        };
+        // Without a thread for it, `ottla doctor` tells the place.
+        *looking = spawn("log-damage", look).ok();
     }
 
     /// An error of a read: damage, or a disk that does not give back what it holds.
@@ -376,7 +397,10 @@ impl Store for RocksStore {
         let check = |rows: &rocksdb::DBRawIteratorWithThreadMode<'_, _>, from: i64| {
             rows.status().map_err(|error| {
                 let what = format!("partition {partition}, from offset {from}: {error}");
-                self.health.note_damage(&what);
+                let names_file = [".sst", ".blob"].iter().any(|e| what.contains(e));
+                if self.health.note_damage(&what) && !names_file {
+                    self.tell_place(partition, from);
+                }
                 match io(error) {
                     StoreError::Io(_) => StoreError::Io(what.into()),
                     _ => damaged("a batch", what),

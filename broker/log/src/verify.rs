@@ -18,6 +18,7 @@ use rocksdb::{
     MultiThreaded, ReadOptions,
 };
 
+pub(crate) use blobs::find_damaged;
 pub use blobs::{BlobDamage, scan_blobs};
 pub use files::{Files, LogFile, check_files};
 pub use lock::{Held, LockError, hold};

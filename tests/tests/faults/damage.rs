@@ -13,7 +13,7 @@ use ottla_tests::damage::{copy, cut, files, flip, flush};
 use ottla_tests::random::Random;
 use ottla_tests::within;
 
-use crate::support::{TOPIC, batch, connect, delete_records, get, read};
+use crate::support::{TOPIC, batch, connect, delete_records, get, read, until};
 
 const PARTITIONS: i32 = 3;
 /// So many records of each partition are in files of their own; the rest in the write-ahead log.
@@ -222,6 +222,20 @@ async fn a_damaged_record_is_told_and_the_rest_is_served_and_deleting_mends() {
             said.contains("offset 7") && said.contains("CRC mismatch"),
             "{said}"
         );
+        let name = file.file_name().expect("a name").to_string_lossy();
+        until("the place is in the log", || async {
+            let log = broker.log();
+            let place = log
+                .lines()
+                .find(|l| l.contains("the damaged batch is there"));
+            place.is_some_and(|place| {
+                let (_, byte) = place.split_once("\"byte\":").expect("a byte");
+                let digits: String = byte.chars().take_while(char::is_ascii_digit).collect();
+                let byte: u64 = digits.parse().expect("a number");
+                place.contains(&*name) && (byte..byte + 300).contains(&at)
+            })
+        })
+        .await;
         let counted = get(&metrics, "/metrics").await;
         assert!(counted.contains("ottla_storage_failures_total{kind=\"damaged\"}"));
         let start = delete_records(&mut connection, TOPIC, 1, bad as i64 + 1).await;

@@ -135,6 +135,16 @@ fn reading_goes_on_behind_damage() {
         let at: Vec<_> = found.iter().map(|d| d.batch).collect();
         let expected: Vec<_> = damaged.iter().map(|o| Some((PARTITION, *o))).collect();
         assert_eq!(at, expected);
+        // One is found alone, too, and what is whole is not.
+        for found in found {
+            let (partition, offset) = found.batch.expect("just told");
+            let alone = find_damaged(folder.path(), partition, offset);
+            assert_eq!(alone, Some(found));
+        }
+        for whole in left {
+            assert_eq!(find_damaged(folder.path(), PARTITION, whole), None);
+        }
+        assert_eq!(find_damaged(folder.path(), PartitionId(99), 5), None);
     }
 }
 
@@ -165,5 +175,6 @@ proptest! {
         }
         fs::write(folder.path().join("000009.blob"), &bytes).unwrap();
         prop_assert!(!scan_blobs(folder.path(), |_| ()).is_empty());
+        find_damaged(folder.path(), PARTITION, 0);
     }
 }
