@@ -3,6 +3,7 @@
 //! Each replica compacts its own store; nothing of it is replicated. `log.cleaner.threads` threads take
 //! the dirtiest partition, make one pass over it, and look again.
 //!
+//! - `schedule.rs`: what the threads share: which partition is next, who has it, what is known of it.
 //! - `survey.rs`: how much of a partition may be compacted, and whether it should be.
 //! - `offset_map.rs`: the last offset of each key, in memory of a fixed size.
 //! - `plan.rs`: what stays and what goes. No disk, no clock.
@@ -24,12 +25,13 @@ mod pace;
 mod pass;
 mod plan;
 mod recall;
+mod schedule;
 mod state;
 mod survey;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -37,7 +39,6 @@ use std::time::{Duration, Instant};
 
 use ottla_log::{StateKey, Store, StoreError};
 use ottla_proto::config::{Cleaner as Settings, Compaction};
-use ottla_proto::ids::PartitionId;
 use ottla_proto::limits::{CLEANER_DAMAGE_RETRY_MS, CLEANER_RETRY_MS};
 use tokio::runtime::Handle;
 
@@ -47,9 +48,10 @@ use pace::{Pacer, Stop};
 use pass::{Log, PassError, Report, Task};
 use recall::Row;
 pub use recall::learn_sizes;
+use schedule::{Known, Work};
 pub use state::CleanerState;
 use state::{Left, Place};
-use survey::{Extent, FirstDirty, Found};
+use survey::{Extent, Found};
 
 /// The threads that compact.
 pub struct Cleaner {
@@ -65,39 +67,7 @@ struct Shared {
     /// One thread's part of the memory for keys.
     map_bytes: usize,
     stop: Stop,
-    work: Mutex<Work>,
-}
-
-/// What the threads share.
-#[derive(Default)]
-struct Work {
-    known: HashMap<PartitionId, Known>,
-    failed: HashMap<PartitionId, Failed>,
-    /// Some thread looks at it or compacts it.
-    busy: HashSet<PartitionId>,
-    /// A thread looks at all partitions.
-    looking: bool,
-    /// Found due by the last look, the dirtiest last.
-    due: Vec<(f64, Job)>,
-    last_look: Option<Instant>,
-}
-
-/// What is remembered of a partition, so that most looks at it need no disk.
-#[derive(Clone)]
-struct Known {
-    /// The [life](ottla_raft::Partition::life) of the data that it speaks of.
-    life: u64,
-    state: CleanerState,
-    /// With the log start offset it holds for.
-    first_dirty: Option<(i64, FirstDirty)>,
-    /// High watermark at which there was nothing to do, nor will be before there is more.
-    settled: Option<i64>,
-}
-
-#[derive(Clone, Copy)]
-struct Failed {
-    again_at: Instant,
-    bytes: u64,
+    work: Mutex<Work<Job>>,
 }
 
 #[derive(Clone)]
@@ -199,7 +169,7 @@ impl Shared {
         }
     }
 
-    fn work(&self) -> std::sync::MutexGuard<'_, Work> {
+    fn work(&self) -> std::sync::MutexGuard<'_, Work<Job>> {
         self.work.lock().expect("no code panics while it holds it")
     }
 
@@ -210,16 +180,16 @@ impl Shared {
             return None;
         }
         for looked in [false, true] {
-            while let Some((_, job)) = { self.work().due.pop() } {
+            while let Some(job) = { self.work().next_due() } {
                 // Found due a while ago: it, and its topic's configuration, are looked at again.
                 let Some(job) = self.again(job) else { continue };
                 let id = job.replica.partition.id;
-                if !self.claim(id) {
+                if !self.work().claim(id) {
                     continue;
                 }
                 match self.look(job) {
                     Some((ready, found)) if found.due => return Some(ready),
-                    _ => self.release(id),
+                    _ => self.work().release(id),
                 }
             }
             if !looked {
@@ -229,28 +199,15 @@ impl Shared {
         None
     }
 
-    /// Takes a partition for this thread; false if another one has it.
-    fn claim(&self, id: PartitionId) -> bool {
-        self.work().busy.insert(id)
-    }
-
-    fn release(&self, id: PartitionId) {
-        self.work().busy.remove(&id);
-    }
-
     /// Looks at every partition, unless another thread does.
     fn look_at_all(&self) {
-        if std::mem::replace(&mut self.work().looking, true) {
+        if !self.work().begin_look() {
             return;
         }
         let began = Instant::now();
         let jobs = self.jobs();
         let present: HashSet<_> = jobs.iter().map(|job| job.replica.partition.id).collect();
-        {
-            let mut work = self.work();
-            work.known.retain(|id, _| present.contains(id));
-            work.failed.retain(|id, _| present.contains(id));
-        }
+        self.work().keep_only(&present);
         let mut max_dirty_ratio = 0.0f64;
         let mut due = Vec::new();
         for job in jobs {
@@ -258,11 +215,11 @@ impl Shared {
             if self.stop.sleep(Duration::ZERO) {
                 break;
             }
-            if !self.claim(id) {
+            if !self.work().claim(id) {
                 continue;
             }
             let looked = self.look(job);
-            self.release(id);
+            self.work().release(id);
             if let Some((ready, found)) = looked {
                 max_dirty_ratio = max_dirty_ratio.max(found.dirty_ratio);
                 if found.due {
@@ -270,12 +227,10 @@ impl Shared {
                 }
             }
         }
-        due.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut work = self.work();
-        work.looking = false;
-        work.due = due;
-        metrics::looked(max_dirty_ratio, work.failed.values().map(|f| f.bytes));
-        metrics::since_last_look(work.last_look.replace(began).map(|last| began - last));
+        let last_look = work.end_look(began, due);
+        metrics::looked(max_dirty_ratio, work.failed_bytes());
+        metrics::since_last_look(last_look.map(|last| began - last));
     }
 
     /// The job as it is now; `None` if the topic is gone or not compacted any more.
@@ -339,14 +294,13 @@ impl Shared {
         };
         let id = job.replica.partition.id;
         let life = job.replica.partition.life();
-        let (failed, known) = {
+        let known = {
             let work = self.work();
-            let known = work.known.get(&id).filter(|known| known.life == life);
-            (work.failed.get(&id).copied(), known.cloned())
+            if work.rests(id, Instant::now()) {
+                return Ok(None);
+            }
+            work.known(id, life)
         };
-        if failed.is_some_and(|failed| Instant::now() < failed.again_at) {
-            return Ok(None);
-        }
         let mut known = match known {
             Some(known) => known,
             None => match self.recall(job, &log)? {
@@ -356,7 +310,7 @@ impl Shared {
         };
         let found = self.look_with(&mut known, job, &log, now_ms);
         let (life, state) = (known.life, known.state.clone());
-        self.work().known.insert(id, known);
+        self.work().remember(id, known);
         Ok(found?.map(|(first_dirty, found)| (life, state, first_dirty, found)))
     }
 
@@ -417,12 +371,7 @@ impl Shared {
         if let (None, Some(sizes)) = (state.left.sizes(), replica.partition.sizes()) {
             state.left = Left::Known(sizes);
         }
-        Ok(Some(Known {
-            life,
-            state,
-            first_dirty: None,
-            settled: None,
-        }))
+        Ok(Some(Known::new(life, state)))
     }
 
     fn compact(&self, mut ready: Ready) {
@@ -465,16 +414,14 @@ impl Shared {
                 self.failed(&ready.job, &error);
             }
         }
-        self.release(replica.partition.id);
+        self.work().release(replica.partition.id);
     }
 
     /// A pass that was not through may have changed anything before its end.
     fn cut_short(&self, ready: &Ready) {
         let partition = &ready.job.replica.partition;
         partition.compaction_ended(ready.life, None);
-        if let Some(known) = self.work().known.get_mut(&partition.id) {
-            known.state.left = known.state.left.changing(ready.end.offset);
-        }
+        self.work().cut_short(partition.id, ready.end.offset);
     }
 
     fn done(&self, ready: &Ready, report: Report, took: Duration) {
@@ -499,16 +446,8 @@ impl Shared {
         metrics::done(&report, took);
         let partition = &ready.job.replica.partition;
         partition.compaction_ended(ready.life, report.state.left.sizes().cloned());
-        let mut work = self.work();
-        work.failed.remove(&partition.id);
-        if let Some(known) = work.known.get_mut(&partition.id) {
-            *known = Known {
-                life: ready.life,
-                state: report.state,
-                first_dirty: None,
-                settled: None,
-            };
-        }
+        let known = Known::new(ready.life, report.state);
+        self.work().done(partition.id, known);
     }
 
     /// Retention by size, which has to wait for the end of a pass.
@@ -529,11 +468,10 @@ impl Shared {
             %error, topic = %job.topic, partition = job.index, retry_ms,
             "not compacted; nothing that counts was deleted"
         );
-        let failed = Failed {
-            again_at: Instant::now() + Duration::from_millis(retry_ms),
-            bytes: job.replica.partition.size_bytes(),
-        };
-        self.work().failed.insert(job.replica.partition.id, failed);
+        let partition = &job.replica.partition;
+        let again_at = Instant::now() + Duration::from_millis(retry_ms);
+        let bytes = partition.size_bytes();
+        self.work().failed(partition.id, again_at, bytes);
     }
 }
 
