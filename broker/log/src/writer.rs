@@ -11,7 +11,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use ottla_proto::limits::{SYNC_BYTES, WRITE_BATCH_BYTES};
-use rocksdb::{WriteBatch, WriteOptions};
+use rocksdb::{BoundColumnFamily, WriteBatch, WriteOptions};
 
 use crate::durable::Durable;
 use crate::health::Health;
@@ -168,6 +168,19 @@ impl Writer {
     }
 }
 
+/// An empty range is left out: RocksDB gives it no sequence number when it is written, but counts one when it replays
+/// its log for a family that is flushed already, and then refuses the next log.
+fn delete_range(
+    batch: &mut WriteBatch,
+    family: &Arc<BoundColumnFamily<'_>>,
+    from: &[u8],
+    to: &[u8],
+) {
+    if from < to {
+        batch.delete_range_cf(family, from, to);
+    }
+}
+
 /// The only way into a `WriteBatch`. The two puts that copy payload take it in its parts, so that a
 /// batch is copied once here (into the WAL's buffer form) and once by RocksDB into the memtable.
 fn add(db: &Database, batch: &mut WriteBatch, op: &Op) {
@@ -176,11 +189,8 @@ fn add(db: &Database, batch: &mut WriteBatch, op: &Op) {
             batch.put_cf(&db.raft(), keys::raft(*group, *index), row);
         }
         Op::DeleteRaft { group, from, to } => {
-            batch.delete_range_cf(
-                &db.raft(),
-                keys::raft(*group, *from),
-                keys::raft(*group, *to),
-            );
+            let (from, to) = (keys::raft(*group, *from), keys::raft(*group, *to));
+            delete_range(batch, &db.raft(), &from, &to);
         }
         Op::PutBatch {
             partition,
@@ -211,8 +221,8 @@ fn add(db: &Database, batch: &mut WriteBatch, op: &Op) {
             ..
         } => {
             let (from, to) = (keys::batch(*partition, *from), keys::batch(*partition, *to));
-            batch.delete_range_cf(&db.log(), from, to);
-            batch.delete_range_cf(&db.index(), from, to);
+            delete_range(batch, &db.log(), &from, &to);
+            delete_range(batch, &db.index(), &from, &to);
         }
         Op::ReplaceBatch {
             partition,

@@ -65,6 +65,34 @@ fn reclaimer(store: &RocksStore) -> Reclaimer {
     }
 }
 
+/// Whatever is flushed in between: see `delete_range` in `writer.rs`.
+#[test]
+fn an_empty_deletion_keeps_no_later_start_from_replaying() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let options = StoreOptions::new(MemoryShares::of(MIN_MEMORY_BYTES));
+        RocksStore::open(folder.path(), &options).unwrap()
+    };
+    let empty = |offset| Op::DeleteBatches {
+        partition: PartitionId(5),
+        from: offset,
+        to: offset,
+        bytes: 0,
+    };
+    let store = open();
+    put(&store, 1).unwrap();
+    store.write(vec![empty(7)]).unwrap();
+    drop(store);
+    let store = open();
+    put(&store, 2).unwrap();
+    delete_batches(&store);
+    for family in [store.db.log(), store.db.index()] {
+        store.db.inner.flush_cf(&family).unwrap();
+    }
+    drop(store);
+    put(&open(), 3).unwrap();
+}
+
 #[test]
 fn what_was_deleted_is_given_back_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
